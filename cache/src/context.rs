@@ -1,0 +1,181 @@
+//! What is known of a directory's files from earlier scans: path and stat -> content digest.
+//!
+//! An unchanged file costs one stat and is not read again. The index is safe against the race that
+//! git calls racy: a file changed within the clock's grain of its last reading is never trusted.
+//! Losing or damaging an index only costs reading the files again.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use fs_err as fs;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::store::Store;
+
+const MAGIC: &[u8; 8] = b"rbctx\0\0\x01";
+
+/// Coarse kernel clocks tick every 10 ms at worst; within a few ticks a second change could leave
+/// the same times behind.
+const GRAIN: Duration = Duration::from_millis(50);
+
+/// What tells whether a file is still the one that was read. Times are nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// Of the content.
+    pub mtime: i64,
+    /// Of the inode; cannot be set back.
+    pub ctime: i64,
+    /// The inode's number.
+    pub inode: u64,
+    /// The device the inode is on.
+    pub device: u64,
+}
+
+/// An index in memory.
+#[derive(Default)]
+pub struct ContextIndex {
+    path: PathBuf,
+    known: HashMap<Vec<u8>, (Stat, Digest)>,
+    changed: bool,
+}
+
+impl ContextIndex {
+    /// Loads the index of the directory named by `id`; an unreadable one is empty.
+    pub fn load(store: &Store, id: &Digest) -> Self {
+        let path = store.root().join("cache/context").join(id.hex());
+        let known = fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        Self { path, known, changed: false }
+    }
+
+    /// The digest of the file at `path` if it is still as it was when it was read.
+    pub fn get(&self, path: &[u8], stat: &Stat) -> Option<Digest> {
+        self.known.get(path).filter(|(known, _)| known == stat).map(|(_, digest)| *digest)
+    }
+
+    /// Remembers that the file had `digest` when it had `stat`, unless it changed so recently that
+    /// a further change might not show. `stat` must have been taken before the file was read.
+    pub fn set(&mut self, path: &[u8], stat: Stat, digest: Digest) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let trusted_until = now.saturating_sub(GRAIN).as_nanos() as i64;
+        self.changed = true;
+        if stat.ctime < trusted_until && stat.mtime < trusted_until {
+            self.known.insert(path.to_vec(), (stat, digest));
+        } else {
+            self.known.remove(path);
+        }
+    }
+
+    /// Writes the index back if anything was learnt.
+    pub fn save(&self, store: &Store) -> Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        store.write_atomically(&self.path, &self.encode())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut entries: Vec<_> = self.known.iter().collect();
+        entries.sort_unstable_by_key(|(path, _)| *path);
+        let mut bytes = MAGIC.to_vec();
+        for (path, (stat, digest)) in entries {
+            bytes.extend((path.len() as u32).to_le_bytes());
+            bytes.extend(path);
+            for number in [stat.size, stat.mtime as u64, stat.ctime as u64, stat.inode, stat.device]
+            {
+                bytes.extend(number.to_le_bytes());
+            }
+            bytes.extend(digest.bytes());
+        }
+        let check = Digest::of(&bytes);
+        bytes.extend(check.bytes());
+        bytes
+    }
+}
+
+/// `None` when the bytes are not a whole index of this version.
+fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, (Stat, Digest)>> {
+    let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if Digest::of(body).bytes() != check {
+        return None;
+    }
+    let mut rest = body.strip_prefix(MAGIC.as_slice())?;
+    let mut known = HashMap::new();
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(take::<4>(&mut rest)?) as usize;
+        let (path, behind) = rest.split_at_checked(length)?;
+        rest = behind;
+        let mut number = || Some(u64::from_le_bytes(take::<8>(&mut rest)?));
+        let stat = Stat {
+            size: number()?,
+            mtime: number()? as i64,
+            ctime: number()? as i64,
+            inode: number()?,
+            device: number()?,
+        };
+        known.insert(path.to_vec(), (stat, Digest::from_bytes(take::<32>(&mut rest)?)));
+    }
+    Some(known)
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Stat = Stat { size: 3, mtime: 1, ctime: 2, inode: 3, device: 4 };
+
+    fn reload(store: &Store, index: &ContextIndex) -> ContextIndex {
+        index.save(store).expect("save");
+        ContextIndex::load(store, &Digest::of("ctx"))
+    }
+
+    #[test]
+    fn a_file_is_known_until_anything_of_its_stat_changes() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
+        index.set(b"a\n\xff", OLD, Digest::of("content"));
+        let index = reload(&store, &index);
+        assert_eq!(index.get(b"a\n\xff", &OLD), Some(Digest::of("content")));
+        for changed in [
+            Stat { size: 4, ..OLD },
+            Stat { mtime: 9, ..OLD },
+            Stat { ctime: 9, ..OLD },
+            Stat { inode: 9, ..OLD },
+        ] {
+            assert_eq!(index.get(b"a\n\xff", &changed), None);
+        }
+    }
+
+    #[test]
+    fn a_file_changed_just_now_is_not_trusted() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let fresh = Stat { ctime: now.as_nanos() as i64, ..OLD };
+        let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
+        index.set(b"a", fresh, Digest::of("content"));
+        assert_eq!(reload(&store, &index).get(b"a", &fresh), None);
+    }
+
+    #[test]
+    fn a_damaged_index_is_empty() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
+        index.set(b"a", OLD, Digest::of("content"));
+        let mut bytes = index.encode();
+        bytes[20] ^= 1;
+        assert!(decode(&bytes).is_none());
+        assert!(decode(&bytes[..30]).is_none());
+    }
+}

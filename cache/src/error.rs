@@ -1,0 +1,68 @@
+//! What can go wrong in the store, each with the object it went wrong on.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+
+/// The store's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed intention.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed; the message names the path.
+    #[error("the store cannot be used")]
+    Io(#[source] io::Error),
+    /// The store was made by another version.
+    #[error("the store {root} has version {found}, this program knows version {known}")]
+    Version {
+        /// The store.
+        root: PathBuf,
+        /// What its version file says.
+        found: u32,
+        /// What this program can read.
+        known: u32,
+    },
+    /// A lock could not be taken.
+    #[error("cannot lock {path}")]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the store does not have the form it should have.
+    #[error("{path} is damaged: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Content that should be in the store is not.
+    #[error("{digest} is not in the store")]
+    Missing {
+        /// The content's name.
+        digest: Digest,
+    },
+    /// Content does not have the digest it is stored under.
+    #[error("{path} is corrupt: its content has digest {found}, not {expected}")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The digest it is stored under.
+        expected: Digest,
+        /// The digest of what it holds.
+        found: Digest,
+    },
+    /// A layer could not be read or written.
+    #[error("layer {what}")]
+    Layer {
+        /// Which layer, or which directory.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<crate::layer::Error>,
+    },
+}

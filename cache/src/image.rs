@@ -1,0 +1,257 @@
+//! Images and their names: `images/index.json` of the OCI layout.
+//!
+//! A name is whatever string the caller uses (the engine passes normalised references). An image
+//! without a name stays listed until it is removed, as docker's `<none>` images do.
+
+use std::fs::File;
+use std::io;
+
+use fs_err as fs;
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::oci::{self, Descriptor, ImageConfig, Index, Manifest};
+use crate::store::Store;
+
+/// An image of the store, whole.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its configuration.
+    pub config: ImageConfig,
+}
+
+impl Image {
+    /// The image id: the digest of its configuration.
+    pub fn id(&self) -> Digest {
+        self.manifest.config.digest
+    }
+
+    /// Bytes of all its layers, uncompressed.
+    pub fn size(&self) -> u64 {
+        self.manifest.layers.iter().map(|layer| layer.size).sum()
+    }
+}
+
+/// One line of the index: an image under one of its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name, or none.
+    pub name: Option<String>,
+    /// The digest of the manifest.
+    pub digest: Digest,
+}
+
+impl Store {
+    /// Stores an image whose layers are in the store already; does not name it.
+    pub fn put_image(
+        &self,
+        config: &ImageConfig,
+        annotations: &oci::StringMap,
+    ) -> Result<(Digest, Manifest)> {
+        let config_bytes = json(config);
+        let mut layers = Vec::with_capacity(config.rootfs.diff_ids.len());
+        for diff_id in &config.rootfs.diff_ids {
+            layers.push(Descriptor {
+                media_type: oci::LAYER.to_owned(),
+                digest: *diff_id,
+                size: self.share_layer_as_blob(diff_id)?,
+                annotations: Default::default(),
+                platform: None,
+            });
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(oci::MANIFEST.to_owned()),
+            config: Descriptor {
+                media_type: oci::CONFIG.to_owned(),
+                digest: self.put_blob(&config_bytes)?,
+                size: config_bytes.len() as u64,
+                annotations: Default::default(),
+                platform: None,
+            },
+            layers,
+            annotations: annotations.clone(),
+        };
+        let digest = self.put_blob(&json(&manifest))?;
+        Ok((digest, manifest))
+    }
+
+    /// Gives the image with manifest `digest` these names, taking them from whoever had them; with
+    /// no names the image is listed without one. An image that loses its last name stays listed.
+    pub fn tag(&self, digest: &Digest, names: &[String]) -> Result<()> {
+        let size = self.read_blob(digest)?.len() as u64;
+        self.change_index(|index| {
+            for name in names {
+                untag_in(index, name);
+            }
+            let mut names: Vec<Option<&String>> = names.iter().map(Some).collect();
+            if names.is_empty() && !index.manifests.iter().any(|entry| entry.digest == *digest) {
+                names.push(None);
+            }
+            if names.iter().any(Option::is_some) {
+                index.manifests.retain(|entry| entry.digest != *digest || name_of(entry).is_some());
+            }
+            for name in names {
+                index.manifests.push(Descriptor {
+                    media_type: oci::MANIFEST.to_owned(),
+                    digest: *digest,
+                    size,
+                    annotations: name
+                        .map(|name| (oci::REF_NAME.to_owned(), name.clone()))
+                        .into_iter()
+                        .collect(),
+                    platform: None,
+                });
+            }
+        })
+    }
+
+    /// Takes a name away; `false` when nothing had it. The image stays listed without a name.
+    pub fn untag(&self, name: &str) -> Result<bool> {
+        let mut found = false;
+        self.change_index(|index| found = untag_in(index, name))?;
+        Ok(found)
+    }
+
+    /// Takes an image off the list under all its names. Its content stays until the next prune.
+    pub fn forget_image(&self, digest: &Digest) -> Result<()> {
+        self.change_index(|index| index.manifests.retain(|entry| entry.digest != *digest))
+    }
+
+    /// All images under all their names, in the order they were named.
+    pub fn list_images(&self) -> Result<Vec<Listed>> {
+        let index = self.read_index()?;
+        Ok(index
+            .manifests
+            .iter()
+            .map(|entry| Listed { name: name_of(entry).cloned(), digest: entry.digest })
+            .collect())
+    }
+
+    /// The manifest digest of the image with this name.
+    pub fn find_image(&self, name: &str) -> Result<Option<Digest>> {
+        Ok(self
+            .list_images()?
+            .into_iter()
+            .find(|listed| listed.name.as_deref() == Some(name))
+            .map(|listed| listed.digest))
+    }
+
+    /// Reads an image by the digest of its manifest.
+    pub fn read_image(&self, digest: &Digest) -> Result<Image> {
+        let manifest: Manifest = self.read_json(digest)?;
+        let config = self.read_json(&manifest.config.digest)?;
+        Ok(Image { digest: *digest, manifest, config })
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, digest: &Digest) -> Result<T> {
+        let bytes = self.read_blob(digest)?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
+            path: self.blob_path(digest),
+            why: error.to_string(),
+        })
+    }
+
+    fn read_index(&self) -> Result<Index> {
+        let path = self.root().join("images/index.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Damaged { path, why: error.to_string() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
+            Err(error) => Err(Error::Io(error)),
+        }
+    }
+
+    /// Reads, changes and writes the index while no other process does.
+    fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<()> {
+        let lock_path = self.root().join("images.lock");
+        let lock: File = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(Error::Io)?
+            .into_parts()
+            .0;
+        lock.lock().map_err(|source| Error::Lock { path: lock_path, source })?;
+        let before = self.read_index()?;
+        let mut index = before.clone();
+        change(&mut index);
+        let path = self.root().join("images/index.json");
+        if index == before && path.exists() {
+            return Ok(());
+        }
+        self.write_atomically(&path, &json(&index))
+    }
+}
+
+fn name_of(entry: &Descriptor) -> Option<&String> {
+    entry.annotations.get(oci::REF_NAME)
+}
+
+/// Removes `name`; the image stays listed without one when it was its last.
+fn untag_in(index: &mut Index, name: &str) -> bool {
+    let Some(position) =
+        index.manifests.iter().position(|entry| name_of(entry).is_some_and(|found| found == name))
+    else {
+        return false;
+    };
+    let digest = index.manifests[position].digest;
+    let named = index.manifests.iter().filter(|entry| entry.digest == digest).count();
+    if named > 1 {
+        index.manifests.remove(position);
+    } else {
+        index.manifests[position].annotations.remove(oci::REF_NAME);
+    }
+    true
+}
+
+fn json(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("documents have string keys only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(store: &Store, author: &str) -> Digest {
+        let config = ImageConfig { author: Some(author.to_owned()), ..Default::default() };
+        store.put_image(&config, &Default::default()).expect("put").0
+    }
+
+    fn listing(store: &Store) -> Vec<(Option<String>, Digest)> {
+        let listed = store.list_images().expect("list");
+        listed.into_iter().map(|entry| (entry.name, entry.digest)).collect()
+    }
+
+    #[test]
+    fn a_name_moves_to_the_newest_image_and_the_older_one_stays_without_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let (old, new) = (image(&store, "old"), image(&store, "new"));
+        let name = "docker.io/library/app:latest".to_owned();
+        store.tag(&old, std::slice::from_ref(&name)).expect("tag");
+        store.tag(&new, std::slice::from_ref(&name)).expect("tag");
+        assert_eq!(listing(&store), [(None, old), (Some(name.clone()), new)]);
+        assert_eq!(store.find_image(&name).expect("find"), Some(new));
+        assert!(store.untag(&name).expect("untag"));
+        assert!(!store.untag(&name).expect("untag twice"));
+        assert_eq!(listing(&store), [(None, old), (None, new)]);
+    }
+
+    #[test]
+    fn naming_an_image_again_changes_nothing() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let digest = image(&store, "x");
+        for _ in 0..2 {
+            store.tag(&digest, &["a".to_owned(), "b".to_owned()]).expect("tag");
+        }
+        assert_eq!(listing(&store), [(Some("a".into()), digest), (Some("b".into()), digest)]);
+    }
+}

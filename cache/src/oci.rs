@@ -1,0 +1,280 @@
+//! The documents of the OCI image specification that the store reads and writes: descriptor,
+//! index, manifest, image configuration.
+//!
+//! Own types rather than the `oci-spec` crate's: its configuration drops Healthcheck, Shell and
+//! OnBuild and serialises hash maps in random order. Fields unknown here are kept as they are.
+//! Maps are ordered, so the same document always has the same bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::Digest;
+
+/// Media type of an image index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of an image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an image configuration.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Media type of an uncompressed layer.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// The annotation that holds an image's name in an index.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Annotations and labels.
+pub type StringMap = BTreeMap<String, String>;
+
+/// Points to content (image-spec `descriptor.md`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What the content is.
+    pub media_type: String,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's length in bytes.
+    pub size: u64,
+    /// Anything said about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: StringMap,
+    /// What it runs on, in an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+/// What an image runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// As Go's GOARCH.
+    pub architecture: String,
+    /// As Go's GOOS.
+    pub os: String,
+    /// As `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+/// A list of manifests (image-spec `image-index.md`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`INDEX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The manifests.
+    pub manifests: Vec<Descriptor>,
+    /// Anything said about the index.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: StringMap,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(INDEX.to_owned()),
+            manifests: Vec::new(),
+            annotations: StringMap::new(),
+        }
+    }
+}
+
+/// An image (image-spec `manifest.md`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`MANIFEST`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The image configuration.
+    pub config: Descriptor,
+    /// The layers, the base first.
+    pub layers: Vec<Descriptor>,
+    /// Anything said about the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: StringMap,
+}
+
+/// An image configuration (image-spec `config.md`), fields in the order docker writes them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// As Go's GOARCH.
+    pub architecture: String,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// How to run it.
+    #[serde(default)]
+    pub config: RunConfig,
+    /// When it was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// How it was made, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<History>,
+    /// As Go's GOOS.
+    pub os: String,
+    /// The layers.
+    #[serde(default)]
+    pub rootfs: RootFs,
+    /// As `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Whatever else a base image's configuration had.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
+}
+
+/// The layers of an image by their content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Digests of the uncompressed tars, the base first.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub diff_ids: Vec<Digest>,
+}
+
+impl Default for RootFs {
+    fn default() -> Self {
+        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+    }
+}
+
+/// One step of an image's making.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// By what command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// By which builder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Whether the step made no layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+/// A set as Go writes it: a map to empty objects.
+pub type Set = BTreeMap<String, Empty>;
+
+/// `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// How to run an image (image-spec `config.md`, with docker's extensions).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RunConfig {
+    /// `user[:group]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// `port/protocol`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    pub exposed_ports: Set,
+    /// `NAME=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub env: Vec<String>,
+    /// The program and its first arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Further arguments, or the program when there is no entry point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// How to tell whether it works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// Whether the command line was a single string (Windows).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
+    /// Directories that live outside the image.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    pub volumes: Set,
+    /// Where the program starts.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// Instructions for images built on this one.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub on_build: Vec<String>,
+    /// Anything said about the image.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    pub labels: StringMap,
+    /// What asks the program to stop.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// What runs the shell forms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+    /// Whatever else a base image's configuration had.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
+}
+
+/// A health check; times are nanoseconds, 0 stands for the default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `NONE`, `CMD ...` or `CMD-SHELL ...`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Between two probes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: i64,
+    /// Of one probe.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: i64,
+    /// In which failures do not count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: i64,
+    /// Between two probes in the start period.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
+    /// Failures in a row that mean unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// Go writes an empty slice or map it never made as `null`.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_configuration_says_beyond_our_types_survives() {
+        let text = r#"{"architecture":"amd64","config":{"Cmd":["sh"],"Healthcheck":{"Test":["NONE"]},"Shell":["/bin/ash"],"Zone":1},"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"os.version":"x"}"#;
+        let config: ImageConfig = serde_json::from_str(text).expect("parse");
+        assert_eq!(serde_json::to_string(&config).expect("print"), text);
+    }
+
+    #[test]
+    fn go_null_is_an_empty_list() {
+        let text = r#"{"architecture":"","config":{"Env":null,"Labels":null},"os":"","rootfs":{"type":"layers","diff_ids":null}}"#;
+        let config: ImageConfig = serde_json::from_str(text).expect("parse");
+        assert!(config.config.env.is_empty() && config.rootfs.diff_ids.is_empty());
+    }
+}

@@ -1,0 +1,100 @@
+//! Records: what the operation with a key produced, and the text the key is the digest of.
+//!
+//! The text is kept so that a miss can be explained by comparing it with an earlier one. What the
+//! text says is the engine's business.
+
+use std::io;
+use std::path::PathBuf;
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// What an operation produced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The layer it made, by diff id.
+    pub layer: Digest,
+    /// Milliseconds it took.
+    pub took_ms: u64,
+    /// Seconds since 1970 when it was finished.
+    pub finished: i64,
+}
+
+impl Store {
+    fn record_path(&self, key: &Digest) -> PathBuf {
+        self.root().join("cache/records").join(key.hex())
+    }
+
+    fn preimage_path(&self, key: &Digest) -> PathBuf {
+        self.root().join("cache/preimages").join(key.hex())
+    }
+
+    /// Looks up what the operation with this key produced. A record whose layer is gone, or that
+    /// cannot be read, counts as none: the operation runs again.
+    pub fn record(&self, key: &Digest) -> Result<Option<Record>> {
+        let bytes = match fs::read(self.record_path(key)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::Io(error)),
+        };
+        let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
+        Ok(self.layer(&record.layer)?.map(|_| record))
+    }
+
+    /// Keeps what the operation with this key produced, and the key's text beside it.
+    pub fn put_record(&self, key: &Digest, preimage: &str, record: &Record) -> Result<()> {
+        // The text first: a record without it could not be explained.
+        self.put_preimage(key, preimage)?;
+        let bytes = serde_json::to_vec(record).expect("records have string keys only");
+        self.write_atomically(&self.record_path(key), &bytes)
+    }
+
+    /// Keeps a key's text.
+    pub fn put_preimage(&self, key: &Digest, preimage: &str) -> Result<()> {
+        let path = self.preimage_path(key);
+        if path.exists() {
+            return Ok(());
+        }
+        self.write_atomically(&path, preimage.as_bytes())
+    }
+
+    /// The text a key is the digest of.
+    pub fn preimage(&self, key: &Digest) -> Result<Option<String>> {
+        match fs::read_to_string(self.preimage_path(key)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::Io(error)),
+        }
+    }
+
+    /// Drops a record, so that the operation runs again.
+    pub fn forget_record(&self, key: &Digest) -> Result<()> {
+        match fs::remove_file(self.record_path(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_counts_only_while_its_layer_is_there() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let layer = store.draft_layer().expect("draft").commit_tar(|_| Ok(())).expect("commit");
+        let key = Digest::of("key");
+        let record = Record { layer: layer.diff_id, took_ms: 3, finished: 7 };
+        store.put_record(&key, "key", &record).expect("put");
+        assert_eq!(store.record(&key).expect("get"), Some(record));
+        fs::remove_file(store.layer_tar(&layer.diff_id)).expect("remove");
+        assert_eq!(store.record(&key).expect("get"), None);
+        assert_eq!(store.preimage(&key).expect("text").as_deref(), Some("key"));
+    }
+}

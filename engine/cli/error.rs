@@ -1,0 +1,29 @@
+//! Exit codes: docker's, by what went wrong.
+
+use engine::container::LaunchError;
+
+/// An error that has said all there is to say, and only ends the program with a code.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+pub(crate) struct Silent(pub(crate) u8);
+
+/// The code to end with for an error.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(Silent(code)) = cause.downcast_ref::<Silent>() {
+            return *code;
+        }
+        if let Some(error) = cause.downcast_ref::<LaunchError>() {
+            return u8::try_from(error.exit_code()).unwrap_or(125);
+        }
+        if let Some(RunFailed) = cause.downcast_ref::<RunFailed>() {
+            return 125;
+        }
+    }
+    1
+}
+
+/// Marks errors of `run` that are ours and not the program's.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run the container")]
+pub(crate) struct RunFailed;

@@ -1,0 +1,92 @@
+//! Limits as they are typed, turned into what a container is given.
+
+use anyhow::{Context, bail};
+use engine::container::spec::{Resources, Rlimit};
+use engine::units::{Ulimit, parse_memory};
+
+use crate::args::LimitArgs;
+
+impl LimitArgs {
+    /// Takes limits from a list, as BuildKit's `--resource` has them: `memory=2g`.
+    pub(crate) fn add_resources(&mut self, given: &[String]) -> anyhow::Result<()> {
+        for text in given {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            let number = || value.parse().with_context(|| format!("--resource {text}"));
+            let text = || Some(value.to_owned());
+            match name {
+                "memory" => self.memory = text(),
+                "memory-swap" => self.memory_swap = text(),
+                "cpu-shares" => self.cpu_shares = Some(number()? as u64),
+                "cpu-period" => self.cpu_period = Some(number()? as u64),
+                "cpu-quota" => self.cpu_quota = Some(number()?),
+                "cpuset-cpus" => self.cpuset_cpus = text(),
+                "cpuset-mems" => self.cpuset_mems = text(),
+                "pids-limit" => self.pids_limit = Some(number()?),
+                _ => bail!("--resource {name}: unknown; use memory, cpu-quota, cpu-period, ..."),
+            }
+        }
+        Ok(())
+    }
+
+    /// The limits of the container's cgroup.
+    pub(crate) fn resources(&self) -> anyhow::Result<Resources> {
+        let memory = self.memory.as_deref().map(bytes).transpose()?;
+        let swap = match self.memory_swap.as_deref() {
+            None => None,
+            Some("-1") => Some(-1),
+            Some(text) => Some(bytes(text)? as i64),
+        };
+        let (quota, period) = match (self.cpus, self.cpu_quota) {
+            (Some(_), Some(_)) => bail!("--cpus and --cpu-quota cannot be given together"),
+            (Some(cpus), None) if cpus > 0.0 => (Some((cpus * 100_000.0) as i64), Some(100_000)),
+            (Some(cpus), None) => bail!("--cpus {cpus}: expected a number above 0"),
+            (None, quota) => (quota, self.cpu_period),
+        };
+        Ok(Resources {
+            memory,
+            memory_swap: swap,
+            cpu_quota: quota,
+            cpu_period: period,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids: self.pids_limit,
+        })
+    }
+
+    /// Bytes of /dev/shm.
+    pub(crate) fn shm_bytes(&self) -> anyhow::Result<Option<u64>> {
+        self.shm_size.as_deref().map(bytes).transpose()
+    }
+
+    /// The resource limits of the process.
+    pub(crate) fn rlimits(&self) -> anyhow::Result<Vec<Rlimit>> {
+        let limit = |text: &String| -> anyhow::Result<Rlimit> {
+            let limit: Ulimit = text.parse().with_context(|| format!("--ulimit {text}"))?;
+            let value = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
+            Ok(Rlimit { soft: value(limit.soft), hard: value(limit.hard), name: limit.name })
+        };
+        self.ulimit.iter().map(limit).collect()
+    }
+
+    /// Names and addresses for /etc/hosts.
+    pub(crate) fn hosts(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let host = |text: &String| match text.split_once(['=', ':']) {
+            Some((name, address)) if !name.is_empty() && is_address(address) => {
+                let address = address.trim_start_matches('[').trim_end_matches(']');
+                Ok((name.to_owned(), address.to_owned()))
+            }
+            _ => bail!("--add-host {text}: expected name:address or name:host-gateway"),
+        };
+        self.add_host.iter().map(host).collect()
+    }
+}
+
+fn bytes(text: &str) -> anyhow::Result<u64> {
+    parse_memory(text).with_context(|| format!("{text:?} is not a size"))
+}
+
+fn is_address(text: &str) -> bool {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    text == "host-gateway" || bare.parse::<std::net::IpAddr>().is_ok()
+}

@@ -1,0 +1,307 @@
+//! Cgroups: one directory per container in each hierarchy that a limit needs, versions 1 and 2 and
+//! both at once.
+//!
+//! Joining a cgroup is slow (it waits for the kernel's RCU, 5 to 10 ms), so a container without
+//! limits joins none. Which controller is in which hierarchy is the machine's choice; a limit that
+//! no hierarchy can enforce is an error.
+//!
+//! A container is kept from devices by its mounts, none of which allows any but the usual ones.
+//! Only one that could get round that joins a cgroup for it, which all such containers share.
+
+mod hierarchy;
+mod limits;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use self::hierarchy::{Hierarchy, Version, hierarchies, inherit_cpuset, prepare_parent};
+use super::devices::RULES;
+use super::spec::{ContainerSpec, Mount, MountSource};
+use super::wire::CgroupMount;
+use crate::sys::bpf;
+
+/// Where containers' cgroups are made if their specification does not say.
+const DEFAULT_PARENT: &str = "rbuild";
+
+/// The cgroup, below the parent, that keeps containers from devices.
+const SHARED: &str = "devices";
+
+/// A limit or a cgroup that could not be had.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// The kernel, or what of its cgroups this process may use, has no means for this limit.
+    #[error("this machine cannot enforce a limit on {limit}: {reason}")]
+    Unsupported {
+        /// What was to be limited.
+        limit: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+    /// The parent is no path below the root of the cgroups.
+    #[error("invalid cgroup parent: {0}")]
+    InvalidParent(String),
+    /// A directory or file of a cgroup was refused; its path is in the error.
+    #[error("set up a cgroup")]
+    Io(#[from] io::Error),
+}
+
+/// A container's cgroups. Dropping them removes those that are its own.
+#[derive(Debug, Default)]
+pub(super) struct Cgroups {
+    /// Made for this container, with the hierarchy they are in.
+    own: Vec<(Hierarchy, PathBuf)>,
+    /// Shared with others.
+    shared: Option<PathBuf>,
+    unified_only: bool,
+    confines_devices: bool,
+}
+
+impl Cgroups {
+    /// Makes the cgroups a container needs and sets its limits.
+    pub(super) fn create(spec: &ContainerSpec) -> Result<Cgroups, CgroupError> {
+        let hierarchies = hierarchies();
+        let parent = parent_path(spec.cgroup_parent.as_deref())?;
+        let mut cgroups = Cgroups::default();
+        cgroups.unified_only = !hierarchies.is_empty()
+            && hierarchies.iter().all(|hierarchy| hierarchy.version == Version::Two);
+        for (controller, limit) in limits::needed(&spec.resources) {
+            let hierarchy = hierarchies
+                .iter()
+                .find(|hierarchy| hierarchy.has(controller))
+                .ok_or_else(|| CgroupError::Unsupported {
+                    limit,
+                    reason: format!("there is no {controller} cgroup controller"),
+                })?;
+            let directory = cgroups.own_in(hierarchy, &parent, &spec.id, controller, limit)?;
+            limits::set(controller, hierarchy.version, &directory, &spec.resources)?;
+        }
+        if mounts_do_not_confine(spec) {
+            cgroups.confine_devices(hierarchies, &parent)?;
+        }
+        Ok(cgroups)
+    }
+
+    /// The container's directory in a hierarchy, made if this is the first limit there.
+    fn own_in(
+        &mut self,
+        hierarchy: &Hierarchy,
+        parent: &Path,
+        id: &str,
+        controller: &str,
+        limit: &'static str,
+    ) -> Result<PathBuf, CgroupError> {
+        let unsupported = |error: io::Error| CgroupError::Unsupported {
+            limit,
+            reason: format!("no {controller} cgroup can be made: {error}"),
+        };
+        prepare_parent(hierarchy, parent, controller).map_err(unsupported)?;
+        if let Some((_, directory)) = self.own.iter().find(|(known, _)| known == hierarchy) {
+            return Ok(directory.clone());
+        }
+        let name = format!("{id}.{}-{}", std::process::id(), start_time("self").unwrap_or(0));
+        let directory = hierarchy.mount.join(parent).join(name);
+        fs_err::create_dir(&directory).map_err(unsupported)?;
+        self.own.push((hierarchy.clone(), directory.clone()));
+        if controller == "cpuset" && hierarchy.version == Version::One {
+            inherit_cpuset(&directory).map_err(unsupported)?;
+        }
+        Ok(directory)
+    }
+
+    /// Sees to it that a cgroup of the container denies it all but the usual devices.
+    fn confine_devices(
+        &mut self,
+        hierarchies: &[Hierarchy],
+        parent: &Path,
+    ) -> Result<(), CgroupError> {
+        let has_devices = |hierarchy: &&Hierarchy| hierarchy.has("devices");
+        if let Some(hierarchy) = hierarchies.iter().find(has_devices) {
+            let shared = hierarchy.mount.join(parent).join(SHARED);
+            make_shared_device_cgroup(&shared)?;
+            self.shared = Some(shared);
+        } else if let Some(hierarchy) = hierarchies.iter().find(|h| h.version == Version::Two) {
+            let own = self.own.iter().find(|(known, _)| known == hierarchy);
+            let directory = if let Some((_, directory)) = own {
+                directory.clone()
+            } else {
+                let shared = hierarchy.mount.join(parent).join(SHARED);
+                fs_err::create_dir_all(&shared)?;
+                self.shared.insert(shared).clone()
+            };
+            bpf::confine_devices(&directory, &RULES)?;
+        } else {
+            return Err(CgroupError::Unsupported {
+                limit: "devices",
+                reason: "there is no cgroup hierarchy".to_owned(),
+            });
+        }
+        self.confines_devices = true;
+        Ok(())
+    }
+
+    /// The directories the container's first process must join.
+    pub(super) fn to_join(&self) -> Vec<PathBuf> {
+        self.own.iter().map(|(_, directory)| directory).chain(&self.shared).cloned().collect()
+    }
+
+    /// What the container is to see below /sys/fs/cgroup.
+    pub(super) fn mounts(&self) -> Vec<CgroupMount> {
+        if self.unified_only {
+            return vec![CgroupMount::Unified];
+        }
+        self.own
+            .iter()
+            .filter(|(hierarchy, _)| hierarchy.version == Version::One)
+            .map(|(hierarchy, _)| CgroupMount::Legacy(hierarchy.controllers.join(",")))
+            .collect()
+    }
+
+    /// Whether a cgroup keeps devices out of the container's reach.
+    pub(super) fn confines_devices(&self) -> bool {
+        self.confines_devices
+    }
+
+    /// The container's own directories, by controller.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.own.iter().flat_map(|(hierarchy, directory)| {
+            hierarchy.controllers.iter().map(|name| (name.as_str(), directory.as_path()))
+        })
+    }
+
+    /// Whether the kernel killed a process for exceeding the memory limit.
+    pub(super) fn oom_killed(&self) -> bool {
+        self.directories().filter(|(controller, _)| *controller == "memory").any(
+            |(_, directory)| {
+                ["memory.events", "memory.oom_control"].iter().any(|file| {
+                    std::fs::read_to_string(directory.join(file)).is_ok_and(|text| {
+                        text.lines().any(|line| {
+                            line.strip_prefix("oom_kill ").is_some_and(|count| count != "0")
+                        })
+                    })
+                })
+            },
+        )
+    }
+}
+
+/// Whether a container could use devices in spite of mounts that do not allow any: it may change
+/// mounts, or it shows the host's devices and expects the usual ones among them to work.
+fn mounts_do_not_confine(spec: &ContainerSpec) -> bool {
+    let shows_devices = |mount: &Mount| match &mount.source {
+        MountSource::Bind(path) => path == Path::new("/") || path.starts_with("/dev"),
+        _ => false,
+    };
+    let may_mount = spec.process.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN");
+    !spec.privileged && (may_mount || spec.mounts.iter().any(shows_devices))
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for (_, directory) in &self.own {
+            remove(directory);
+        }
+    }
+}
+
+/// Removes a cgroup. Its last processes may not quite be gone yet.
+fn remove(directory: &Path) {
+    for attempt in 0..10 {
+        match std::fs::remove_dir(directory) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(Duration::from_micros(100 << attempt));
+            }
+            // If it stays, it is swept when this process is gone.
+            _ => return,
+        }
+    }
+}
+
+/// Removes the cgroups below a parent whose makers are dead, and kills what is left in them.
+pub fn sweep(parent: Option<&str>) {
+    let Ok(parent) = parent_path(parent) else {
+        return;
+    };
+    for hierarchy in hierarchies() {
+        let Ok(entries) = std::fs::read_dir(hierarchy.mount.join(&parent)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().to_str().is_some_and(is_stale) {
+                kill_all(&entry.path());
+                remove(&entry.path());
+            }
+        }
+    }
+}
+
+/// Whether a cgroup's name says that it was made by a process that is gone.
+fn is_stale(name: &str) -> bool {
+    let owner = name.rsplit_once('.').and_then(|(_, owner)| owner.split_once('-'));
+    let Some((pid, start)) = owner else {
+        return false;
+    };
+    match (pid.parse::<u32>(), start.parse::<u64>()) {
+        (Ok(_), Ok(start)) => start_time(pid) != Some(start),
+        _ => false,
+    }
+}
+
+fn kill_all(directory: &Path) {
+    let processes = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// When a process started, in ticks since boot: with its id it names it for all time.
+fn start_time(pid: &str) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field may contain anything; the 22nd is the 20th after its closing parenthesis.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn parent_path(parent: Option<&str>) -> Result<PathBuf, CgroupError> {
+    let parent = parent.unwrap_or(DEFAULT_PARENT);
+    let path = Path::new(parent.trim_matches('/'));
+    let is_plain = |part| matches!(part, std::path::Component::Normal(_));
+    if path.components().all(is_plain) && !path.as_os_str().is_empty() {
+        Ok(path.to_owned())
+    } else {
+        Err(CgroupError::InvalidParent(parent.to_owned()))
+    }
+}
+
+/// Makes the shared cgroup of version 1, complete with its rules before it has its name: it must
+/// never be seen without them.
+fn make_shared_device_cgroup(shared: &Path) -> io::Result<()> {
+    if shared.exists() {
+        return Ok(());
+    }
+    let parent = shared.parent().unwrap_or(shared);
+    fs_err::create_dir_all(parent)?;
+    let owner = format!("new.{}-{}", std::process::id(), start_time("self").unwrap_or(0));
+    let thread = rustix::thread::gettid().as_raw_nonzero();
+    let new = parent.join(format!("{thread}.{owner}"));
+    fs_err::create_dir(&new)?;
+    let result = write_device_rules(&new).and_then(|()| fs_err::rename(&new, shared));
+    if result.is_err() {
+        remove(&new);
+    }
+    // Somebody else may have been first.
+    if shared.exists() { Ok(()) } else { result }
+}
+
+fn write_device_rules(directory: &Path) -> io::Result<()> {
+    fs_err::write(directory.join("devices.deny"), "a")?;
+    for rule in RULES {
+        fs_err::write(directory.join("devices.allow"), rule.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! The launching side of a container: starts its init, waits for it, cleans up behind it.
+//!
+//! Does not know what init does; it sends an assignment and hears one report.
+
+use std::borrow::Cow;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+
+use super::cgroup::Cgroups;
+use super::error::LaunchError;
+use super::path::MountPoint;
+use super::spec::{ContainerSpec, Network};
+use super::wire::{ASSIGNMENT_FD, Assignment, INIT_NAME, REPORT_FD, Report};
+use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::process::{Child, Spawn, spawn};
+
+/// What a container's program has as its first three descriptors. Not used when it gets a
+/// terminal.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: Stream,
+    /// Standard output.
+    pub stdout: Stream,
+    /// Standard error.
+    pub stderr: Stream,
+}
+
+/// One of a program's standard streams.
+#[derive(Debug, Default)]
+pub enum Stream {
+    /// The launching process's own.
+    #[default]
+    Inherit,
+    /// Empty to read, nowhere to write.
+    Null,
+    /// An open file or pipe; the launching process keeps no copy.
+    File(OwnedFd),
+}
+
+impl Stdio {
+    /// All three are the launching process's own.
+    pub fn inherit() -> Stdio {
+        Stdio::default()
+    }
+
+    /// Nothing to read, output to two files or pipes.
+    pub fn output(stdout: OwnedFd, stderr: OwnedFd) -> Stdio {
+        Stdio { stdin: Stream::Null, stdout: Stream::File(stdout), stderr: Stream::File(stderr) }
+    }
+}
+
+/// A running container. Dropping it kills what still runs and removes its cgroups.
+#[derive(Debug)]
+pub struct Container {
+    /// Its first process, as the launching process sees it.
+    pub pid: Pid,
+    /// A descriptor for that process: readable once it has ended.
+    pub pidfd: OwnedFd,
+    /// The master side of its terminal, if it has one. Taken by whoever relays it.
+    pub terminal: Option<OwnedFd>,
+    created: Vec<MountPoint>,
+    cgroups: Cgroups,
+    waited: bool,
+}
+
+/// How a container ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// The program's exit code, or 128 and the number of the signal that killed it.
+    pub code: i32,
+    /// Whether the kernel killed a process of it for want of memory.
+    pub oom_killed: bool,
+    /// The mount points that had to be made in its root file system; what
+    /// [`remove_mount_points`](super::remove_mount_points) takes.
+    pub created: Vec<MountPoint>,
+}
+
+/// Starts a container; returns when its program has been executed or could not be.
+///
+/// Any number of threads may launch at once. The kernel kills the container when the *thread* that
+/// launched it ends, so that a killed `rbuild` leaves nothing behind: launch from a thread that
+/// outlives the container.
+pub fn launch(spec: &ContainerSpec, stdio: Stdio) -> Result<Container, LaunchError> {
+    let cgroups = Cgroups::create(spec).map_err(LaunchError::Cgroup)?;
+    let assignment = write_assignment(spec, &cgroups).map_err(LaunchError::Talk)?;
+    let (socket, init_socket) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|errno| LaunchError::Talk(errno.into()))?;
+    let child = spawn_init(spec, stdio, assignment.as_fd(), init_socket.as_fd())
+        .map_err(LaunchError::Spawn)?;
+    drop(init_socket);
+    let mut container = Container {
+        pid: child.pid,
+        pidfd: child.pidfd,
+        terminal: None,
+        created: Vec::new(),
+        cgroups,
+        waited: false,
+    };
+    // From here on an early return drops the container, which kills and reaps its init.
+    container.hear(&socket)?;
+    Ok(container)
+}
+
+fn write_assignment(spec: &ContainerSpec, cgroups: &Cgroups) -> io::Result<OwnedFd> {
+    let assignment = Assignment {
+        spec: Cow::Borrowed(spec),
+        cgroups: cgroups.to_join(),
+        cgroup_mounts: cgroups.mounts(),
+        devices_confined: cgroups.confines_devices(),
+    };
+    let memfd = rustix::fs::memfd_create("assignment", MemfdFlags::CLOEXEC)?;
+    let mut bytes = &serde_json::to_vec(&assignment)?[..];
+    while !bytes.is_empty() {
+        let written = rustix::io::write(&memfd, bytes)?;
+        bytes = &bytes[written..];
+    }
+    rustix::fs::seek(&memfd, SeekFrom::Start(0))?;
+    Ok(memfd)
+}
+
+fn spawn_init(
+    spec: &ContainerSpec,
+    stdio: Stdio,
+    assignment: BorrowedFd<'_>,
+    report: BorrowedFd<'_>,
+) -> io::Result<Child> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut descriptors = vec![(assignment, ASSIGNMENT_FD), (report, REPORT_FD)];
+    for (number, stream) in [&stdio.stdin, &stdio.stdout, &stdio.stderr].into_iter().enumerate() {
+        match stream {
+            // A terminal comes in the place of all three, made inside the container.
+            _ if spec.process.terminal => descriptors.push((null.as_fd(), number as i32)),
+            Stream::Inherit => {}
+            Stream::Null => descriptors.push((null.as_fd(), number as i32)),
+            Stream::File(file) => descriptors.push((file.as_fd(), number as i32)),
+        }
+    }
+    let mut namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if spec.network == Network::None {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    let name = std::ffi::CString::new(INIT_NAME).expect("the name has no NUL");
+    spawn(&Spawn {
+        program: own_program()?.as_fd(),
+        args: &[&name],
+        namespaces,
+        descriptors: &descriptors,
+    })
+}
+
+/// This program's file, by a mount that nobody can write to.
+///
+/// Init is a process of the container for a moment, and an image may name `/proc/self/exe` as its
+/// program: what is reached by that must not be the file on the host (CVE-2019-5736).
+fn own_program() -> io::Result<&'static OwnedFd> {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let program = open_tree(CWD, "/proc/self/exe", flags)?;
+    let set = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    set_attributes(program.as_fd(), c"", false, Attributes { set, ..Attributes::default() })?;
+    Ok(PROGRAM.get_or_init(|| program))
+}
+
+impl Container {
+    /// Waits for init's report and for its end: the socket closes at exec.
+    fn hear(&mut self, socket: &OwnedFd) -> Result<(), LaunchError> {
+        let mut ready = false;
+        loop {
+            match receive(socket).map_err(LaunchError::Talk)? {
+                (Some(Report::Ready { created }), terminal) => {
+                    self.created = created;
+                    self.terminal = terminal;
+                    ready = true;
+                }
+                (Some(Report::Failed(failure)), _) => return Err(failure.into()),
+                (None, _) if ready => return Ok(()),
+                (None, _) => return Err(LaunchError::InitDied),
+            }
+        }
+    }
+
+    /// Waits for the container's program to end; everything else in the container is dead then.
+    pub fn wait(mut self) -> io::Result<Exit> {
+        let code = self.reap()?;
+        Ok(Exit {
+            code,
+            oom_killed: self.cgroups.oom_killed(),
+            created: std::mem::take(&mut self.created),
+        })
+    }
+
+    /// Sends a signal to the container's program; one that has ended already is no error.
+    pub fn kill(&self, signal: Signal) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The directories of the container's cgroups, by controller (`memory`, `pids`, ...); those
+    /// only that a limit needed.
+    pub fn cgroups(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.cgroups.directories()
+    }
+
+    fn reap(&mut self) -> io::Result<i32> {
+        loop {
+            let wait = WaitId::PidFd(self.pidfd.as_fd());
+            match rustix::process::waitid(wait, WaitIdOptions::EXITED) {
+                Ok(status) => {
+                    self.waited = true;
+                    return Ok(status.as_ref().map_or(0, exit_code));
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if !self.waited {
+            // Nobody is left to hear of a failure, and there is nothing else to try.
+            let _ = self.kill(Signal::KILL);
+            let _ = self.reap();
+        }
+    }
+}
+
+fn exit_code(status: &WaitIdStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 0,
+    }
+}
+
+/// The next report and the descriptor that came with it; no report when init closed the socket.
+fn receive(socket: &OwnedFd) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
+    let mut bytes = vec![0; super::wire::MAX_REPORT];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let iov = &mut [IoSliceMut::new(&mut bytes)];
+        match rustix::net::recvmsg(socket, iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            // A socket whose peer was killed with unread data behind it.
+            Err(Errno::CONNRESET) => return Ok((None, None)),
+            result => break result?,
+        }
+    };
+    let descriptor = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if received.bytes == 0 {
+        return Ok((None, descriptor));
+    }
+    Ok((Some(serde_json::from_slice(&bytes[..received.bytes])?), descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::Access;
+
+    use super::*;
+
+    #[test]
+    fn our_own_program_cannot_be_written() {
+        let link = format!("/proc/self/fd/{}", own_program().unwrap().as_raw_fd());
+        assert_eq!(rustix::fs::access("/proc/self/exe", Access::WRITE_OK), Ok(()));
+        assert_eq!(rustix::fs::access(link, Access::WRITE_OK), Err(Errno::ROFS));
+    }
+}

@@ -1,0 +1,44 @@
+//! Containers: a process in its own namespaces, on its own root file system, without privileges.
+//!
+//! ```text
+//! launch   makes the cgroups, starts this program again as the container's init,
+//!          hands it an `Assignment` and hears its `Report`
+//! init     process 1 of the container: builds the root file system, gives up its privileges,
+//!          becomes the container's program
+//! ```
+//!
+//! A program that launches containers calls [`is_init`] first thing in `main`, and [`init_main`]
+//! when it is. Needs root and Linux 5.12 (`mount_setattr(2)`). Nothing here knows an image, a
+//! Dockerfile or a store.
+
+mod caps;
+mod cgroup;
+mod devices;
+mod error;
+mod exec;
+mod init;
+mod launch;
+mod mounts;
+mod path;
+mod rlimit;
+mod rootfs;
+mod seccomp;
+pub mod spec;
+mod syscalls;
+pub mod tty;
+mod user;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use caps::{DEFAULT_CAPABILITIES, capability_names};
+pub use cgroup::{CgroupError, sweep};
+#[cfg(test)]
+pub(crate) use devices::RULES as DEVICE_RULES;
+pub(crate) use devices::{DeviceKind, DeviceRule};
+pub use error::LaunchError;
+pub use init::{init_main, is_init};
+pub use launch::{Container, Exit, Stdio, Stream, launch};
+pub use path::{MountPoint, remove_mount_points};
+pub use spec::ContainerSpec;

@@ -1,0 +1,235 @@
+//! The mounts a container's specification asks for.
+//!
+//! In two passes: sources are opened while the host's file systems are still to be seen, then put
+//! into the container's root in order.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+
+use super::path::{Kind, Root, open_in};
+use super::rootfs::{clone_of, file_system, overlay, put, stack_over_root, unstack_from_root};
+use super::spec::{Mount, MountSource};
+use super::wire::{AtStep, Failure};
+use crate::sys::mount::{Attributes, set_attributes};
+
+/// A mount that is nowhere yet, and where it is to go.
+pub(super) struct Source<'a> {
+    mount: &'a Mount,
+    tree: OwnedFd,
+    kind: Kind,
+}
+
+/// Opens what is to be mounted, with or without the devices in it.
+pub(super) fn open_sources(mounts: &[Mount], no_devices: bool) -> Result<Vec<Source<'_>>, Failure> {
+    let mut trees: Vec<Option<OwnedFd>> = Vec::new();
+    for mount in mounts {
+        trees.push(bind_source(&mount.source).at(|| describe(mount))?);
+    }
+    let mut files = FileStore::default();
+    for (index, mount) in mounts.iter().enumerate() {
+        if trees[index].is_none() {
+            let made = made_source(&mount.source, index, &mut files);
+            trees[index] = Some(made.at(|| describe(mount))?);
+        }
+    }
+    files.close().at(|| "put the files' file system away")?;
+    mounts
+        .iter()
+        .zip(trees.into_iter().flatten())
+        .map(|(mount, tree)| {
+            restrict_tree(&tree, mount.read_only, no_devices).at(|| describe(mount))?;
+            let stat = rustix::fs::fstat(&tree).at(|| describe(mount))?;
+            let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+            let kind = if is_directory { Kind::Directory } else { Kind::File };
+            Ok(Source { mount, tree, kind })
+        })
+        .collect()
+}
+
+/// Mounts the sources in the root, in order.
+pub(super) fn attach(root: &mut Root, sources: Vec<Source<'_>>) -> Result<(), Failure> {
+    for Source { mount, tree, kind } in sources {
+        let place = root
+            .ensure(&mount.target, kind)
+            .at(|| format!("create mount point {}", mount.target.display()))?;
+        refuse_root(root, &mount.target, &place)?;
+        refuse_hidden_proc(&mount.target, &place)?;
+        put(&tree, &place).map_err(|errno| refusal(mount, kind, errno))?;
+    }
+    Ok(())
+}
+
+fn refusal(mount: &Mount, kind: Kind, errno: Errno) -> Failure {
+    if errno == Errno::NOTDIR {
+        let (source, target) = match kind {
+            Kind::Directory => ("a directory", "a file"),
+            Kind::File => ("a file", "a directory"),
+        };
+        return Failure::Refused(format!(
+            "{}: not a directory: the source is {source}, the target {target}",
+            describe(mount)
+        ));
+    }
+    Failure::Step { step: describe(mount), errno: errno.raw_os_error() }
+}
+
+/// Refuses `/`, also by a link in the image: what covers the root would stay in the way of entering
+/// it.
+fn refuse_root(root: &Root, target: &Path, place: &OwnedFd) -> Result<(), Failure> {
+    let step = || format!("look at {}", target.display());
+    let (root, place) =
+        (rustix::fs::fstat(root.directory()).at(step)?, rustix::fs::fstat(place).at(step)?);
+    if (root.st_dev, root.st_ino) == (place.st_dev, place.st_ino) {
+        return Err(Failure::Refused(format!(
+            "mount {}: destination can't be '/'",
+            target.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a target that a link in the image led into /proc: what is mounted there decides what
+/// later steps of ours write to.
+fn refuse_hidden_proc(target: &Path, place: &OwnedFd) -> Result<(), Failure> {
+    let file_system = rustix::fs::fstatfs(place).at(|| format!("look at {}", target.display()))?;
+    if file_system.f_type == rustix::fs::PROC_SUPER_MAGIC && !target.starts_with("/proc") {
+        return Err(Failure::Refused(format!(
+            "mount {}: the target is inside /proc",
+            target.display()
+        )));
+    }
+    Ok(())
+}
+
+/// What a failed mount is called in messages.
+fn describe(mount: &Mount) -> String {
+    let target = mount.target.display();
+    match &mount.source {
+        MountSource::Bind(path) => format!("mount {} at {target}", path.display()),
+        MountSource::BindIn { root, path } => {
+            format!("mount {} of {} at {target}", path.display(), root.display())
+        }
+        MountSource::Overlay { path, .. } => format!("mount {} at {target}", path.display()),
+        MountSource::Tmpfs { .. } => format!("mount tmpfs at {target}"),
+        MountSource::File { .. } => format!("mount a file at {target}"),
+    }
+}
+
+/// The source if it exists already on the host.
+fn bind_source(source: &MountSource) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    match source {
+        MountSource::Bind(path) => open_tree(CWD, path, flags).map(Some),
+        MountSource::BindIn { root, path } => {
+            let root = open_directory(root)?;
+            clone_of(&open_in(&root, path, OFlags::PATH)?, c"").map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The source if it has to be made. All files share one file system in memory.
+fn made_source(
+    source: &MountSource,
+    index: usize,
+    files: &mut FileStore,
+) -> Result<OwnedFd, Errno> {
+    match source {
+        MountSource::Bind(_) | MountSource::BindIn { .. } => Err(Errno::INVAL),
+        MountSource::Overlay { lower, upper, path } => {
+            let merged = overlay(lower, upper.as_ref(), true)?;
+            let seen = open_in(&merged, path, OFlags::PATH)?;
+            // Only what is part of the namespace can be cloned (before Linux 6.15).
+            stack_over_root(&merged)?;
+            let clone = clone_of(&seen, c"");
+            unstack_from_root()?;
+            clone
+        }
+        MountSource::Tmpfs { size, mode } => {
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            let (mode, size) = (format!("{mode:o}"), size.unwrap_or_default().to_string());
+            let options = [("mode", mode.as_str()), ("size", size.as_str())];
+            let options = if size == "0" { &options[..1] } else { &options[..] };
+            file_system("tmpfs", options, attributes)
+        }
+        MountSource::File { bytes, mode, uid, gid } => {
+            let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+            files.make(&index.to_string(), bytes, Mode::from_raw_mode(*mode), owner)
+        }
+    }
+}
+
+/// A file system in memory for files given by their content; there if it was needed.
+#[derive(Default)]
+struct FileStore(Option<OwnedFd>);
+
+impl FileStore {
+    /// Makes a file and returns a mount of it alone.
+    fn make(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        mode: Mode,
+        (uid, gid): (Uid, Gid),
+    ) -> Result<OwnedFd, Errno> {
+        let store = match &mut self.0 {
+            Some(store) => store,
+            none => none.insert(FileStore::open()?),
+        };
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&*store, name, flags, Mode::empty())?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = &rest[rustix::io::write(&file, rest)?..];
+        }
+        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(&file, mode)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(&*store, name, flags)
+    }
+
+    /// Mounts it, never to be written to swap space where the kernel can promise that (6.4).
+    fn open() -> Result<OwnedFd, Errno> {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "mode", "700")?;
+        match fsconfig_set_flag(&context, "noswap") {
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let store = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        stack_over_root(&store)?;
+        Ok(store)
+    }
+
+    /// Leaves nothing of it but the mounts of its files.
+    fn close(self) -> Result<(), Errno> {
+        // Other mounts are stacked on top of this one and taken off again, so it is the topmost.
+        self.0.map_or(Ok(()), |_| unstack_from_root())
+    }
+}
+
+fn restrict_tree(tree: &OwnedFd, read_only: bool, no_devices: bool) -> Result<(), Errno> {
+    let mut set = MountAttrFlags::empty();
+    set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+    set.set(MountAttrFlags::MOUNT_ATTR_NODEV, no_devices);
+    if set.is_empty() {
+        return Ok(());
+    }
+    let set = u64::from(set.bits());
+    set_attributes(tree.as_fd(), c"", true, Attributes { set, ..Attributes::default() })
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}

@@ -1,0 +1,115 @@
+//! What a launching process and the init it started say to each other.
+//!
+//! The assignment is a file that is complete before init runs. Reports go over a socket that
+//! closes when init becomes the container's program; each is one packet.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::path::MountPoint;
+use super::spec::ContainerSpec;
+
+/// The `argv[0]` that makes a program a container's init.
+pub(super) const INIT_NAME: &str = "rbuild-init";
+
+/// Where init finds its assignment, and where it reports.
+pub(super) const ASSIGNMENT_FD: RawFd = 3;
+pub(super) const REPORT_FD: RawFd = 4;
+
+/// The longest report, in bytes. The kernel's default for a socket's buffer is larger.
+pub(super) const MAX_REPORT: usize = 128 << 10;
+
+/// What init is to do.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Assignment<'a> {
+    pub(super) spec: Cow<'a, ContainerSpec>,
+    /// Directories of the cgroups to join.
+    pub(super) cgroups: Vec<PathBuf>,
+    /// The cgroup file systems to show in the container.
+    pub(super) cgroup_mounts: Vec<CgroupMount>,
+    /// Whether a cgroup keeps the container from devices.
+    pub(super) devices_confined: bool,
+}
+
+impl Assignment<'_> {
+    /// Whether mounts are what keeps the container from devices: all are `nodev` but those of the
+    /// usual device nodes.
+    pub(super) fn mounts_confine_devices(&self) -> bool {
+        !self.devices_confined && !self.spec.privileged
+    }
+}
+
+/// A cgroup hierarchy to mount below /sys/fs/cgroup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum CgroupMount {
+    /// The unified hierarchy, at /sys/fs/cgroup itself.
+    Unified,
+    /// A hierarchy of version 1 with these controllers, such as `cpu,cpuacct`.
+    Legacy(String),
+}
+
+/// What init tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// All is set up and the program is started next. The terminal's master side comes with this
+    /// packet if one was asked for.
+    Ready {
+        /// The mount points that had to be made in the root file system, in the order of making.
+        created: Vec<MountPoint>,
+    },
+    /// It could not be done.
+    Failed(Failure),
+}
+
+/// Why init gave up.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Failure {
+    /// A step of setting up was refused by the kernel.
+    Step { step: String, errno: i32 },
+    /// What was asked for is not possible in this container.
+    Refused(String),
+    /// The program does not exist.
+    NotFound(String),
+    /// The program exists and cannot be executed.
+    NotExecutable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Step { step, errno } => {
+                write!(f, "{step}: {}", io::Error::from_raw_os_error(*errno))
+            }
+            Failure::Refused(text) | Failure::NotFound(text) | Failure::NotExecutable(text) => {
+                f.write_str(text)
+            }
+        }
+    }
+}
+
+/// Names the step in which a system call failed.
+pub(super) trait AtStep<T> {
+    /// `step` is only made when it is needed.
+    fn at<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure>;
+}
+
+impl<T> AtStep<T> for Result<T, Errno> {
+    fn at<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure> {
+        self.map_err(|errno| Failure::Step { step: step().into(), errno: errno.raw_os_error() })
+    }
+}
+
+impl<T> AtStep<T> for io::Result<T> {
+    fn at<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Step {
+            step: step().into(),
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })
+    }
+}

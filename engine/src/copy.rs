@@ -1,0 +1,358 @@
+//! Copies files into a root file system: what COPY and ADD do.
+//!
+//! Three steps, each a function: [`select`] finds the files, [`rows`] says what the result depends
+//! on (the text goes into the key), [`plan`] decides what lands where. The rules of where things
+//! land are docker's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use cache::compress::decompress;
+use cache::digest::Digest;
+use cache::layer::{self, Kind, reader};
+use rustix::fs::FileType;
+
+use crate::graph::{Copy, CopySource, Unpack};
+use crate::mode::Mode;
+use crate::plan::{self, Content, NewDirectories, Plan, entry_of};
+use crate::tree::{self, Entry, Owners, Selected, Selector, Tree};
+use crate::view::{View, join};
+
+/// Why files cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A source is not there, or cannot be read.
+    #[error(transparent)]
+    Select(#[from] tree::Error),
+    /// No pattern matches anything.
+    #[error("\"{0}\": not found: the pattern matches no file")]
+    NothingMatches(String),
+    /// The result cannot be placed.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// An archive cannot be unpacked.
+    #[error("cannot unpack \"{path}\"")]
+    Unpack {
+        /// The archive.
+        path: String,
+        /// Why.
+        source: layer::Error,
+    },
+    /// A file cannot be read or scratch space cannot be written.
+    #[error("cannot read \"{path}\"")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A source's tree with what was selected in it.
+pub(crate) struct Source<'a> {
+    tree: &'a Tree,
+    spec: &'a CopySource,
+    selected: Vec<Selected>,
+}
+
+impl Source<'_> {
+    /// Whether a single file was named.
+    pub(crate) fn is_file(&self) -> bool {
+        self.selected.iter().any(|selected| !selected.is_dir())
+    }
+}
+
+/// Finds the files that a copy takes, from the trees of its sources in order.
+pub(crate) fn select<'a>(copy: &'a Copy, trees: &[&'a Tree]) -> Result<Vec<Source<'a>>, Error> {
+    let mut sources = Vec::with_capacity(trees.len());
+    for (spec, tree) in copy.sources.iter().zip(trees) {
+        let selector = Selector {
+            path: &spec.path,
+            wildcards: spec.wildcards,
+            excludes: &copy.excludes,
+            parents: copy.parents,
+        };
+        sources.push(Source { tree, spec, selected: tree.select(&selector)? });
+    }
+    // A pattern may match nothing beside one that does; a copy of nothing at all is a mistake.
+    if sources.iter().all(|source| source.selected.is_empty())
+        && let Some(first) = sources.first()
+    {
+        return Err(Error::NothingMatches(format!("/{}", first.spec.path.trim_start_matches('/'))));
+    }
+    Ok(sources)
+}
+
+/// One line for each selected file, saying all of it that the result depends on.
+pub(crate) fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for source in sources {
+        for selected in &source.selected {
+            let entries: Vec<&Entry> = selected.entries.iter().collect();
+            let digests = source.tree.digests(&entries)?;
+            for (entry, digest) in entries.iter().zip(digests) {
+                let path = join(&selected.name, &entry.below);
+                let (uid, gid) = owner_of(source.tree, entry);
+                let what = describe(source.tree, entry, digest)?;
+                let mode = entry.metadata.mode;
+                writeln!(
+                    text,
+                    "file {:?} {mode:04o} {uid}:{gid} {what}",
+                    String::from_utf8_lossy(&path)
+                )
+                .expect("writing to a string cannot fail");
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn describe(tree: &Tree, entry: &Entry, digest: Option<Digest>) -> Result<String, Error> {
+    let metadata = &entry.metadata;
+    Ok(match metadata.kind {
+        FileType::RegularFile => digest.expect("a regular file has a digest").to_string(),
+        FileType::Directory => "directory".to_owned(),
+        FileType::Symlink => {
+            format!("link {:?}", String::from_utf8_lossy(&read_link(tree, entry)?))
+        }
+        FileType::Fifo => "fifo".to_owned(),
+        FileType::BlockDevice => format!("block {}:{}", metadata.node.0, metadata.node.1),
+        _ => format!("char {}:{}", metadata.node.0, metadata.node.1),
+    })
+}
+
+fn read_link(tree: &Tree, entry: &Entry) -> Result<Vec<u8>, Error> {
+    tree.view().read_link(&entry.path).map_err(|source| read_failed(entry, source))
+}
+
+fn read_failed(entry: &Entry, source: io::Error) -> Error {
+    Error::Read { path: format!("/{}", String::from_utf8_lossy(&entry.path)), source }
+}
+
+fn owner_of(tree: &Tree, entry: &Entry) -> (u32, u32) {
+    match tree.owners() {
+        Owners::Root => (0, 0),
+        Owners::Kept => (entry.metadata.uid, entry.metadata.gid),
+    }
+}
+
+/// How a copy changes owner and mode of what it makes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    /// `--chown`, looked up.
+    pub owner: Option<(u32, u32)>,
+    /// `--chmod`.
+    pub mode: Option<Mode>,
+}
+
+impl Changes {
+    fn apply(&self, entry: &mut layer::Entry) {
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid.into(), gid.into());
+        }
+        if let Some(mode) = &self.mode
+            && !matches!(entry.kind, Kind::Symlink(_))
+        {
+            entry.mode = mode.apply(entry.mode, entry.kind == Kind::Directory);
+        }
+    }
+
+    fn new_directories(&self) -> NewDirectories {
+        let (uid, gid) = self.owner.unwrap_or((0, 0));
+        // A symbolic mode changes what is there; a directory made on the way was not.
+        let mode = match &self.mode {
+            Some(mode) if mode.is_absolute() => mode.apply(0, true),
+            _ => 0o755,
+        };
+        NewDirectories { mode, uid, gid }
+    }
+}
+
+/// Decides what lands where in `base`. Archives are unpacked into `scratch` on the way.
+pub(crate) fn plan<'a>(
+    copy: &Copy,
+    sources: &[Source<'a>],
+    base: &'a View,
+    changes: &Changes,
+    scratch: &File,
+) -> Result<Plan<'a>, Error> {
+    let mut plan = Plan::new(base, changes.new_directories());
+    let dest = copy.dest.trim_end_matches('/').as_bytes();
+    // What stands before the last slash must be a directory, or becomes one.
+    let ensured = if copy.dest.ends_with('/') { dest } else { plan::parent(dest) };
+    plan.make_dirs(ensured)?;
+    let mut spool = Spool { file: scratch, end: 0, shared: None };
+    for source in sources {
+        for selected in &source.selected {
+            if source.spec.unpack == Unpack::Archives
+                && !selected.is_dir()
+                && unpack(&mut plan, &mut spool, source, selected, dest, changes)?
+            {
+                continue;
+            }
+            place(&mut plan, source, selected, dest, changes)?;
+        }
+    }
+    Ok(plan)
+}
+
+/// Places one selected file or directory.
+fn place<'a>(
+    plan: &mut Plan<'a>,
+    source: &Source<'a>,
+    selected: &Selected,
+    dest: &[u8],
+    changes: &Changes,
+) -> Result<(), Error> {
+    let into_directory = !selected.is_dir() && plan.is_dir(dest)?;
+    let root = if into_directory {
+        join(&plan.make_dirs(dest)?, &selected.name)
+    } else if selected.is_dir() && plan.exists(dest)? {
+        plan.resolve(dest)?
+    } else {
+        plan.make_dirs(plan::parent(&plan.resolve(dest)?))?;
+        plan.resolve(dest)?
+    };
+    // Names of one file, by device and inode: the first becomes the file, others links to it.
+    let mut names: HashMap<((u32, u32), u64), Vec<u8>> = HashMap::new();
+    for entry in &selected.entries {
+        let path = if entry.below.is_empty() { root.clone() } else { join(&root, &entry.below) };
+        let Some(kind) = kind_of(source.tree, entry)? else { continue };
+        let mut made = entry_of(&path, &entry.metadata, kind);
+        let (uid, gid) = owner_of(source.tree, entry);
+        (made.uid, made.gid) = (uid.into(), gid.into());
+        changes.apply(&mut made);
+        if made.kind == Kind::Directory {
+            plan.put_dir(made, !entry.below.is_empty())?;
+            continue;
+        }
+        let mut content = Content::None;
+        if matches!(made.kind, Kind::File { .. }) {
+            content = Content::Tree(source.tree, entry.path.clone());
+            if entry.metadata.links > 1 {
+                let id = (entry.metadata.device, entry.metadata.inode);
+                if let Some(first) = names.get(&id) {
+                    made.kind = Kind::Hardlink(first.clone());
+                    content = Content::None;
+                } else {
+                    names.insert(id, path);
+                }
+            }
+        }
+        plan.put(made, content)?;
+    }
+    Ok(())
+}
+
+/// What an entry becomes; `None` for what cannot be in an image.
+fn kind_of(tree: &Tree, entry: &Entry) -> Result<Option<Kind>, Error> {
+    let metadata = &entry.metadata;
+    Ok(Some(match metadata.kind {
+        FileType::RegularFile => Kind::File { size: metadata.size },
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink(read_link(tree, entry)?),
+        FileType::Fifo => Kind::Fifo,
+        FileType::CharacterDevice => Kind::Char(metadata.node.0, metadata.node.1),
+        FileType::BlockDevice => Kind::Block(metadata.node.0, metadata.node.1),
+        _ => return Ok(None),
+    }))
+}
+
+/// Where the content of archives goes until the layer is written.
+struct Spool<'a> {
+    file: &'a File,
+    end: u64,
+    shared: Option<Arc<File>>,
+}
+
+impl Spool<'_> {
+    /// Stores content and returns where it is.
+    fn store<'a>(&mut self, mut data: impl io::Read) -> io::Result<Content<'a>> {
+        let file = match &self.shared {
+            Some(file) => file.clone(),
+            None => self.shared.insert(Arc::new(self.file.try_clone()?)).clone(),
+        };
+        let start = self.end;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let read = data.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(Content::Range(file, start));
+            }
+            file.write_all_at(&buffer[..read], self.end)?;
+            self.end += read as u64;
+        }
+    }
+}
+
+/// Unpacks a file into the destination directory if its content is an archive.
+fn unpack<'a>(
+    plan: &mut Plan<'a>,
+    spool: &mut Spool<'_>,
+    source: &Source<'a>,
+    selected: &Selected,
+    dest: &[u8],
+    changes: &Changes,
+) -> Result<bool, Error> {
+    let archive = &selected.entries[0];
+    let open = || -> Result<_, Error> {
+        let file = source.tree.view().open_at(&archive.path, rustix::fs::OFlags::RDONLY);
+        let file = File::from(file.map_err(|error| read_failed(archive, error))?);
+        let unpacked = decompress(io::BufReader::new(file));
+        Ok(unpacked.map_err(|error| read_failed(archive, error))?.0)
+    };
+    if archive.metadata.kind != FileType::RegularFile || !reader::is_archive(open()?) {
+        return Ok(false);
+    }
+    let failed = |source| Error::Unpack {
+        path: format!("/{}", String::from_utf8_lossy(&archive.path)),
+        source,
+    };
+    let root = plan.make_dirs(dest)?;
+    let mut entries = reader::entries(io::BufReader::new(open()?));
+    // Directories of the archive by the paths they have in the target.
+    let mut targets: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    while let Some((mut entry, mut data)) = entries.next_entry().map_err(failed)? {
+        if entry.path.is_empty() {
+            continue;
+        }
+        let (parent, name) = entry.split();
+        let name = name.to_vec();
+        let below = join(&root, parent);
+        let dir = match targets.get(&below) {
+            Some(dir) => dir.clone(),
+            None => plan.make_dirs(&below)?,
+        };
+        targets.insert(below, dir.clone());
+        entry.path = join(&dir, &name);
+        if let Kind::Hardlink(target) = &entry.kind {
+            // Docker resolves a link's target within what is unpacked.
+            let target = plan.resolve(&join(&root, target))?;
+            entry.kind = Kind::Hardlink(target);
+        }
+        changes.apply(&mut entry);
+        let content = match entry.kind {
+            Kind::File { .. } => {
+                spool.store(&mut data).map_err(|error| read_failed(archive, error))?
+            }
+            _ => Content::None,
+        };
+        match entry.kind {
+            Kind::Directory if plan.is_dir(&entry.path)? => {
+                entry.path = plan.resolve(&entry.path)?;
+                targets.clear();
+                plan.put_dir(entry, true)?;
+            }
+            Kind::Symlink(_) => {
+                targets.clear();
+                plan.put_unpacked(entry, content)?;
+            }
+            _ => plan.put_unpacked(entry, content)?,
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,277 @@
+//! The last station: layers and a configuration become an image, an archive or plain files.
+//!
+//! Knows nothing of how the layers were made. Files appear whole: an archive is written beside its
+//! final name and renamed.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use cache::Store;
+use cache::digest::Digest;
+use cache::image::Image;
+use cache::layer::writer::LayerWriter;
+use cache::layer::{self, Entry, Kind, Timestamp, pack, unpack};
+use cache::oci::{self, Descriptor, ImageConfig, Index};
+
+use crate::view::View;
+
+/// Why something could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] cache::Error),
+    /// A file cannot be read or written.
+    #[error("cannot write the output")]
+    Io(#[source] io::Error),
+    /// An archive cannot be written, or a tree not be made.
+    #[error("cannot write the output")]
+    Layer(#[source] layer::Error),
+}
+
+/// Completes a configuration: its layers, and the times of the history entries that have none.
+///
+/// `times` has, for each entry of the history, when its layer was made in seconds since 1970; an
+/// entry without a layer takes the time of the one before it.
+pub fn complete(
+    mut config: ImageConfig,
+    layers: &[Digest],
+    times: &[Option<i64>],
+    epoch: Option<i64>,
+) -> ImageConfig {
+    config.rootfs.diff_ids = layers.to_vec();
+    let mut last: Option<String> = None;
+    for (entry, time) in config.history.iter_mut().zip(times) {
+        if entry.created.is_none() {
+            entry.created = epoch.or(*time).map(rfc3339).or_else(|| last.clone());
+        }
+        last.clone_from(&entry.created);
+    }
+    config.created = epoch.map(rfc3339).or(last).or(config.created);
+    config
+}
+
+/// Seconds since 1970 as image-spec writes times.
+pub fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// An image's files as an OCI image layout (image-spec `image-layout.md`), in a directory.
+pub fn write_layout(
+    store: &Store,
+    image: &Image,
+    names: &[String],
+    dir: &Path,
+) -> Result<(), Error> {
+    let blobs = dir.join("blobs/sha256");
+    fs_err::create_dir_all(&blobs).map_err(Error::Io)?;
+    for digest in blobs_of(image) {
+        let path = store.blob_path(&digest);
+        let mut source = Verified::open(&path).map_err(Error::Io)?;
+        let mut file = fs_err::File::create(blobs.join(digest.hex())).map_err(Error::Io)?;
+        io::copy(&mut source, &mut file).map_err(Error::Io)?;
+        source.check(&path, &digest)?;
+    }
+    let write = |name: &str, bytes: &[u8]| fs_err::write(dir.join(name), bytes).map_err(Error::Io);
+    write("oci-layout", LAYOUT)?;
+    write("index.json", &json(&index(store, image, names)?))
+}
+
+/// An image's files as a tar: an OCI image layout, and beside it what `docker load` of any age
+/// reads (`manifest.json`, image-spec of docker 1.2).
+pub fn write_archive(
+    store: &Store,
+    image: &Image,
+    names: &[String],
+    for_docker: bool,
+    out: impl Write,
+) -> Result<(), Error> {
+    let mut tar = LayerWriter::new(out);
+    for dir in ["blobs", "blobs/sha256"] {
+        tar.append(&Entry::new(dir, Kind::Directory, 0o755), io::empty()).map_err(Error::Layer)?;
+    }
+    for digest in blobs_of(image) {
+        let path = store.blob_path(&digest);
+        let mut source = Verified::open(&path).map_err(Error::Io)?;
+        let name = format!("blobs/sha256/{}", digest.hex());
+        let entry = Entry::new(name, Kind::File { size: source.size().map_err(Error::Io)? }, 0o644);
+        tar.append(&entry, &mut source).map_err(Error::Layer)?;
+        source.check(&path, &digest)?;
+    }
+    append(&mut tar, "index.json", &json(&index(store, image, names)?))?;
+    if for_docker {
+        append(&mut tar, "manifest.json", &json(&docker_manifest(image, names)))?;
+    }
+    append(&mut tar, "oci-layout", LAYOUT)?;
+    tar.finish().map_err(Error::Layer)?;
+    Ok(())
+}
+
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+fn append(tar: &mut LayerWriter<impl Write>, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let entry = Entry::new(name, Kind::File { size: bytes.len() as u64 }, 0o644);
+    tar.append(&entry, bytes).map_err(Error::Layer)
+}
+
+/// The blobs of an image in the order they are written, each once.
+fn blobs_of(image: &Image) -> Vec<Digest> {
+    let mut digests = vec![image.digest, image.manifest.config.digest];
+    for layer in &image.manifest.layers {
+        if !digests.contains(&layer.digest) {
+            digests.push(layer.digest);
+        }
+    }
+    digests
+}
+
+fn index(store: &Store, image: &Image, names: &[String]) -> Result<Index, Error> {
+    let size = store.read_blob(&image.digest)?.len() as u64;
+    let mut annotated: Vec<oci::StringMap> = names
+        .iter()
+        .map(|name| {
+            let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+            oci::StringMap::from([
+                ("io.containerd.image.name".to_owned(), name.clone()),
+                (oci::REF_NAME.to_owned(), tag.to_owned()),
+            ])
+        })
+        .collect();
+    if annotated.is_empty() {
+        annotated.push(oci::StringMap::new());
+    }
+    let manifests = annotated.into_iter().map(|annotations| Descriptor {
+        media_type: oci::MANIFEST.to_owned(),
+        digest: image.digest,
+        size,
+        annotations,
+        platform: Some(oci::Platform {
+            architecture: image.config.architecture.clone(),
+            os: image.config.os.clone(),
+            variant: image.config.variant.clone(),
+        }),
+    });
+    Ok(Index { manifests: manifests.collect(), ..Index::default() })
+}
+
+fn docker_manifest(image: &Image, names: &[String]) -> serde_json::Value {
+    let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let layers: Vec<String> =
+        image.manifest.layers.iter().map(|layer| blob(&layer.digest)).collect();
+    serde_json::json!([{
+        "Config": blob(&image.manifest.config.digest),
+        "RepoTags": names,
+        "Layers": layers,
+    }])
+}
+
+fn json(document: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("documents have string keys only")
+}
+
+/// A root file system as one tar.
+pub fn write_tar(
+    store: &Store,
+    layers: &[Digest],
+    clamp: Option<Timestamp>,
+    out: impl Write,
+) -> Result<(), Error> {
+    let view = look(store, layers)?;
+    pack::pack_plain(view.root(), out, clamp).map(drop).map_err(Error::Layer)
+}
+
+/// A root file system as files in a directory, over what is there.
+pub fn write_files(
+    store: &Store,
+    layers: &[Digest],
+    clamp: Option<Timestamp>,
+    dir: &Path,
+) -> Result<(), Error> {
+    fs_err::create_dir_all(dir).map_err(Error::Io)?;
+    let dest = fs_err::File::open(dir).map_err(Error::Io)?;
+    let (reader, writer) = io::pipe().map_err(Error::Io)?;
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(|| write_tar(store, layers, clamp, writer));
+        let unpacked =
+            unpack::unpack_layer(io::BufReader::new(reader), dest.as_fd(), unpack::Form::Apply);
+        packing.join().expect("packing does not panic")?;
+        unpacked.map(drop).map_err(Error::Layer)
+    })
+}
+
+/// A look into the file system that layers make.
+pub fn look(store: &Store, layers: &[Digest]) -> Result<View, Error> {
+    let trees: Vec<_> =
+        layers.iter().map(|layer| store.layer_tree(layer)).collect::<Result<_, _>>()?;
+    View::overlay(&trees, &store.scratch_dir()?).map_err(Error::Io)
+}
+
+/// A file that is digested while it is read.
+struct Verified {
+    file: File,
+    hasher: cache::digest::Hasher,
+}
+
+impl Verified {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = fs_err::File::open(path)?.into_parts().0;
+        Ok(Self { file, hasher: Default::default() })
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn check(self, path: &Path, expected: &Digest) -> Result<(), Error> {
+        let found = self.hasher.finish();
+        if found != *expected {
+            let (path, expected) = (path.to_owned(), *expected);
+            return Err(Error::Store(cache::Error::Corrupt { path, expected, found }));
+        }
+        Ok(())
+    }
+}
+
+impl io::Read for Verified {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cache::oci::History;
+
+    #[test]
+    fn entries_take_the_time_of_their_layer_or_of_the_entry_before() {
+        let entry = |created: Option<&str>| History {
+            created: created.map(str::to_owned),
+            ..Default::default()
+        };
+        let config = ImageConfig {
+            history: vec![
+                entry(Some("2001-01-01T00:00:00Z")),
+                entry(None),
+                entry(None),
+                entry(None),
+            ],
+            ..Default::default()
+        };
+        let shown = |epoch| {
+            let done = complete(config.clone(), &[], &[None, None, Some(86400), None], epoch);
+            let times = done.history.iter().map(|entry| entry.created.clone().unwrap_or_default());
+            (times.map(|time| time[..10].to_owned()).collect::<Vec<_>>(), done.created)
+        };
+        let (times, created) = shown(None);
+        assert_eq!(times, ["2001-01-01", "2001-01-01", "1970-01-02", "1970-01-02"]);
+        assert_eq!(created.as_deref(), Some("1970-01-02T00:00:00Z"));
+        let (times, created) = shown(Some(0));
+        assert_eq!(times, ["2001-01-01", "1970-01-01", "1970-01-01", "1970-01-01"]);
+        assert_eq!(created.as_deref(), Some("1970-01-01T00:00:00Z"));
+    }
+}

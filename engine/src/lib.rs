@@ -1,0 +1,38 @@
+//! The engine: definitions in, layers and running containers out.
+//!
+//! A build passes nine stations: *ask* (argv to request), *parse*, *stage*, *resolve* (names of
+//! bases to layers), *lower* (to a [`graph::Definition`]), then here: *schedule*
+//! ([`schedule`]: which vertices may run), *look up* ([`keys`]: has this been done before),
+//! *run* ([`step`], [`run`], [`copy`]: do it, keep the layer) and *export* ([`export`]: make an
+//! image or files of it). [`solve`] is the loop that drives the middle ones.
+//!
+//! The engine has never heard of Dockerfiles. It does not print, read the environment or exit.
+
+#[cfg(test)]
+mod conformance;
+pub mod container;
+mod copy;
+pub mod duration;
+pub mod export;
+pub mod graph;
+pub mod keys;
+pub mod mode;
+pub mod network;
+mod owner;
+pub mod pattern;
+mod plan;
+pub mod progress;
+pub mod reference;
+mod run;
+pub mod schedule;
+pub mod session;
+pub mod signals;
+pub mod solve;
+pub mod source;
+pub mod ssh_agent;
+pub mod step;
+mod sys;
+pub mod template;
+mod tree;
+pub mod units;
+mod view;

@@ -1,0 +1,305 @@
+//! The layer that a copy makes, decided before a byte is written.
+//!
+//! A [`Plan`] maps paths of the target root to what will be there, over a view of what is there
+//! already: directories on the way are made, links in the target are followed inside it, conflicts
+//! are found. [`Plan::write`] then turns it into a tar. Knows nothing of where sources were found.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use cache::layer::writer::LayerWriter;
+use cache::layer::{self, Entry, Kind, Timestamp};
+use rustix::fs::{FileType, OFlags};
+
+use crate::tree::Tree;
+use crate::view::{self, Metadata, View, join, split, xattrs};
+
+/// Why a copy cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A directory would have to replace something that is none.
+    #[error("cannot copy to non-directory: {0}")]
+    NotADirectory(String),
+    /// A file would have to replace a directory.
+    #[error("cannot replace to directory {0} with file")]
+    IsADirectory(String),
+    /// The target cannot be looked into, or a source cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The target cannot be looked into.
+    #[error("cannot look into the target")]
+    Io(#[from] io::Error),
+    /// The layer cannot be written.
+    #[error("cannot write the layer")]
+    Write(#[from] layer::Error),
+}
+
+/// Where an entry's bytes come from.
+pub(crate) enum Content<'a> {
+    /// There are none.
+    None,
+    /// A file of a tree.
+    Tree(&'a Tree, Vec<u8>),
+    /// A stretch of a file.
+    Range(Arc<File>, u64),
+}
+
+struct Planned<'a> {
+    entry: Entry,
+    content: Content<'a>,
+    /// Whether it was there before and stands in the layer only to carry what is below it.
+    existed: bool,
+}
+
+/// How directories that have to be made for something to be put in them look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NewDirectories {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A layer in the planning.
+pub(crate) struct Plan<'a> {
+    base: &'a View,
+    new_directories: NewDirectories,
+    planned: BTreeMap<Vec<u8>, Planned<'a>>,
+    /// Directories made on the way, whose time is that of the newest thing copied.
+    made: Vec<Vec<u8>>,
+    newest: Timestamp,
+}
+
+impl<'a> Plan<'a> {
+    /// Starts with nothing planned over what is in `base`.
+    pub(crate) fn new(base: &'a View, new_directories: NewDirectories) -> Self {
+        let (planned, made) = (BTreeMap::new(), Vec::new());
+        Self { base, new_directories, planned, made, newest: Timestamp::default() }
+    }
+
+    /// What is, or will be, at a path without links on its way.
+    fn kind_at(&self, path: &[u8]) -> Result<Option<FileType>, Error> {
+        if let Some(planned) = self.planned.get(path) {
+            return Ok(Some(match planned.entry.kind {
+                Kind::Directory => FileType::Directory,
+                Kind::Symlink(_) => FileType::Symlink,
+                _ => FileType::RegularFile,
+            }));
+        }
+        Ok(self.base_metadata(path)?.map(|metadata| metadata.kind))
+    }
+
+    fn base_metadata(&self, path: &[u8]) -> Result<Option<Metadata>, Error> {
+        self.base.metadata(path).map_err(|source| Error::Read { path: shown(path), source })
+    }
+
+    /// Follows the links on a path's way through what is and will be there.
+    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        view::resolve(path, &mut |path| match self.planned.get(path) {
+            Some(planned) => Ok(match &planned.entry.kind {
+                Kind::Symlink(target) => Some(target.clone()),
+                _ => None,
+            }),
+            None => match self.base_metadata(path)? {
+                Some(metadata) if metadata.kind == FileType::Symlink => {
+                    Ok(Some(self.base.read_link(path)?))
+                }
+                _ => Ok(None),
+            },
+        })
+    }
+
+    /// Whether a directory is, or will be, at a path, links followed.
+    pub(crate) fn is_dir(&self, path: &[u8]) -> Result<bool, Error> {
+        Ok(self.kind_at(&self.resolve(path)?)? == Some(FileType::Directory))
+    }
+
+    /// Whether anything is, or will be, at a path, links followed.
+    pub(crate) fn exists(&self, path: &[u8]) -> Result<bool, Error> {
+        Ok(self.kind_at(&self.resolve(path)?)?.is_some())
+    }
+
+    /// Makes sure that there is a directory at a path, links followed; returns the path without
+    /// links.
+    pub(crate) fn make_dirs(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        let path = self.resolve(path)?;
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in ends.chain([path.len()]).filter(|end| *end > 0) {
+            self.make_dir(&path[..end])?;
+        }
+        Ok(path)
+    }
+
+    fn make_dir(&mut self, path: &[u8]) -> Result<(), Error> {
+        match self.kind_at(path)? {
+            Some(FileType::Directory) => self.carry(path),
+            Some(_) => Err(Error::NotADirectory(shown(path))),
+            None => {
+                let NewDirectories { mode, uid, gid } = self.new_directories;
+                let mut entry = Entry::new(path, Kind::Directory, mode);
+                (entry.uid, entry.gid) = (uid.into(), gid.into());
+                self.made.push(path.to_vec());
+                let planned = Planned { entry, content: Content::None, existed: false };
+                self.planned.insert(path.to_vec(), planned);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a directory that exists into the layer as it is: without it, the layer's implied
+    /// directory would hide its mode and owner.
+    fn carry(&mut self, path: &[u8]) -> Result<(), Error> {
+        if path.is_empty() || self.planned.contains_key(path) {
+            return Ok(());
+        }
+        let metadata =
+            self.base_metadata(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let read = |source| Error::Read { path: shown(path), source };
+        let dir = self.base.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(read)?;
+        let mut entry = entry_of(path, &metadata, Kind::Directory);
+        entry.xattrs = xattrs(std::os::fd::AsFd::as_fd(&dir)).map_err(read)?;
+        let planned = Planned { entry, content: Content::None, existed: true };
+        self.planned.insert(path.to_vec(), planned);
+        Ok(())
+    }
+
+    /// Puts a directory at a path whose parent exists; `overwrite` tells whether one that exists
+    /// takes the new one's owner, mode and times.
+    pub(crate) fn put_dir(&mut self, entry: Entry, overwrite: bool) -> Result<(), Error> {
+        match self.kind_at(&entry.path)? {
+            Some(FileType::Directory) if !overwrite || entry.path.is_empty() => {
+                let path = entry.path.clone();
+                self.carry(&path)
+            }
+            Some(FileType::Directory) | None => {
+                self.insert(entry, Content::None);
+                Ok(())
+            }
+            Some(_) => Err(Error::NotADirectory(shown(&entry.path))),
+        }
+    }
+
+    /// Puts anything but a directory at a path whose parent exists, replacing what is there unless
+    /// that is a directory.
+    pub(crate) fn put(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+        if self.kind_at(&entry.path)? == Some(FileType::Directory) {
+            return Err(Error::IsADirectory(shown(&entry.path)));
+        }
+        self.insert(entry, content);
+        Ok(())
+    }
+
+    /// Puts an archive's entry at a path whose parent exists: it replaces whatever is there, as
+    /// tar does; a directory with things in it can only be replaced by a directory.
+    pub(crate) fn put_unpacked(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+        let is = self.kind_at(&entry.path)?;
+        if entry.kind != Kind::Directory && is == Some(FileType::Directory) {
+            let below = join(&entry.path, b"");
+            self.planned.retain(|path, _| !path.starts_with(&below));
+        }
+        self.insert(entry, content);
+        Ok(())
+    }
+
+    fn insert(&mut self, entry: Entry, content: Content<'a>) {
+        self.newest = self.newest.max(entry.mtime);
+        self.planned.insert(entry.path.clone(), Planned { entry, content, existed: false });
+    }
+
+    /// Leaves directories out that existed and have nothing new below them.
+    pub(crate) fn forget_unchanged(&mut self) {
+        let new: Vec<Vec<u8>> = self
+            .planned
+            .iter()
+            .filter(|(_, planned)| !planned.existed)
+            .map(|(path, _)| path.clone())
+            .collect();
+        self.planned.retain(|path, planned| {
+            !planned.existed
+                || new.iter().any(|new| new.starts_with(path) && new.get(path.len()) == Some(&b'/'))
+        });
+    }
+
+    /// Writes the layer. Times later than `clamp` are lowered to it.
+    pub(crate) fn write(
+        mut self,
+        out: impl io::Write,
+        clamp: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        for path in &self.made {
+            if let Some(made) = self.planned.get_mut(path) {
+                made.entry.mtime = self.newest;
+            }
+        }
+        let mut writer = LayerWriter::new(out);
+        for (_, Planned { mut entry, content, existed }) in self.planned {
+            if let Some(clamp) = clamp.filter(|_| !existed) {
+                entry.mtime = entry.mtime.min(clamp);
+            }
+            match content {
+                Content::None => writer.append(&entry, io::empty())?,
+                Content::Range(file, offset) => {
+                    let size = entry.size();
+                    writer.append(&entry, Range { file: &file, offset }.take(size))?;
+                }
+                Content::Tree(tree, path) => append_file(&mut writer, entry, tree, &path)?,
+            }
+        }
+        writer.finish()?;
+        Ok(())
+    }
+}
+
+/// Writes a tree's file as it is now: its attributes are read here, where it is open anyway.
+fn append_file(
+    writer: &mut LayerWriter<impl io::Write>,
+    mut entry: Entry,
+    tree: &Tree,
+    path: &[u8],
+) -> Result<(), Error> {
+    let read = |source| Error::Read { path: shown(path), source };
+    let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
+    entry.xattrs = xattrs(std::os::fd::AsFd::as_fd(&file)).map_err(read)?;
+    writer.append(&entry, File::from(file))?;
+    Ok(())
+}
+
+/// The entry of something with this metadata.
+pub(crate) fn entry_of(path: &[u8], metadata: &Metadata, kind: Kind) -> Entry {
+    let mut entry = Entry::new(path, kind, metadata.mode);
+    (entry.uid, entry.gid) = (metadata.uid.into(), metadata.gid.into());
+    entry.mtime = metadata.mtime;
+    entry
+}
+
+fn shown(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
+
+struct Range<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for Range<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// The parent of a path, for callers that make it before they put something there.
+pub(crate) fn parent(path: &[u8]) -> &[u8] {
+    split(path).0
+}

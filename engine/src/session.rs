@@ -1,0 +1,119 @@
+//! What a build works with beside its definition: the store, the caller's directories and secrets,
+//! the network, and whoever listens. Everything that differs from machine to machine is here.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use cache::Store;
+
+use crate::network::{Lease, NetworkPool, Subnets};
+use crate::progress::Listener;
+use crate::source::Access;
+use crate::ssh_agent::Agent;
+
+/// What a build works with.
+pub struct Session<'a> {
+    /// Where layers, records and cache mounts are.
+    pub store: &'a Store,
+    /// The caller's directories by the names the definition uses.
+    pub contexts: BTreeMap<String, Context>,
+    /// Secrets by their ids.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Ssh agents by their ids.
+    pub ssh: BTreeMap<String, Agent>,
+    /// What fetching from elsewhere may use.
+    pub access: Access<'a>,
+    /// How many vertices run at once.
+    pub jobs: usize,
+    /// Times later than this are lowered to it, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// Networks for steps that want one.
+    pub networks: &'a Networks,
+    /// Ends the build early.
+    pub cancel: &'a Cancel,
+    /// Who is told.
+    pub listener: Listener<'a>,
+}
+
+/// A directory of the caller's.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// What of it is not there.
+    pub ignore: Vec<String>,
+}
+
+/// Gives out networks; nothing is made before the first is asked for.
+pub struct Networks {
+    directory: PathBuf,
+    ahead: usize,
+    pool: OnceLock<NetworkPool>,
+}
+
+impl Networks {
+    /// Keeps its state in `directory`; makes `ahead` networks as soon as one is asked for.
+    pub fn new(directory: &Path, ahead: usize) -> Self {
+        Self { directory: directory.to_owned(), ahead, pool: OnceLock::new() }
+    }
+
+    /// Lends a network.
+    pub fn take(&self) -> Result<Lease, crate::network::Error> {
+        self.pool().take()
+    }
+
+    /// Begins to make networks, so that they are there when they are asked for.
+    pub fn prepare(&self) {
+        self.pool();
+    }
+
+    fn pool(&self) -> &NetworkPool {
+        self.pool
+            .get_or_init(|| NetworkPool::new(&self.directory, "rbuild0", Subnets::Free, self.ahead))
+    }
+}
+
+/// Ends a build early: what runs is killed, what waits is not begun.
+#[derive(Default)]
+pub struct Cancel {
+    canceled: AtomicBool,
+    running: Mutex<BTreeMap<u64, OwnedFd>>,
+}
+
+impl Cancel {
+    /// Whether the build is to end.
+    pub fn is_canceled(&self) -> bool {
+        self.canceled.load(Ordering::SeqCst)
+    }
+
+    /// Ends the build. May be called from any thread, and more than once.
+    pub fn cancel(&self) {
+        self.canceled.store(true, Ordering::SeqCst);
+        for process in self.running.lock().expect("no holder panics").values() {
+            kill(process);
+        }
+    }
+
+    /// Runs `work` while the process behind `pidfd` is killed if the build ends.
+    pub(crate) fn guard<T>(&self, pidfd: OwnedFd, work: impl FnOnce() -> T) -> T {
+        let mut running = self.running.lock().expect("no holder panics");
+        // Between the look at the flag and the entry in the list nobody can cancel: the lock.
+        if self.is_canceled() {
+            kill(&pidfd);
+        }
+        let id = running.last_key_value().map_or(0, |(last, _)| last + 1);
+        running.insert(id, pidfd);
+        drop(running);
+        let done = work();
+        self.running.lock().expect("no holder panics").remove(&id);
+        done
+    }
+}
+
+fn kill(process: &OwnedFd) {
+    // One that has ended needs no killing.
+    let _ = rustix::process::pidfd_send_signal(process.as_fd(), rustix::process::Signal::KILL);
+}

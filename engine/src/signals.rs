@@ -1,0 +1,43 @@
+//! Waits for the signals that ask a program to end, on a thread instead of in a handler.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// `SIGINT`, as Ctrl-C sends it.
+pub const INTERRUPT: i32 = libc::SIGINT;
+/// `SIGTERM`.
+pub const TERMINATE: i32 = libc::SIGTERM;
+/// `SIGHUP`: the terminal is gone.
+pub const HANG_UP: i32 = libc::SIGHUP;
+/// `SIGWINCH`: the terminal has another size.
+pub const RESIZE: i32 = libc::SIGWINCH;
+/// `SIGQUIT`.
+pub const QUIT: i32 = libc::SIGQUIT;
+
+/// Signals that are waited for.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Takes these signals from now on. Called before any other thread is started: the others
+    /// inherit that they are blocked.
+    pub fn take(signals: &[i32]) -> io::Result<Self> {
+        Ok(Self { fd: crate::sys::signal::signal_fd(signals)? })
+    }
+
+    /// Waits for the next signal and returns its number.
+    pub fn wait(&self) -> io::Result<i32> {
+        // signalfd(2): a record of 128 bytes that begins with the number.
+        let mut record = [0; 128];
+        loop {
+            match rustix::io::read(&self.fd, &mut record) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
+        Ok(i32::from_ne_bytes([record[0], record[1], record[2], record[3]]))
+    }
+}

@@ -1,0 +1,158 @@
+//! Solves a definition: the loop that turns vertices into layers.
+//!
+//! [`crate::schedule`] says what may run; a thread each runs it ([`crate::step`] knows how). The
+//! loop itself only hands out vertices and takes results:
+//!
+//! ```text
+//! while something is ready and jobs are free: take it, give it a thread
+//! wait for one result: keep it, tell the schedule
+//! on the first failure: take nothing more, cancel what runs, wait for it
+//! ```
+
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cache::digest::Digest;
+
+use crate::graph::{Definition, VertexId};
+use crate::progress::{Event, Outcome};
+use crate::schedule::Schedule;
+use crate::session::Session;
+use crate::step::{self, StepError};
+use crate::tree::Tree;
+
+/// What a vertex gives to those that use it.
+#[derive(Clone)]
+pub enum Product {
+    /// A root file system: the diff ids of its layers, the lowest first.
+    Rootfs(Vec<Digest>),
+    /// Files to copy from.
+    Files(Arc<Tree>),
+}
+
+/// How a vertex went.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// The vertex.
+    pub vertex: VertexId,
+    /// Its key, for operations that have one.
+    pub key: Option<Digest>,
+    /// How it came to its result.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+    /// The layers of its result, if that is a root file system.
+    pub layers: Vec<Digest>,
+    /// When the layer it made was made, in seconds since 1970.
+    pub created: Option<i64>,
+}
+
+/// A solved definition.
+#[derive(Debug)]
+pub struct Solution {
+    /// The target's layers, the lowest first.
+    pub layers: Vec<Digest>,
+    /// How each vertex went that was begun, in the order they were done.
+    pub steps: Vec<StepReport>,
+}
+
+/// A definition that could not be solved.
+#[derive(Debug)]
+pub struct Failure {
+    /// The vertex that failed first; none when the build was canceled from outside.
+    pub vertex: Option<VertexId>,
+    /// Why.
+    pub error: StepError,
+    /// How each vertex went that was begun.
+    pub steps: Vec<StepReport>,
+}
+
+struct Finished {
+    report: StepReport,
+    result: Result<Product, StepError>,
+}
+
+/// Makes what `target` needs, and nothing else.
+pub fn solve(
+    session: &Session<'_>,
+    definition: &Definition,
+    target: VertexId,
+) -> Result<Solution, Box<Failure>> {
+    let products: Vec<OnceLock<Product>> =
+        definition.vertices.iter().map(|_| OnceLock::new()).collect();
+    let mut schedule = Schedule::new(definition, target);
+    let mut steps = Vec::new();
+    let mut failure: Option<(VertexId, StepError)> = None;
+    let (sender, results) = mpsc::channel();
+    thread::scope(|scope| {
+        let mut running = 0;
+        loop {
+            while running < session.jobs && failure.is_none() && !session.cancel.is_canceled() {
+                let Some(id) = schedule.take() else { break };
+                let (sender, products) = (sender.clone(), &products);
+                running += 1;
+                scope.spawn(move || work(session, definition, id, products, &sender));
+            }
+            if running == 0 {
+                break;
+            }
+            let Finished { report, result } = results.recv().expect("this loop holds a sender");
+            running -= 1;
+            let id = report.vertex;
+            steps.push(report);
+            match result {
+                Ok(product) => {
+                    let _ = products[id.0].set(product);
+                    schedule.finish(id);
+                }
+                Err(error) if failure.is_none() => {
+                    session.cancel.cancel();
+                    failure = Some((id, error));
+                }
+                Err(_) => {}
+            }
+        }
+    });
+    if let Some((id, error)) = failure {
+        let vertex = Some(id).filter(|_| !matches!(error, StepError::Canceled));
+        return Err(Box::new(Failure { vertex, error, steps }));
+    }
+    if !schedule.is_finished() {
+        return Err(Box::new(Failure { vertex: None, error: StepError::Canceled, steps }));
+    }
+    match products[target.0].get() {
+        Some(Product::Rootfs(layers)) => Ok(Solution { layers: layers.clone(), steps }),
+        _ => unreachable!("the target of a build is a root file system, and it is done"),
+    }
+}
+
+/// Runs one vertex on a thread of its own and sends what came of it.
+fn work(
+    session: &Session<'_>,
+    definition: &Definition,
+    id: VertexId,
+    products: &[OnceLock<Product>],
+    sender: &Sender<Finished>,
+) {
+    let begun = Instant::now();
+    (session.listener)(Event::Started { vertex: id });
+    let input = |id: VertexId| products[id.0].get().expect("inputs are done before their users");
+    let done = step::run(session, definition.vertex(id), id, &input);
+    let took = begun.elapsed();
+    let (key, created) = done.as_ref().map_or((None, None), |done| (done.key, done.created));
+    let (outcome, result) = match done {
+        Ok(done) => (done.outcome, Ok(done.product)),
+        // What was killed because something else failed has not failed itself.
+        Err(_) if session.cancel.is_canceled() => (Outcome::Canceled, Err(StepError::Canceled)),
+        Err(error) => (Outcome::Failed(error.to_string()), Err(error)),
+    };
+    let layers = match &result {
+        Ok(Product::Rootfs(layers)) | Err(StepError::Exit { layers, .. }) => layers.clone(),
+        _ => Vec::new(),
+    };
+    (session.listener)(Event::Finished { vertex: id, outcome: outcome.clone(), took });
+    let report = StepReport { vertex: id, key, outcome, took, layers, created };
+    sender.send(Finished { report, result }).expect("the loop waits for every thread");
+}

@@ -1,0 +1,411 @@
+//! Runs one vertex: looks its key up, and does it on a miss.
+//!
+//! Knows one vertex and its inputs' products; what runs beside it, and in which order, is
+//! [`crate::solve`]'s.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use cache::digest::Digest;
+use cache::layer::Timestamp;
+use cache::record::Record;
+
+use crate::graph::{Caching, Copy, Git, Http, Inline, Local, Mkdir, Op, Vertex, VertexId};
+use crate::keys::{self, Preimage, chain_id};
+use crate::mode::{Mode, ModeError};
+use crate::plan::{self, NewDirectories, Plan};
+use crate::progress::Outcome;
+use crate::session::Session;
+use crate::solve::Product;
+use crate::source::{self, git, http};
+use crate::tree::{self, Owners, Tree};
+use crate::view::View;
+use crate::{copy, owner, pattern, run};
+
+/// The time of files given in the text: the earliest that a zip archive can hold.
+const INLINE_TIME: i64 = 315_532_800;
+
+/// Why a vertex failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The build was ended from outside, or because something else failed.
+    #[error("canceled")]
+    Canceled,
+    /// The process ran and failed.
+    #[error("process {command:?} did not complete successfully: exit code: {code}{}", if *.oom_killed { ": killed because it used more memory than it may" } else { "" })]
+    Exit {
+        /// Its arguments, joined.
+        command: String,
+        /// Its exit code.
+        code: i32,
+        /// Whether the kernel killed it for its memory.
+        oom_killed: bool,
+        /// Its root file system as it left it: diff ids, the lowest first.
+        layers: Vec<Digest>,
+    },
+    /// The process could not be run.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] copy::Error),
+    /// An owner could not be told.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
+    /// A mode could not be understood.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+    /// A directory could not be made.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// Files could not be found.
+    #[error(transparent)]
+    Tree(#[from] tree::Error),
+    /// The context's ignore rules cannot be understood.
+    #[error("the ignore file of context {context:?} cannot be used")]
+    Ignore {
+        /// The context.
+        context: String,
+        /// Why.
+        source: pattern::PatternError,
+    },
+    /// No directory has the context's name.
+    #[error("there is no build context {0:?}")]
+    NoContext(String),
+    /// A source elsewhere could not be had.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] cache::Error),
+    /// A directory cannot be looked into.
+    #[error("cannot look into {what}")]
+    Look {
+        /// What.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A vertex that is done.
+pub struct Done {
+    /// What it gives.
+    pub product: Product,
+    /// Its key, if it has one.
+    pub key: Option<Digest>,
+    /// Whether an earlier result stood for it.
+    pub outcome: Outcome,
+    /// When its layer was made, in seconds since 1970.
+    pub created: Option<i64>,
+}
+
+impl Done {
+    fn given(product: Product) -> Self {
+        Self { product, key: None, outcome: Outcome::Done, created: None }
+    }
+}
+
+/// Runs a vertex whose inputs are done.
+pub fn run<'p>(
+    session: &Session<'_>,
+    vertex: &Vertex,
+    id: VertexId,
+    input: &dyn Fn(VertexId) -> &'p Product,
+) -> Result<Done, StepError> {
+    let step = Step { session, vertex, id, input };
+    match &vertex.op {
+        Op::Base(base) => Ok(Done::given(Product::Rootfs(base.layers.clone()))),
+        Op::Merge(merge) => {
+            let mut layers = step.layers(merge.lower).to_vec();
+            layers.extend(step.layers(merge.upper));
+            Ok(Done::given(Product::Rootfs(layers)))
+        }
+        Op::Local(local) => step.local(local),
+        Op::Http(file) => step.http(file),
+        Op::Git(tree) => step.git(tree),
+        Op::Inline(files) => step.inline(files),
+        Op::Copy(copy) => step.copy(copy),
+        Op::Mkdir(mkdir) => step.mkdir(mkdir),
+        Op::Run(run) => step.process(run),
+    }
+}
+
+/// A vertex being run.
+pub(crate) struct Step<'s, 'p> {
+    pub(crate) session: &'s Session<'s>,
+    pub(crate) vertex: &'s Vertex,
+    pub(crate) id: VertexId,
+    pub(crate) input: &'s dyn Fn(VertexId) -> &'p Product,
+}
+
+impl<'p> Step<'_, 'p> {
+    /// The layers of an input that is a root file system.
+    pub(crate) fn layers(&self, id: VertexId) -> &'p [Digest] {
+        match (self.input)(id) {
+            Product::Rootfs(layers) => layers,
+            Product::Files(_) => unreachable!("a definition puts steps on root file systems only"),
+        }
+    }
+
+    /// Whatever an input is, as files to take.
+    pub(crate) fn tree(&self, id: VertexId) -> Result<Arc<Tree>, StepError> {
+        match (self.input)(id) {
+            Product::Files(tree) => Ok(tree.clone()),
+            Product::Rootfs(layers) => Ok(Arc::new(Tree::new(self.view(layers)?, Owners::Kept))),
+        }
+    }
+
+    /// A look into the file system that layers make.
+    pub(crate) fn view(&self, layers: &[Digest]) -> Result<View, StepError> {
+        let trees: Vec<_> = layers
+            .iter()
+            .map(|layer| self.session.store.layer_tree(layer))
+            .collect::<Result<_, _>>()?;
+        let empty = self.session.store.scratch_dir()?;
+        View::overlay(&trees, &empty)
+            .map_err(|source| StepError::Look { what: "the root file system".to_owned(), source })
+    }
+
+    pub(crate) fn clamp(&self) -> Option<Timestamp> {
+        self.session.epoch.map(Timestamp::from_seconds)
+    }
+
+    /// The result of an earlier operation with this key.
+    pub(crate) fn look_up(&self, image: &Preimage) -> Result<Option<Record>, StepError> {
+        if self.vertex.caching == Caching::Skip {
+            return Ok(None);
+        }
+        Ok(self.session.store.record(&image.key())?)
+    }
+
+    /// Keeps a result for the next build.
+    pub(crate) fn keep(
+        &self,
+        image: &Preimage,
+        layer: Digest,
+        begun: Instant,
+    ) -> Result<Record, StepError> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            layer,
+            took_ms: begun.elapsed().as_millis() as u64,
+            finished: now.as_secs() as i64,
+        };
+        self.session.store.put_record(&image.key(), image.text(), &record)?;
+        Ok(record)
+    }
+
+    /// The base with a record's layer on top.
+    pub(crate) fn on_top(
+        &self,
+        base: VertexId,
+        record: &Record,
+        image: &Preimage,
+        outcome: Outcome,
+    ) -> Done {
+        let mut layers = self.layers(base).to_vec();
+        layers.push(record.layer);
+        let (key, created) = (Some(image.key()), Some(record.finished));
+        Done { product: Product::Rootfs(layers), key, outcome, created }
+    }
+
+    fn local(&self, local: &Local) -> Result<Done, StepError> {
+        let context = self
+            .session
+            .contexts
+            .get(&local.name)
+            .ok_or_else(|| StepError::NoContext(local.name.clone()))?;
+        let ignore = pattern::walk::Filter::new(&[], &context.ignore)
+            .map_err(|source| StepError::Ignore { context: local.name.clone(), source })?;
+        let look = |source| StepError::Look { what: context.dir.display().to_string(), source };
+        let dir = context.dir.canonicalize().map_err(look)?;
+        let id = Digest::of(std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str()));
+        let index = cache::context::ContextIndex::load(self.session.store, &id);
+        let tree = Tree::context(View::open(&dir).map_err(look)?, ignore, index);
+        Ok(Done::given(Product::Files(Arc::new(tree))))
+    }
+
+    fn http(&self, file: &Http) -> Result<Done, StepError> {
+        let request = http::HttpRequest { url: file.url.clone(), checksum: file.checksum };
+        let kept = self.session.store.root().join("cache/sources");
+        let fetched = http::fetch(&request, &self.session.access, &kept, &|_| {})?;
+        let dir = self.session.store.scratch_dir()?;
+        let name = file.file_name.as_ref().unwrap_or(&fetched.file_name);
+        let write = || -> io::Result<()> {
+            let path = dir.join(name);
+            fs_err::copy(&fetched.path, &path)?;
+            let time = fetched.last_modified.unwrap_or(INLINE_TIME);
+            prepare_file(&path, 0o600, time)
+        };
+        write().map_err(|source| StepError::Look { what: file.url.clone(), source })?;
+        self.files(&dir)
+    }
+
+    fn git(&self, wanted: &Git) -> Result<Done, StepError> {
+        let request = git::GitRequest {
+            remote: wanted.remote.clone(),
+            reference: wanted.reference.clone(),
+            subdir: wanted.subdir.clone(),
+            checksum: wanted.checksum.clone(),
+            keep_git_dir: wanted.keep_git_dir,
+            submodules: wanted.submodules,
+            ..Default::default()
+        };
+        let kept = self.session.store.root().join("cache/sources");
+        let checkout = git::checkout(&request, &self.session.access, &kept)?;
+        self.files(&checkout.directory)
+    }
+
+    fn inline(&self, inline: &Inline) -> Result<Done, StepError> {
+        let dir = self.session.store.scratch_dir()?;
+        for (name, content) in &inline.files {
+            let write = || -> io::Result<()> {
+                let path = dir.join(name.trim_start_matches('/').replace('/', "_"));
+                fs_err::write(&path, content)?;
+                prepare_file(&path, 0o644, INLINE_TIME)
+            };
+            write().map_err(|source| StepError::Look { what: name.clone(), source })?;
+        }
+        self.files(&dir)
+    }
+
+    fn files(&self, dir: &std::path::Path) -> Result<Done, StepError> {
+        let view = View::open(dir)
+            .map_err(|source| StepError::Look { what: dir.display().to_string(), source })?;
+        Ok(Done::given(Product::Files(Arc::new(Tree::new(view, Owners::Root)))))
+    }
+
+    fn copy(&self, operation: &Copy) -> Result<Done, StepError> {
+        let begun = Instant::now();
+        let base = chain_id(self.layers(operation.base));
+        // When all sources are file systems in the store, their names alone tell that nothing has
+        // changed, and nothing need be mounted to find out.
+        let by_name = self.source_names(operation);
+        let short = by_name.map(|names| keys::copy(operation, &base, &names, self.session.epoch));
+        if let Some(short) = &short
+            && let Some(record) = self.look_up(short)?
+        {
+            return Ok(self.on_top(operation.base, &record, short, Outcome::Cached));
+        }
+        let trees: Vec<Arc<Tree>> = operation
+            .sources
+            .iter()
+            .map(|source| self.tree(source.from))
+            .collect::<Result<_, _>>()?;
+        let trees: Vec<&Tree> = trees.iter().map(Arc::as_ref).collect();
+        let sources = copy::select(operation, &trees)?;
+        let rows = copy::rows(&sources)?;
+        for tree in &trees {
+            tree.save_index(self.session.store)?;
+        }
+        let long = keys::copy(operation, &base, &rows, self.session.epoch);
+        let (record, outcome) = match self.look_up(&long)? {
+            Some(record) => (record, Outcome::Cached),
+            None => {
+                let layer = self.write_copy(self.layers(operation.base), operation, &sources)?;
+                (self.keep(&long, layer, begun)?, Outcome::Done)
+            }
+        };
+        if let Some(short) = &short {
+            self.session.store.put_record(&short.key(), short.text(), &record)?;
+        }
+        Ok(self.on_top(operation.base, &record, &long, outcome))
+    }
+
+    /// The chain ids of a copy's sources, if all of them are file systems in the store.
+    fn source_names(&self, operation: &Copy) -> Option<String> {
+        let mut names = String::new();
+        for source in &operation.sources {
+            match (self.input)(source.from) {
+                Product::Rootfs(layers) => {
+                    names.push_str(&format!("from {}\n", chain_id(layers)));
+                }
+                Product::Files(_) => return None,
+            }
+        }
+        Some(names)
+    }
+
+    /// Makes the layer of a copy onto the file system that `base` makes.
+    pub(crate) fn write_copy(
+        &self,
+        base: &[Digest],
+        operation: &Copy,
+        sources: &[copy::Source<'_>],
+    ) -> Result<Digest, StepError> {
+        let base = self.view(base)?;
+        let changes = copy::Changes {
+            owner: operation.owner.as_deref().map(|spec| look_up_owner(&base, spec)).transpose()?,
+            mode: operation.mode.as_deref().map(Mode::parse).transpose()?,
+        };
+        let scratch = self.scratch_file()?;
+        let plan = copy::plan(operation, sources, &base, &changes, &scratch)?;
+        self.write_plan(plan)
+    }
+
+    fn scratch_file(&self) -> Result<std::fs::File, StepError> {
+        let path = self.session.store.scratch_dir()?.join("spool");
+        fs_err::OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map(|file| file.into_parts().0)
+            .map_err(|source| StepError::Look { what: "scratch space".to_owned(), source })
+    }
+
+    fn write_plan(&self, plan: Plan<'_>) -> Result<Digest, StepError> {
+        let mut failed = None;
+        let layer = self.session.store.draft_layer()?.commit_tar(|out| {
+            plan.write(out, self.clamp()).or_else(|error| {
+                failed = Some(error);
+                Err(cache::Error::Io(io::Error::other("the layer cannot be written")))
+            })
+        });
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(layer?.diff_id),
+        }
+    }
+
+    fn mkdir(&self, operation: &Mkdir) -> Result<Done, StepError> {
+        let begun = Instant::now();
+        let layers = self.layers(operation.base);
+        let image = keys::mkdir(operation, &chain_id(layers), self.session.epoch);
+        if let Some(record) = self.look_up(&image)? {
+            return Ok(self.on_top(operation.base, &record, &image, Outcome::Cached));
+        }
+        let view = self.view(layers)?;
+        let (uid, gid) = look_up_owner(&view, &operation.owner)?;
+        let mut plan = Plan::new(&view, NewDirectories { mode: 0o755, uid, gid });
+        plan.make_dirs(operation.path.as_bytes())?;
+        plan.forget_unchanged();
+        let layer = self.write_plan(plan)?;
+        let record = self.keep(&image, layer, begun)?;
+        Ok(self.on_top(operation.base, &record, &image, Outcome::Done))
+    }
+}
+
+/// Looks an owner up in the file system it is for.
+fn look_up_owner(view: &View, spec: &str) -> Result<(u32, u32), StepError> {
+    let read = |path: &str| -> Result<String, StepError> {
+        let bytes =
+            view.read(path).map_err(|source| StepError::Look { what: path.to_owned(), source })?;
+        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    };
+    Ok(owner::look_up(spec, &read("etc/passwd")?, &read("etc/group")?)?)
+}
+
+fn prepare_file(path: &std::path::Path, mode: u32, seconds: i64) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = fs_err::File::options().write(true).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    let time = if seconds >= 0 {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds as u64)
+    } else {
+        SystemTime::UNIX_EPOCH
+    };
+    file.file().set_modified(time)
+}

@@ -1,0 +1,291 @@
+//! Processes: starting a program in new namespaces, and what a process does to itself.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+/// Descriptors are parked from this number on before they get their places in a child, so that
+/// putting one into its place never overwrites another.
+const PARKING: RawFd = 32;
+
+/// The child's stack: it only makes system calls.
+const STACK_WORDS: usize = 4096;
+
+/// A program to start.
+pub(crate) struct Spawn<'a> {
+    /// Its file, open in any way.
+    pub(crate) program: BorrowedFd<'a>,
+    pub(crate) args: &'a [&'a CStr],
+    /// `CLONE_NEW*` flags.
+    pub(crate) namespaces: c_int,
+    /// Open descriptors and the numbers they have in the child.
+    pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+}
+
+/// A started process; nobody has waited for it yet.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// What the child reads, and the one word it writes.
+struct Plan {
+    program: RawFd,
+    argv: *const *const c_char,
+    envp: *const *const c_char,
+    descriptors: *const (RawFd, RawFd),
+    descriptor_count: usize,
+    errno: AtomicI32,
+}
+
+/// Starts a program with an empty environment, in new namespaces, with all signals blocked.
+///
+/// May be called from any thread of a threaded process: as in `posix_spawn(3)` the child borrows
+/// this thread's memory (`CLONE_VM | CLONE_VFORK`), makes nothing but system calls, and the thread
+/// sleeps until the child has executed the program or failed to.
+pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
+    let parked = spawn
+        .descriptors
+        .iter()
+        .map(|(fd, _)| rustix::io::fcntl_dupfd_cloexec(fd, PARKING))
+        .collect::<Result<Vec<OwnedFd>, Errno>>()?;
+    let descriptors: Vec<(RawFd, RawFd)> = parked
+        .iter()
+        .zip(spawn.descriptors)
+        .map(|(fd, (_, place))| (fd.as_raw_fd(), *place))
+        .collect();
+    let program = rustix::io::fcntl_dupfd_cloexec(spawn.program, PARKING)?;
+    let argv = null_terminated(spawn.args);
+    let envp = null_terminated(&[]);
+    let plan = Plan {
+        program: program.as_raw_fd(),
+        argv: argv.as_ptr(),
+        envp: envp.as_ptr(),
+        descriptors: descriptors.as_ptr(),
+        descriptor_count: descriptors.len(),
+        errno: AtomicI32::new(0),
+    };
+    let child = clone_vfork(&plan, spawn.namespaces)?;
+    match plan.errno.load(Ordering::Relaxed) {
+        0 => Ok(child),
+        errno => {
+            rustix::process::waitid(
+                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&child.pidfd)),
+                rustix::process::WaitIdOptions::EXITED,
+            )?;
+            Err(io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+fn clone_vfork(plan: &Plan, namespaces: c_int) -> io::Result<Child> {
+    let mut stack = vec![0u128; STACK_WORDS];
+    let mut pidfd: RawFd = -1;
+    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // A signal handler that ran in the child would run in our memory: none may.
+    let unblock = BlockedSignals::new();
+    // SAFETY: the stack's end is 16-byte aligned and the stack outlives the child's use of it, as
+    // does the plan, because CLONE_VFORK holds this thread until the child is gone from our
+    // memory; `run_child` keeps to async-signal-safe calls; pidfd is a valid place for a c_int.
+    let pid = unsafe {
+        libc::clone(
+            run_child,
+            stack.as_mut_ptr_range().end.cast::<c_void>(),
+            flags,
+            ptr::from_ref(plan).cast_mut().cast::<c_void>(),
+            &raw mut pidfd,
+        )
+    };
+    let error = io::Error::last_os_error();
+    drop(unblock);
+    match Pid::from_raw(pid) {
+        Some(pid) if pid.as_raw_nonzero().get() > 0 => {
+            // SAFETY: clone succeeded, so it stored a new descriptor that nobody else owns.
+            Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+        }
+        _ => Err(error),
+    }
+}
+
+/// The child's whole life: no allocation, no lock, no panic.
+extern "C" fn run_child(plan: *mut c_void) -> c_int {
+    // SAFETY: the parent passes a Plan and is suspended while this runs.
+    let plan = unsafe { &*plan.cast::<Plan>() };
+    // SAFETY: all pointers in the plan are to arrays the parent keeps alive; dup2, _exit and
+    // the bare system call are async-signal-safe.
+    unsafe {
+        for index in 0..plan.descriptor_count {
+            let (from, to) = *plan.descriptors.add(index);
+            if libc::dup2(from, to) < 0 {
+                plan.errno.store(*libc::__errno_location(), Ordering::Relaxed);
+                libc::_exit(127);
+            }
+        }
+        libc::syscall(
+            libc::SYS_execveat,
+            plan.program,
+            c"".as_ptr(),
+            plan.argv,
+            plan.envp,
+            libc::AT_EMPTY_PATH,
+        );
+        plan.errno.store(*libc::__errno_location(), Ordering::Relaxed);
+        libc::_exit(127)
+    }
+}
+
+/// All signals of this thread are blocked while it lives.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn new() -> BlockedSignals {
+        // SAFETY: sigset_t is plain data for which zeroes are valid, and both pointers are to
+        // live sets.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            BlockedSignals(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled by pthread_sigmask.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut());
+        }
+    }
+}
+
+fn null_terminated(strings: &[&CStr]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Gives every signal its default action and unblocks all.
+pub(crate) fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler; numbers that cannot be set are refused, which
+        // changes nothing.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+    // SAFETY: a zeroed set that sigemptyset fills.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Takes over a descriptor that whoever started this program placed at `number`, and keeps it from
+/// the programs this one executes.
+pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_SETFD checks that the descriptor is open and touches no memory.
+    let result = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    check(c_long::from(result))?;
+    // SAFETY: it is open, and by the agreement with whoever started us nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Marks every descriptor from `first` on to be closed by the next exec (`close_range(2)`, 5.11).
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC nothing is closed now.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check(result).map(drop)
+}
+
+/// Becomes another program; returns only when that failed.
+pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
+    let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
+    let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
+    let (argv, envp) = (null_terminated(&args), null_terminated(&env));
+    // SAFETY: null-terminated arrays of C strings that live until the call returns.
+    let result = unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    check(c_long::from(result)).err().unwrap_or(Errno::NOEXEC)
+}
+
+/// Makes the cgroups this thread is in the root of all cgroups it sees (`cgroup_namespaces(7)`).
+pub(crate) fn unshare_cgroups() -> Result<(), Errno> {
+    // SAFETY: CLONE_NEWCGROUP changes what /proc/self/cgroup and new mounts show, no descriptor.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+/// Brings up the loopback device of this thread's network namespace (`netdevice(7)`).
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data for which zeroes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq with a terminated name and flags.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    check(c_long::from(result))?;
+    Ok(())
+}
+
+/// Installs a seccomp filter for this thread (`seccomp(2)`), without the speculation mitigations
+/// that cost programs much and that docker leaves off as well.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> Result<(), Errno> {
+    let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let request = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let install = |flags: libc::c_ulong| {
+        // SAFETY: the kernel copies `len` instructions from `filter` and writes nothing.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                flags,
+                &raw const request,
+            )
+        })
+    };
+    match install(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) {
+        Err(Errno::INVAL) => install(0),
+        result => result,
+    }
+    .map(drop)
+}
+
+/// Turns a system call's return value into a result.
+pub(crate) fn check(result: c_long) -> Result<c_long, Errno> {
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    } else {
+        Ok(result)
+    }
+}
+
+/// Runs a container's init before `main` in this crate's test binary, where there is no `main` of
+/// ours to call it.
+#[cfg(test)]
+mod init_in_tests {
+    extern "C" fn run_init() {
+        if crate::container::is_init() {
+            crate::container::init_main();
+        }
+    }
+
+    // SAFETY: a function pointer in .init_array is called once, before main, in a single thread;
+    // std has no state that must be set up before it is used.
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static RUN_INIT: extern "C" fn() = run_init;
+}

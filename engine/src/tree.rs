@@ -1,0 +1,528 @@
+//! The files that a copy or a bind mount takes from: selected, listed and digested.
+//!
+//! A [`Tree`] is a build context, a stage's root file system, a download or a git checkout. What
+//! is selected depends on names, kinds, modes and content, never on times, inodes or where the
+//! tree is. Knows nothing of where the files go.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+use cache::context::{ContextIndex, Stat};
+use cache::digest::{Digest, Hasher};
+use cache::layer::Timestamp;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+
+use crate::pattern::glob::{self, Glob};
+use crate::pattern::walk::{Directory, Filter, Visit};
+use crate::view::{Metadata, View, join, metadata_at, split, xattrs};
+
+/// Fewer files than this are digested without waking the thread pool.
+const FEW: usize = 16;
+
+/// A tree to take files from.
+pub(crate) struct Tree {
+    view: View,
+    ignore: Filter,
+    owners: Owners,
+    index: Option<Mutex<ContextIndex>>,
+}
+
+/// Whose the selected files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Theirs.
+    Kept,
+    /// Root's: a build context's owners mean nothing in an image.
+    Root,
+}
+
+/// Why files cannot be selected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Nothing is at the path.
+    #[error("\"{0}\": not found")]
+    NotFound(String),
+    /// The path is a malformed pattern.
+    #[error(transparent)]
+    Pattern(#[from] crate::pattern::PatternError),
+    /// The tree cannot be read.
+    #[error("cannot read \"{path}\"")]
+    Read {
+        /// The path in the tree.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The tree cannot be looked into.
+    #[error("cannot look into the source")]
+    Io(#[from] io::Error),
+}
+
+/// Which files of a tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selector<'a> {
+    /// A path or pattern; with `parents`, `/./` ends what is not copied along.
+    pub path: &'a str,
+    /// Whether the path may be a pattern.
+    pub wildcards: bool,
+    /// Patterns of what is left out.
+    pub excludes: &'a [String],
+    /// Whether parent directories are kept.
+    pub parents: bool,
+}
+
+/// A file or directory that a selector named, with all that is selected below it.
+#[derive(Clone, Debug)]
+pub(crate) struct Selected {
+    /// Its last component, as it was named.
+    pub name: Vec<u8>,
+    /// Itself first, then everything below it, parents before children.
+    pub entries: Vec<Entry>,
+}
+
+impl Selected {
+    /// Whether a directory was named.
+    pub(crate) fn is_dir(&self) -> bool {
+        self.entries[0].metadata.is_dir()
+    }
+}
+
+/// One selected file or directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Its path in the tree, without links.
+    pub path: Vec<u8>,
+    /// Its path below what was named; empty for that itself.
+    pub below: Vec<u8>,
+    /// What it is.
+    pub metadata: Metadata,
+}
+
+impl Tree {
+    /// A tree all of which can be seen.
+    pub(crate) fn new(view: View, owners: Owners) -> Self {
+        Self { view, ignore: Filter::default(), owners, index: None }
+    }
+
+    /// A build context: what `ignore` leaves out is not there, owners do not count, and files seen
+    /// before are known by their stat.
+    pub(crate) fn context(view: View, ignore: Filter, index: ContextIndex) -> Self {
+        Self { view, ignore, owners: Owners::Root, index: Some(Mutex::new(index)) }
+    }
+
+    /// What is behind the tree.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whose the files are.
+    pub(crate) fn owners(&self) -> Owners {
+        self.owners
+    }
+
+    /// Writes back what was learnt of the files.
+    pub(crate) fn save_index(&self, store: &cache::Store) -> cache::Result<()> {
+        match &self.index {
+            Some(index) => index.lock().expect("no holder panics").save(store),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds what a selector names. A pattern that matches nothing gives an empty list, a path
+    /// without anything at it is an error.
+    pub(crate) fn select(&self, selector: &Selector<'_>) -> Result<Vec<Selected>, Error> {
+        let (root, include) = match selector.parents {
+            false => (selector.path, None),
+            true => {
+                let (root, pattern) =
+                    selector.path.split_once("/./").unwrap_or(("/", selector.path));
+                (root, Some(pattern.trim_start_matches("./").trim_matches('/').to_owned()))
+            }
+        };
+        let filter = Filter::new(include.as_slice(), selector.excludes)?;
+        let mut selected = Vec::new();
+        for path in self.matches(root, selector.wildcards)? {
+            let name = split(&path).1.to_vec();
+            let resolved = self.view.resolve(&path)?;
+            let Some(metadata) = self.visible(&resolved)? else {
+                return Err(Error::NotFound(shown(&path)));
+            };
+            let named_file = !metadata.is_dir() && selector.wildcards;
+            if named_file && glob::has_wildcards(root) && !filter.keeps_file(&name, None) {
+                continue;
+            }
+            let mut entries = vec![Entry { path: resolved, below: Vec::new(), metadata }];
+            if entries[0].metadata.is_dir() {
+                self.list_below(&filter, &mut entries)?;
+            }
+            selected.push(Selected { name, entries });
+        }
+        if let Some(pattern) = &include
+            && !glob::has_wildcards(selector.path)
+            && selected.iter().all(|one| one.entries.len() == 1)
+            && !pattern.is_empty()
+        {
+            return Err(Error::NotFound(shown(selector.path.replace("/./", "/").as_bytes())));
+        }
+        Ok(selected)
+    }
+
+    /// The paths that a pattern matches, sorted; a path that is no pattern matches itself.
+    fn matches(&self, pattern: &str, wildcards: bool) -> Result<Vec<Vec<u8>>, Error> {
+        let clean = clean(pattern);
+        if !wildcards || !glob::has_wildcards(&clean) {
+            return Ok(vec![unescape(&clean, wildcards)]);
+        }
+        let (fixed, wild) = split_at_wildcard(&clean);
+        let dir = self.view.resolve(fixed.as_bytes())?;
+        if !self.visible(&dir)?.is_some_and(|metadata| metadata.is_dir()) {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        let parts: Vec<_> = wild.split('/').map(Glob::parse).collect::<Result<_, _>>()?;
+        self.match_below(&dir, fixed.as_bytes(), &parts, &mut found)?;
+        Ok(found)
+    }
+
+    fn match_below(
+        &self,
+        dir: &[u8],
+        named: &[u8],
+        parts: &[Glob],
+        found: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let Some((part, rest)) = parts.split_first() else { return Ok(()) };
+        for name in self.names(dir)? {
+            if !part.matches(&name) {
+                continue;
+            }
+            let (path, named) = (join(dir, &name), join(named, &name));
+            match self.visible(&path)? {
+                Some(_) if rest.is_empty() => found.push(named),
+                Some(metadata) if metadata.is_dir() => {
+                    self.match_below(&path, &named, rest, found)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists everything selected below the directory that is the only entry.
+    fn list_below(&self, filter: &Filter, entries: &mut Vec<Entry>) -> Result<(), Error> {
+        let root = entries[0].path.clone();
+        let ignored = self.ignore_state(&root);
+        let mut walk = Walk { tree: self, filter, entries, pending: Vec::new() };
+        walk.descend(&root, b"", ignored.as_ref(), None)
+    }
+
+    /// What is at a path without links, unless it is ignored.
+    fn visible(&self, path: &[u8]) -> Result<Option<Metadata>, Error> {
+        let metadata =
+            self.view.metadata(path).map_err(|source| Error::Read { path: shown(path), source })?;
+        let Some(metadata) = metadata else { return Ok(None) };
+        if path.is_empty() {
+            return Ok(Some(metadata));
+        }
+        let (parent, _) = split(path);
+        let above = self.ignore_state(parent);
+        let keep = if metadata.is_dir() {
+            self.ignore.visit_directory(path, above.as_ref()).0 != Visit::Prune
+        } else {
+            self.ignore.keeps_file(path, above.as_ref())
+        };
+        Ok(keep.then_some(metadata))
+    }
+
+    /// What the ignore rules know of a directory's entries.
+    fn ignore_state(&self, dir: &[u8]) -> Option<Directory> {
+        let mut state: Option<Directory> = None;
+        if dir.is_empty() {
+            return None;
+        }
+        let ends = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in ends.chain([dir.len()]) {
+            state = Some(self.ignore.visit_directory(&dir[..end], state.as_ref()).1);
+        }
+        state
+    }
+
+    fn names(&self, dir: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let read = || -> io::Result<Vec<Vec<u8>>> {
+            let fd = self.view.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            list(fd)
+        };
+        read().map_err(|source| Error::Read { path: shown(dir), source })
+    }
+
+    /// The digests of the regular files among `entries`, by their place. A file with extended
+    /// attributes has a digest of both.
+    pub(crate) fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<Digest>>, Error> {
+        let known = |entry: &Entry| {
+            let index = self.index.as_ref()?.lock().expect("no holder panics");
+            index.get(&entry.path, &index_stat(&entry.metadata))
+        };
+        let mut digests: Vec<Option<Digest>> =
+            entries.iter().map(|entry| is_file(entry).then(|| known(entry)).flatten()).collect();
+        let unknown: Vec<usize> = (0..entries.len())
+            .filter(|at| is_file(entries[*at]) && digests[*at].is_none())
+            .collect();
+        let compute = |at: &usize| self.digest(entries[*at]);
+        let computed: Vec<Digest> = if unknown.len() < FEW {
+            unknown.iter().map(compute).collect::<Result<_, _>>()?
+        } else {
+            unknown.par_iter().map(compute).collect::<Result<_, _>>()?
+        };
+        let mut index = self.index.as_ref().map(|index| index.lock().expect("no holder panics"));
+        for (at, digest) in unknown.into_iter().zip(computed) {
+            digests[at] = Some(digest);
+            if let Some(index) = &mut index {
+                index.set(&entries[at].path, index_stat(&entries[at].metadata), digest);
+            }
+        }
+        Ok(digests)
+    }
+
+    fn digest(&self, entry: &Entry) -> Result<Digest, Error> {
+        let read = || -> io::Result<Digest> {
+            let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let attributes = xattrs(file.as_fd())?;
+            let (content, _) = Digest::of_reader(std::fs::File::from(file))?;
+            Ok(with_attributes(content, &attributes))
+        };
+        read().map_err(|source| Error::Read { path: shown(&entry.path), source })
+    }
+}
+
+/// One recursive listing.
+struct Walk<'a> {
+    tree: &'a Tree,
+    filter: &'a Filter,
+    entries: &'a mut Vec<Entry>,
+    /// Directories that are kept only if something below them is.
+    pending: Vec<Entry>,
+}
+
+impl Walk<'_> {
+    fn descend(
+        &mut self,
+        dir: &[u8],
+        below: &[u8],
+        ignored: Option<&Directory>,
+        filtered: Option<&Directory>,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Read { path: shown(dir), source };
+        let view = &self.tree.view;
+        let fd = view.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        let lister = rustix::io::dup(&fd).map_err(|error| failed(error.into()))?;
+        for name in list(lister).map_err(failed)? {
+            let metadata = metadata_at(fd.as_fd(), &name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|source| Error::Read { path: shown(&join(dir, &name)), source })?;
+            let entry = Entry { path: join(dir, &name), below: join(below, &name), metadata };
+            if entry.metadata.is_dir() {
+                self.directory(entry, ignored, filtered)?;
+            } else if entry.metadata.kind != FileType::Socket
+                && self.tree.ignore.keeps_file(&entry.path, ignored)
+                && self.filter.keeps_file(&entry.below, filtered)
+            {
+                self.keep(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        entry: Entry,
+        ignored: Option<&Directory>,
+        filtered: Option<&Directory>,
+    ) -> Result<(), Error> {
+        let (ignore_visit, ignored) = self.tree.ignore.visit_directory(&entry.path, ignored);
+        let (filter_visit, filtered) = self.filter.visit_directory(&entry.below, filtered);
+        if ignore_visit == Visit::Prune || filter_visit == Visit::Prune {
+            return Ok(());
+        }
+        let (path, below) = (entry.path.clone(), entry.below.clone());
+        let depth = self.pending.len();
+        if ignore_visit == Visit::Keep && filter_visit == Visit::Keep {
+            self.keep(entry);
+        } else {
+            self.pending.push(entry);
+        }
+        self.descend(&path, &below, Some(&ignored), Some(&filtered))?;
+        self.pending.truncate(depth);
+        Ok(())
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        self.entries.append(&mut self.pending);
+        self.entries.push(entry);
+    }
+}
+
+fn is_file(entry: &Entry) -> bool {
+    entry.metadata.kind == FileType::RegularFile
+}
+
+fn index_stat(metadata: &Metadata) -> Stat {
+    let nanoseconds =
+        |time: Timestamp| time.seconds.wrapping_mul(1_000_000_000) + i64::from(time.nanoseconds);
+    Stat {
+        size: metadata.size,
+        mtime: nanoseconds(metadata.mtime),
+        ctime: nanoseconds(metadata.ctime),
+        inode: metadata.inode,
+        device: u64::from(metadata.device.0) << 32 | u64::from(metadata.device.1),
+    }
+}
+
+/// The digest of content with attributes; without any it is the content's own.
+fn with_attributes(content: Digest, attributes: &BTreeMap<Vec<u8>, Vec<u8>>) -> Digest {
+    if attributes.is_empty() {
+        return content;
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(content.bytes());
+    for (name, value) in attributes {
+        for part in [name, value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finish()
+}
+
+/// The names in a directory, sorted by their bytes.
+fn list(dir: impl Into<std::os::fd::OwnedFd>) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::new(dir.into())? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A path as people are shown it: absolute within its tree.
+fn shown(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path).trim_start_matches('/'))
+}
+
+/// Go's `path.Clean` of a path taken from the root, without the leading slash: `..` ends there.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Removes the backslashes that keep wildcards from being such.
+fn unescape(path: &str, wildcards: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'\\' if wildcards => bytes.extend(rest.next()),
+            byte => bytes.push(byte),
+        }
+    }
+    bytes
+}
+
+/// Splits a pattern before its first component with a wildcard.
+fn split_at_wildcard(pattern: &str) -> (String, &str) {
+    let mut end = 0;
+    for part in pattern.split_inclusive('/') {
+        if glob::has_wildcards(part) {
+            break;
+        }
+        end += part.len();
+    }
+    let fixed = unescape(pattern[..end].trim_end_matches('/'), true);
+    (String::from_utf8(fixed).expect("removing ASCII keeps UTF-8"), &pattern[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn check(ignore: &[&str], selector: Selector<'_>, expected: &str) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = dir.path();
+        for file in ["a/x.txt", "a/y.md", "a/b/z.txt", "c/x.txt", "[odd]", "keep/me/f"] {
+            let path = root.join(file);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, file).expect("write");
+        }
+        symlink("/a/b", root.join("link")).expect("symlink");
+        let ignore = Filter::new(&[], ignore).expect("patterns");
+        let tree = Tree {
+            view: View::open(root).expect("open"),
+            ignore,
+            owners: Owners::Root,
+            index: None,
+        };
+        let found = match tree.select(&selector) {
+            Err(error) => error.to_string(),
+            Ok(selected) => selected
+                .iter()
+                .map(|one| {
+                    let below =
+                        one.entries.iter().map(|entry| String::from_utf8_lossy(&entry.below));
+                    let below: Vec<_> = below.collect();
+                    format!("{}:{}", String::from_utf8_lossy(&one.name), below.join(","))
+                })
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        assert_eq!(found, expected, "{selector:?} ignoring {ignore:?}", ignore = tree.ignore);
+    }
+
+    fn path(path: &str) -> Selector<'_> {
+        Selector { path, wildcards: true, excludes: &[], parents: false }
+    }
+
+    #[test]
+    fn paths_and_patterns_select_files() {
+        check(&[], path("a"), "a:,b,b/z.txt,x.txt,y.md");
+        check(&[], path("./a/../a/."), "a:,b,b/z.txt,x.txt,y.md");
+        check(&[], path("*/x.txt"), "x.txt: x.txt:");
+        check(&[], path("../../a/x.txt"), "x.txt:");
+        check(&[], path("[[]odd]"), "[odd]:");
+        check(&[], path("link"), "link:,z.txt");
+        check(&[], path("link/z.txt"), "z.txt:");
+        check(&[], path("nope"), "\"/nope\": not found");
+        check(&[], path("nope*"), "");
+    }
+
+    #[test]
+    fn ignored_files_are_not_there_even_by_name() {
+        check(&["a"], path("a"), "\"/a\": not found");
+        check(&["a", "!a/b"], path("a"), "a:,b,b/z.txt");
+        check(&["**/*.txt"], path("a"), "a:,b,y.md");
+        check(&["a/x.txt"], path("*/x.txt"), "x.txt:");
+        check(&["a"], path("link/z.txt"), "\"/link/z.txt\": not found");
+    }
+
+    #[test]
+    fn excludes_and_parents_shape_what_is_below() {
+        let excludes = ["*.md".to_owned(), "b".to_owned()];
+        check(&[], Selector { excludes: &excludes, ..path("a") }, "a:,x.txt");
+        let parents = |path| Selector { path, wildcards: true, excludes: &[], parents: true };
+        check(&[], parents("keep/me/f"), ":,keep,keep/me,keep/me/f");
+        check(&[], parents("keep/./me/f"), "keep:,me,me/f");
+        check(&[], parents("**/*.txt"), ":,a,a/b,a/b/z.txt,a/x.txt,c,c/x.txt");
+        check(&[], parents("keep/nope"), "\"/keep/nope\": not found");
+    }
+}

@@ -1,0 +1,378 @@
+//! From stages to an [`engine::graph::Definition`] and the image's configuration.
+//!
+//! Each instruction is lowered once, in order, by [`StageLowering`] in [`crate::lower_stage`];
+//! here stages are found, their bases resolved and their results shared. Only stages that the
+//! target needs are looked at.
+
+use std::collections::BTreeMap;
+
+use cache::oci::{ImageConfig, Platform};
+use engine::graph::{Base, Caching, Definition, Local, Op, Origin as Place, Vertex, VertexId};
+
+use crate::error::{Error, ErrorKind, StageError};
+use crate::instruction::{Instruction, Kind};
+use crate::lines::Dockerfile;
+use crate::lower_stage::StageLowering;
+use crate::parse::{parse_file, parse_trigger};
+use crate::platform;
+use crate::request::{BaseImage, NamedContext, NoCache, Request, Resolve};
+use crate::span::Lines;
+use crate::stage::{Origin, Stage, Stages};
+
+/// The name of the main build context.
+pub const MAIN_CONTEXT: &str = "";
+
+/// A Dockerfile that cannot be lowered.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// Something in the file is wrong.
+    #[error("{}", .0.kind)]
+    File(Error),
+    /// A base image cannot be had.
+    #[error("{image}")]
+    Base {
+        /// The image as written.
+        image: String,
+        /// Where.
+        lines: Lines,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl LowerError {
+    /// Where the error is.
+    pub fn lines(&self) -> Lines {
+        match self {
+            Self::File(error) => error.lines,
+            Self::Base { lines, .. } => *lines,
+        }
+    }
+}
+
+impl std::convert::From<Error> for LowerError {
+    fn from(error: Error) -> Self {
+        Self::File(error)
+    }
+}
+
+/// What a Dockerfile is turned into.
+#[derive(Debug)]
+pub struct Lowered {
+    /// The graph.
+    pub definition: Definition,
+    /// The vertex whose file system is the image's.
+    pub target: VertexId,
+    /// The image's configuration, but for its layers and the times of its history.
+    pub image: ImageConfig,
+    /// For each entry of the history that this build adds, the vertex that made its layer.
+    pub history: Vec<Option<VertexId>>,
+    /// How many entries of the history came with the base.
+    pub base_history: usize,
+    /// Build arguments that no `ARG` asked for.
+    pub unused_args: Vec<String>,
+}
+
+/// A stage that has been lowered.
+#[derive(Clone, Debug)]
+pub(crate) struct Built {
+    pub(crate) root: VertexId,
+    pub(crate) image: ImageConfig,
+    pub(crate) history: Vec<Option<VertexId>>,
+    pub(crate) base_history: usize,
+    pub(crate) args: Vec<(String, Option<String>)>,
+    pub(crate) platform: Platform,
+}
+
+/// Lowers the target of a Dockerfile and all it needs.
+pub fn lower(
+    dockerfile: &Dockerfile,
+    request: &Request,
+    resolve: Resolve<'_>,
+) -> Result<Lowered, LowerError> {
+    let instructions = parse_file(dockerfile)?;
+    let mut stages =
+        Stages::group(instructions, dockerfile.escape, predefined(request), &request.build_args)?;
+    let stage_error = |error| Error::new(ErrorKind::Stage(error), Lines::default());
+    let target = stages.target(request.target.as_deref()).map_err(stage_error)?;
+    let name = stages.stages[target].name.clone().unwrap_or_else(|| "default".to_owned());
+    stages.globals.entry("TARGETSTAGE".to_owned()).or_insert(name);
+    let unused_args = unused_args(&stages, request);
+    let mut lowering = Lowering {
+        stages: &stages,
+        request,
+        resolve,
+        escape: dockerfile.escape,
+        definition: Definition::default(),
+        built: BTreeMap::new(),
+        images: BTreeMap::new(),
+        locals: BTreeMap::new(),
+    };
+    let built = lowering.stage(target)?;
+    let mut image = built.image;
+    image.config.labels.extend(request.labels.clone());
+    Ok(Lowered {
+        definition: lowering.definition,
+        target: built.root,
+        image,
+        history: built.history,
+        base_history: built.base_history,
+        unused_args,
+    })
+}
+
+/// The variables that are there without being declared (`TARGETPLATFORM` and the like).
+fn predefined(request: &Request) -> BTreeMap<String, String> {
+    let mut globals = BTreeMap::new();
+    for (prefix, platform) in [("BUILD", &request.build_platform), ("TARGET", &request.platform)] {
+        let variant = platform.variant.clone().unwrap_or_default();
+        globals.insert(format!("{prefix}PLATFORM"), platform::format(platform));
+        globals.insert(format!("{prefix}OS"), platform.os.clone());
+        globals.insert(format!("{prefix}OSVERSION"), String::new());
+        globals.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+        globals.insert(format!("{prefix}VARIANT"), variant);
+    }
+    for (name, value) in &mut globals {
+        if let Some(given) = request.build_args.get(name) {
+            value.clone_from(given);
+        }
+    }
+    if let Some(stage) = request.build_args.get("TARGETSTAGE") {
+        globals.insert("TARGETSTAGE".to_owned(), stage.clone());
+    }
+    globals
+}
+
+/// Arguments that were given but that nothing in the file asks for.
+fn unused_args(stages: &Stages, request: &Request) -> Vec<String> {
+    let declared = |name: &str| {
+        stages.globals.contains_key(name)
+            || stages.stages.iter().flat_map(|stage| &stage.instructions).any(|instruction| {
+                matches!(&instruction.kind, Kind::Arg(pairs) if pairs.iter().any(|pair| pair.key == name))
+            })
+    };
+    request
+        .build_args
+        .keys()
+        .filter(|name| !declared(name) && !is_proxy(name) && !name.starts_with("BUILDKIT_"))
+        .filter(|name| *name != "SOURCE_DATE_EPOCH")
+        .cloned()
+        .collect()
+}
+
+/// Whether a build argument is known without being declared, and is no part of the image.
+pub(crate) fn is_proxy(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let known = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+    known.contains(&upper.as_str()) && (upper == name || upper.to_ascii_lowercase() == name)
+}
+
+/// A lowering under way.
+pub(crate) struct Lowering<'a> {
+    pub(crate) stages: &'a Stages,
+    pub(crate) request: &'a Request,
+    resolve: Resolve<'a>,
+    pub(crate) escape: char,
+    pub(crate) definition: Definition,
+    built: BTreeMap<usize, Built>,
+    images: BTreeMap<(String, String), (VertexId, BaseImage)>,
+    locals: BTreeMap<String, VertexId>,
+}
+
+impl Lowering<'_> {
+    /// Lowers a stage, once.
+    pub(crate) fn stage(&mut self, index: usize) -> Result<Built, LowerError> {
+        if let Some(built) = self.built.get(&index) {
+            return Ok(built.clone());
+        }
+        let stages = self.stages;
+        let stage = &stages.stages[index];
+        let built = match stage.name.as_ref().and_then(|name| self.request.contexts.get(name)) {
+            Some(context) => self.context_as_stage(stage, &context.clone())?,
+            None => self.instructions(stage)?,
+        };
+        self.built.insert(index, built.clone());
+        Ok(built)
+    }
+
+    fn instructions(&mut self, stage: &Stage) -> Result<Built, LowerError> {
+        let base = match stage.base_stage {
+            Some(index) => self.stage(index)?,
+            None => self.base(stage, &stage.base)?,
+        };
+        let lines = stage.from.lines;
+        let triggers: Vec<Instruction> = base
+            .image
+            .config
+            .on_build
+            .iter()
+            .map(|text| parse_trigger(text, lines))
+            .collect::<Result<_, _>>()?;
+        let mut lowering = StageLowering::new(self, stage, base, &triggers);
+        for instruction in triggers {
+            lowering.instruction(instruction)?;
+        }
+        lowering.triggers_done();
+        for instruction in stage.instructions.clone() {
+            lowering.instruction(instruction)?;
+        }
+        Ok(lowering.finish())
+    }
+
+    /// A stage that the caller replaces by something of its own.
+    fn context_as_stage(
+        &mut self,
+        stage: &Stage,
+        context: &NamedContext,
+    ) -> Result<Built, LowerError> {
+        match context {
+            NamedContext::Image(image) => self.base(stage, image),
+            NamedContext::Local(name) => Ok(Built {
+                root: self.local(name),
+                image: self.empty_image(&self.request.platform),
+                history: Vec::new(),
+                base_history: 0,
+                args: Vec::new(),
+                platform: self.request.platform.clone(),
+            }),
+        }
+    }
+
+    /// A stage's beginning: an image or nothing.
+    fn base(&mut self, stage: &Stage, name: &str) -> Result<Built, LowerError> {
+        let platform = stage.platform.clone().unwrap_or_else(|| self.request.platform.clone());
+        let (root, base) = self.image(name, &platform, stage.from.lines, Some(stage))?;
+        let mut image = base.config;
+        image.rootfs.diff_ids.clear();
+        image.created = None;
+        Ok(Built {
+            root,
+            base_history: image.history.len(),
+            image,
+            history: Vec::new(),
+            args: Vec::new(),
+            platform,
+        })
+    }
+
+    /// The vertex of an image, resolved once for each platform.
+    fn image(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+        lines: Lines,
+        stage: Option<&Stage>,
+    ) -> Result<(VertexId, BaseImage), LowerError> {
+        let key = (name.to_owned(), platform::format(platform));
+        if let Some(found) = self.images.get(&key) {
+            return Ok(found.clone());
+        }
+        let base = if name == "scratch" {
+            let config = self.empty_image(platform);
+            BaseImage { reference: name.to_owned(), config, layers: Vec::new() }
+        } else {
+            let image = match self.context_for_image(name) {
+                Some(NamedContext::Image(image)) => image,
+                _ => name.to_owned(),
+            };
+            engine::reference::Reference::parse(&image).map_err(|_| {
+                let base = name.to_owned();
+                Error::new(ErrorKind::Stage(StageError::Base { base }), lines)
+            })?;
+            (self.resolve)(&image, platform).map_err(|source| LowerError::Base {
+                image: name.to_owned(),
+                lines,
+                source,
+            })?
+        };
+        let vertex = self.definition.add(Vertex {
+            name: format!("FROM {}", base.reference),
+            origin: stage.map(|stage| Place {
+                stage: stage.label(),
+                first_line: lines.first,
+                last_line: lines.last,
+                step: 1,
+            }),
+            caching: Caching::Use,
+            op: Op::Base(Base { reference: base.reference.clone(), layers: base.layers.clone() }),
+        });
+        self.images.insert(key, (vertex, base.clone()));
+        Ok((vertex, base))
+    }
+
+    /// A named context that replaces an image: by the name as written, or any that means the same.
+    fn context_for_image(&self, name: &str) -> Option<NamedContext> {
+        let normal = |name: &str| {
+            let reference = engine::reference::Reference::parse(name).ok()?;
+            Some(reference.or_latest().to_string())
+        };
+        let wanted = normal(name);
+        self.request
+            .contexts
+            .iter()
+            .find(|(given, _)| *given == name || (wanted.is_some() && normal(given) == wanted))
+            .map(|(_, context)| context.clone())
+    }
+
+    /// The configuration of an image with nothing in it.
+    fn empty_image(&self, platform: &Platform) -> ImageConfig {
+        let mut image = ImageConfig {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            ..Default::default()
+        };
+        image.config.working_dir = "/".to_owned();
+        image
+    }
+
+    /// The vertex of a directory of the caller's.
+    pub(crate) fn local(&mut self, name: &str) -> VertexId {
+        if let Some(vertex) = self.locals.get(name) {
+            return *vertex;
+        }
+        let what = if name == MAIN_CONTEXT { "build context" } else { "context" };
+        let vertex = self.definition.add(Vertex {
+            name: format!("[internal] load {what} {name}").trim_end().to_owned(),
+            origin: None,
+            caching: Caching::Use,
+            op: Op::Local(Local { name: name.to_owned() }),
+        });
+        self.locals.insert(name.to_owned(), vertex);
+        vertex
+    }
+
+    /// The vertex behind a `--from`, for a stage that is being lowered; `before` tells what to say
+    /// of a stage that comes later.
+    pub(crate) fn from(
+        &mut self,
+        text: &str,
+        stage: &Stage,
+        platform: &Platform,
+        lines: Lines,
+        later: StageError,
+    ) -> Result<VertexId, LowerError> {
+        let place = |error| Error::new(ErrorKind::Stage(error), lines);
+        let stages = self.stages;
+        match stages.origin(text).map_err(place)? {
+            Origin::Stage(index) if index >= stage.index => Err(place(later).into()),
+            Origin::Stage(index) => Ok(self.stage(index)?.root),
+            Origin::Elsewhere(name) => match self.context_for_image(&name) {
+                Some(NamedContext::Local(local)) => Ok(self.local(&local)),
+                _ => Ok(self.image(&name, platform, lines, None)?.0),
+            },
+        }
+    }
+
+    /// Whether a stage's steps are done again.
+    pub(crate) fn caching(&self, stage: &Stage) -> Caching {
+        let skip = match &self.request.no_cache {
+            NoCache::Never => false,
+            NoCache::All => true,
+            NoCache::Stages(names) => {
+                names.iter().any(|name| stage.name.as_deref() == Some(&name.to_lowercase()))
+            }
+        };
+        if skip { Caching::Skip } else { Caching::Use }
+    }
+}

@@ -1,0 +1,756 @@
+//! Lowers the instructions of one stage: each changes the stage's image configuration, and those
+//! that change files add a vertex.
+//!
+//! What other stages and images are is [`crate::lower`]'s to say.
+
+use std::collections::BTreeMap;
+
+use cache::digest::Digest;
+use cache::oci::{Empty, Healthcheck, History, ImageConfig, Platform, RunConfig};
+use engine::graph::{
+    Base, Caching, Copy, CopySource, Git, Http, Inline, Merge, Mkdir, NetworkMode, Op, Origin,
+    Ownership, Run, RunMount, RunMountKind, Security, Sharing, Unpack, Vertex, VertexId,
+};
+use engine::mode::Mode;
+
+use crate::error::{Error, ErrorKind, InstructionError, StageError};
+use crate::expand::Expander;
+use crate::expose::parse_ports;
+use crate::git_url::GitRef;
+use crate::history;
+use crate::instruction::{
+    self, Add, ArgPair, Instruction, Kind, RunNetwork, RunSecurity, SourcesAndDest,
+};
+use crate::lower::{Built, LowerError, Lowering, MAIN_CONTEXT, is_proxy};
+use crate::mount::{self, Mount};
+use crate::path;
+use crate::request::Entitlement;
+use crate::span::Lines;
+use crate::stage::Stage;
+use crate::words::Lexer;
+
+type Result<T, E = LowerError> = std::result::Result<T, E>;
+
+const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// A stage being lowered.
+pub(crate) struct StageLowering<'l, 'a> {
+    lowering: &'l mut Lowering<'a>,
+    stage: &'l Stage,
+    root: VertexId,
+    image: ImageConfig,
+    history: Vec<Option<VertexId>>,
+    base_history: usize,
+    /// What `ARG`s declared, in order; one declared twice stands where it first stood.
+    args: Vec<(String, Option<String>)>,
+    platform: Platform,
+    /// Whether a `CMD` of this stage stands, which an `ENTRYPOINT` does not reset.
+    own_cmd: bool,
+    from_trigger: bool,
+    step: usize,
+    steps: usize,
+}
+
+impl<'l, 'a> StageLowering<'l, 'a> {
+    pub(crate) fn new(
+        lowering: &'l mut Lowering<'a>,
+        stage: &'l Stage,
+        base: Built,
+        triggers: &[Instruction],
+    ) -> Self {
+        // What a base stage has done is part of this one's first step.
+        let first = usize::from(stage.base_stage.is_none() && stage.base != "scratch");
+        let commands = triggers.iter().chain(&stage.instructions);
+        let steps = commands.filter(|instruction| makes_layer(&instruction.kind)).count();
+        let mut image = base.image;
+        image.config.on_build.clear();
+        Self {
+            lowering,
+            stage,
+            root: base.root,
+            image,
+            history: base.history,
+            base_history: base.base_history,
+            args: base.args,
+            platform: stage.platform.clone().unwrap_or(base.platform),
+            own_cmd: false,
+            from_trigger: !triggers.is_empty(),
+            step: first,
+            steps: steps + first,
+        }
+    }
+
+    pub(crate) fn triggers_done(&mut self) {
+        self.from_trigger = false;
+    }
+
+    pub(crate) fn finish(self) -> Built {
+        Built {
+            root: self.root,
+            image: self.image,
+            history: self.history,
+            base_history: self.base_history,
+            args: self.args,
+            platform: self.platform,
+        }
+    }
+
+    /// Lowers one instruction.
+    pub(crate) fn instruction(&mut self, mut instruction: Instruction) -> Result<()> {
+        let lines = instruction.lines;
+        let lookup = |name: &str| self.variable(name);
+        let mut expander = Expander::new(self.lowering.escape, &lookup);
+        instruction.expand(&mut expander)?;
+        let shell = self.shell();
+        let said = history::created_by(&instruction.kind, &shell);
+        match &instruction.kind {
+            Kind::From(_) => unreachable!("FROM begins a stage"),
+            Kind::Run(run) => return self.run(run, &instruction),
+            Kind::Copy(copy) => return self.copy(copy, said, &instruction),
+            Kind::Add(add) => return self.add(add, said, &instruction),
+            Kind::Workdir(dir) => return self.workdir(dir, &instruction),
+            Kind::Arg(pairs) => return self.arg(pairs, lines),
+            Kind::Expose(specs) => return self.expose(specs, lines),
+            Kind::Env(pairs) => {
+                for pair in pairs {
+                    set_env(&mut self.image.config.env, &pair.key, &pair.value);
+                }
+            }
+            Kind::Onbuild(trigger) => {
+                // A trigger leaves no entry: it happens in the images built on this one.
+                self.config().on_build.push(trigger.clone());
+                return Ok(());
+            }
+            kind => set_config(&mut self.image, kind, &shell, &mut self.own_cmd),
+        }
+        if let Some(said) = said {
+            self.remember(said, None);
+        }
+        Ok(())
+    }
+
+    fn config(&mut self) -> &mut RunConfig {
+        &mut self.image.config
+    }
+
+    fn shell(&self) -> Vec<String> {
+        let default = || DEFAULT_SHELL.map(str::to_owned).to_vec();
+        self.image.config.shell.clone().unwrap_or_else(default)
+    }
+
+    /// The value of a variable here: what the image sets wins over what is declared.
+    fn variable(&self, name: &str) -> Option<String> {
+        let set = self.image.config.env.iter().find_map(|pair| {
+            pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+        });
+        set.or_else(|| {
+            self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone())
+        })
+    }
+
+    /// Adds an entry to the history; `vertex` is what made its layer.
+    fn remember(&mut self, created_by: String, vertex: Option<VertexId>) {
+        self.image.history.push(History {
+            created: None,
+            created_by: Some(created_by),
+            author: None,
+            comment: Some(COMMENT.to_owned()),
+            empty_layer: vertex.is_none(),
+        });
+        self.history.push(vertex);
+    }
+
+    /// Adds a vertex that changes files, and makes it the stage's root.
+    fn add_step(&mut self, instruction: &Instruction, op: Op, said: String) {
+        let vertex = self.step_vertex(instruction, op);
+        self.root = self.lowering.definition.add(vertex);
+        self.remember(said, Some(self.root));
+    }
+
+    fn step_vertex(&mut self, instruction: &Instruction, op: Op) -> Vertex {
+        self.step += 1;
+        let lines = instruction.lines;
+        Vertex {
+            name: self.step_name(instruction),
+            origin: Some(Origin {
+                stage: self.stage.label(),
+                first_line: lines.first,
+                last_line: lines.last,
+                step: self.step,
+            }),
+            caching: self.lowering.caching(self.stage),
+            op,
+        }
+    }
+
+    /// As BuildKit prints it: `[build 2/3] RUN make`.
+    fn step_name(&self, instruction: &Instruction) -> String {
+        let mut stage = String::new();
+        if self.lowering.stages.stages.len() > 1 {
+            stage = format!("{} ", self.stage.label());
+        }
+        let trigger = if self.from_trigger { "ONBUILD " } else { "" };
+        let text = self.shown(instruction);
+        let width = self.steps.to_string().len();
+        format!("[{stage}{:width$}/{}] {trigger}{text}", self.step, self.steps)
+    }
+
+    /// An instruction as people are shown it: its variables replaced where they are known.
+    fn shown(&self, instruction: &Instruction) -> String {
+        let mut lexer = Lexer::new(self.lowering.escape);
+        (lexer.raw_quotes, lexer.raw_escapes, lexer.skip_unset) = (true, true, true);
+        let text = instruction.original.lines().next().unwrap_or_default();
+        let expanded = lexer.expand_word(text, &|name| self.variable(name));
+        let text = expanded.map_or_else(|_| text.to_owned(), |expansion| expansion.text);
+        let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((&text, ""));
+        let mut shown = format!("{} {}", keyword.to_uppercase(), rest.trim_start());
+        if let Kind::Run(run) = &instruction.kind
+            && let Some(summary) = run.to_command(&[]).summary
+        {
+            shown.push_str(&format!(" ({summary})"));
+        }
+        shown
+    }
+
+    fn arg(&mut self, pairs: &[ArgPair], lines: Lines) -> Result<()> {
+        let mut said = Vec::new();
+        for pair in pairs {
+            let value = match self.lowering.request.build_args.get(&pair.key) {
+                Some(given) => Some(given.clone()),
+                None => match &pair.value {
+                    Some(default) => {
+                        let lookup = |name: &str| self.variable(name);
+                        let mut expander = Expander::new(self.lowering.escape, &lookup);
+                        let word = expander.word(default);
+                        Some(word.map_err(|error| Error::new(ErrorKind::Word(error), lines))?)
+                    }
+                    None => self.lowering.stages.globals.get(&pair.key).cloned(),
+                },
+            };
+            said.push((pair.key.clone(), value.clone()));
+            match self.args.iter_mut().find(|(name, _)| *name == pair.key) {
+                Some((_, known)) => *known = value,
+                None => self.args.push((pair.key.clone(), value)),
+            }
+        }
+        self.remember(history::arg(&said), None);
+        Ok(())
+    }
+
+    fn expose(&mut self, specs: &[String], lines: Lines) -> Result<()> {
+        let ports =
+            parse_ports(specs).map_err(|error| Error::new(ErrorKind::Port(error), lines))?;
+        self.config().exposed_ports.extend(ports.iter().map(|port| (port.clone(), Empty {})));
+        self.remember(history::expose(&ports), None);
+        Ok(())
+    }
+
+    fn workdir(&mut self, dir: &str, instruction: &Instruction) -> Result<()> {
+        let dir = self.absolute(dir);
+        self.config().working_dir.clone_from(&dir);
+        let said = history::workdir(&dir);
+        if dir == "/" {
+            self.remember(said, None);
+            return Ok(());
+        }
+        let owner = self.image.config.user.clone();
+        let op = Op::Mkdir(Mkdir { base: self.root, path: dir, owner });
+        self.add_step(instruction, op, said);
+        Ok(())
+    }
+
+    /// A path seen from the working directory.
+    fn absolute(&self, path: &str) -> String {
+        if path.starts_with('/') {
+            path::clean(path)
+        } else {
+            path::join(&format!("/{}", self.image.config.working_dir), path)
+        }
+    }
+
+    /// Where a copy goes; the slash at the end says that it is a directory.
+    fn destination(&self, dest: &str) -> String {
+        let mut absolute = self.absolute(dest);
+        let directory =
+            dest.is_empty() || dest.ends_with('/') || dest.ends_with("/.") || dest == ".";
+        if directory && absolute != "/" {
+            absolute.push('/');
+        }
+        absolute
+    }
+
+    fn copy(
+        &mut self,
+        copy: &instruction::Copy,
+        said: Option<String>,
+        instruction: &Instruction,
+    ) -> Result<()> {
+        let lines = instruction.lines;
+        let refuse = |what: &'static str| refused(InstructionError::CopySource { what }, lines);
+        for source in &copy.paths.sources {
+            if is_url(source) {
+                return Err(refuse("URL"));
+            }
+            if git_source(source, lines)?.is_some() {
+                return Err(refuse("git ref"));
+            }
+        }
+        let from = match &copy.from {
+            None => self.lowering.local(MAIN_CONTEXT),
+            Some(from) => {
+                let (stage, platform) = (self.stage, self.platform.clone());
+                let later = StageError::CopyFromLater { from: from.clone(), stage: stage.label() };
+                check_from(from, lines)?;
+                self.lowering.from(from, stage, &platform, lines, later)?
+            }
+        };
+        let mut sources = local_sources(&copy.paths, from, Unpack::Never);
+        sources.extend(self.inline_sources(&copy.paths));
+        let files = Files {
+            sources,
+            dest: &copy.paths.dest,
+            chown: copy.chown.clone(),
+            chmod: copy.chmod.clone(),
+            link: copy.link,
+            parents: copy.parents,
+            excludes: copy.excludes.clone(),
+        };
+        self.place(files, said, instruction)
+    }
+
+    fn add(&mut self, add: &Add, said: Option<String>, instruction: &Instruction) -> Result<()> {
+        let lines = instruction.lines;
+        let mut sources = Vec::new();
+        let unpack = |default: bool| match add.unpack.unwrap_or(default) {
+            true => Unpack::Archives,
+            false => Unpack::Never,
+        };
+        check_checksum(add, lines)?;
+        for source in &add.paths.sources {
+            if let Some(git) = git_source(source, lines)? {
+                let from = self.git(add, &git, lines)?;
+                let path = "/".to_owned();
+                sources.push(CopySource { from, path, wildcards: false, unpack: Unpack::Never });
+            } else if is_url(source) {
+                sources.push(self.url(add, source, unpack(false), lines)?);
+            } else {
+                let from = self.lowering.local(MAIN_CONTEXT);
+                let path = source.clone();
+                sources.push(CopySource { from, path, wildcards: true, unpack: unpack(true) });
+            }
+        }
+        sources.extend(self.inline_sources(&add.paths));
+        let files = Files {
+            sources,
+            dest: &add.paths.dest,
+            chown: add.chown.clone(),
+            chmod: add.chmod.clone(),
+            link: add.link,
+            parents: false,
+            excludes: add.excludes.clone(),
+        };
+        self.place(files, said, instruction)
+    }
+
+    /// Adds the vertices of a copy: one that changes the stage, or with `--link` one that stands
+    /// for itself and is put on top.
+    fn place(
+        &mut self,
+        files: Files<'_>,
+        said: Option<String>,
+        instruction: &Instruction,
+    ) -> Result<()> {
+        if let Some(mode) = &files.chmod {
+            Mode::parse(mode)
+                .map_err(|error| refused(InstructionError::Chmod(error), instruction.lines))?;
+        }
+        // A symbolic mode, and a name for an owner, can only be understood on what is there.
+        let link = files.link;
+        let base = if link { self.nothing() } else { self.root };
+        let copy = Op::Copy(Copy {
+            base,
+            sources: files.sources,
+            dest: self.destination(files.dest),
+            owner: files.chown,
+            mode: files.chmod,
+            parents: files.parents,
+            excludes: files.excludes,
+        });
+        let said = said.unwrap_or_default();
+        if !link {
+            self.add_step(instruction, copy, said);
+            return Ok(());
+        }
+        let vertex = self.step_vertex(instruction, copy);
+        let merge = Vertex { name: format!("LINK {}", vertex.name), ..vertex.clone() };
+        let upper = self.lowering.definition.add(vertex);
+        let op = Op::Merge(Merge { lower: self.root, upper });
+        self.root = self.lowering.definition.add(Vertex { op, ..merge });
+        self.remember(said, Some(upper));
+        Ok(())
+    }
+
+    fn nothing(&mut self) -> VertexId {
+        let layers: Vec<Digest> = Vec::new();
+        self.lowering.definition.add(Vertex {
+            name: "[internal] nothing".to_owned(),
+            origin: None,
+            caching: Caching::Use,
+            op: Op::Base(Base { reference: "scratch".to_owned(), layers }),
+        })
+    }
+
+    fn source_vertex(&mut self, name: String, op: Op) -> VertexId {
+        let caching = self.lowering.caching(self.stage);
+        self.lowering.definition.add(Vertex { name, origin: None, caching, op })
+    }
+
+    fn inline_sources(&mut self, paths: &SourcesAndDest) -> Vec<CopySource> {
+        let mut sources = Vec::new();
+        for file in &paths.contents {
+            let files = BTreeMap::from([(file.path.clone(), file.data.clone())]);
+            let name = "[internal] preparing inline document".to_owned();
+            let from = self.source_vertex(name, Op::Inline(Inline { files }));
+            let path = file.path.clone();
+            sources.push(CopySource { from, path, wildcards: false, unpack: Unpack::Never });
+        }
+        sources
+    }
+
+    fn url(&mut self, add: &Add, url: &str, unpack: Unpack, lines: Lines) -> Result<CopySource> {
+        let checksum = match &add.checksum {
+            None => None,
+            Some(text) => Some(text.parse::<Digest>().map_err(|_| {
+                refused(InstructionError::Checksum { checksum: text.clone() }, lines)
+            })?),
+        };
+        let name = url_file_name(url);
+        let op = Op::Http(Http { url: url.to_owned(), checksum, file_name: Some(name.clone()) });
+        let from = self.source_vertex(url.to_owned(), op);
+        Ok(CopySource { from, path: name, wildcards: false, unpack })
+    }
+
+    fn git(&mut self, add: &Add, git: &GitRef, lines: Lines) -> Result<VertexId> {
+        if let (Some(flag), Some(query)) = (add.keep_git_dir, git.keep_git_dir)
+            && flag != query
+        {
+            return Err(refused(InstructionError::KeepGitDir, lines));
+        }
+        if let (Some(flag), Some(query)) = (&add.checksum, &git.checksum)
+            && flag != query
+        {
+            let (flag, query) = (flag.clone(), query.clone());
+            return Err(refused(InstructionError::Checksums { flag, query }, lines));
+        }
+        let op = Op::Git(Git {
+            remote: git.remote.clone(),
+            reference: git.reference.clone(),
+            subdir: git.subdir.clone(),
+            checksum: git.checksum.clone().or_else(|| add.checksum.clone()),
+            keep_git_dir: git.keep_git_dir.or(add.keep_git_dir).unwrap_or(false),
+            submodules: git.submodules.unwrap_or(true),
+        });
+        Ok(self.source_vertex(git.remote.clone(), op))
+    }
+
+    fn run(&mut self, run: &instruction::Run, instruction: &Instruction) -> Result<()> {
+        let lines = instruction.lines;
+        let command = run.to_command(&self.shell());
+        let mut mounts = self.mounts(run, lines)?;
+        if let Some(script) = &command.script {
+            mounts.push(RunMount {
+                target: format!("{}/{}", script.dir, script.name),
+                kind: RunMountKind::Script { content: script.data.clone() },
+            });
+        }
+        let said = history::run(&command.args, &self.args_in_history());
+        let op = Op::Run(Run {
+            base: self.root,
+            args: command.args,
+            env: self.environment(),
+            unkeyed_env: self.proxies(),
+            cwd: self.absolute(""),
+            user: self.image.config.user.clone(),
+            mounts,
+            network: self.network(run.network, lines)?,
+            security: self.security(run.security, lines)?,
+            hostname: self.lowering.request.hostname.clone(),
+            extra_hosts: self.lowering.request.extra_hosts.clone(),
+            shm_size: self.lowering.request.shm_size,
+            ulimits: self.lowering.request.ulimits.clone(),
+            resources: self.lowering.request.resources.clone(),
+            cgroup_parent: self.lowering.request.cgroup_parent.clone(),
+            devices: run.devices.iter().map(|device| device.name.clone()).collect(),
+        });
+        self.add_step(instruction, op, said);
+        Ok(())
+    }
+
+    /// The variables of a process: the image's, and what was declared and has a value.
+    fn environment(&self) -> Vec<String> {
+        let mut env = self.image.config.env.clone();
+        for (name, value) in &self.args {
+            let set =
+                env.iter().any(|pair| pair.split_once('=').is_some_and(|(key, _)| key == name));
+            if let (Some(value), false) = (value, set) {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        if !env.iter().any(|pair| pair.starts_with("PATH=")) {
+            env.insert(0, format!("PATH={DEFAULT_PATH}"));
+        }
+        env
+    }
+
+    fn args_in_history(&self) -> Vec<(String, String)> {
+        let value = |name: &String| self.variable(name).unwrap_or_default();
+        self.args.iter().map(|(name, _)| (name.clone(), value(name))).collect()
+    }
+
+    /// Proxies that were given and not declared: the process sees them, nobody else does.
+    fn proxies(&self) -> Vec<String> {
+        let declared = |name: &str| self.args.iter().any(|(known, _)| known == name);
+        self.lowering
+            .request
+            .build_args
+            .iter()
+            .filter(|(name, _)| is_proxy(name) && !declared(name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
+    }
+
+    fn network(&self, network: RunNetwork, lines: Lines) -> Result<NetworkMode> {
+        let request = self.lowering.request;
+        match network {
+            RunNetwork::Default => Ok(request.network),
+            RunNetwork::None => Ok(NetworkMode::None),
+            RunNetwork::Host
+                if request.allowed.contains(&Entitlement::NetworkHost)
+                    || request.network == NetworkMode::Host =>
+            {
+                Ok(NetworkMode::Host)
+            }
+            RunNetwork::Host => {
+                Err(refused(InstructionError::NotAllowed { entitlement: "network.host" }, lines))
+            }
+        }
+    }
+
+    fn security(&self, security: RunSecurity, lines: Lines) -> Result<Security> {
+        let allowed = &self.lowering.request.allowed;
+        match security {
+            RunSecurity::Sandbox => Ok(Security::Sandbox),
+            RunSecurity::Insecure if allowed.contains(&Entitlement::SecurityInsecure) => {
+                Ok(Security::Insecure)
+            }
+            RunSecurity::Insecure => {
+                let entitlement = "security.insecure";
+                Err(refused(InstructionError::NotAllowed { entitlement }, lines))
+            }
+        }
+    }
+
+    fn mounts(&mut self, run: &instruction::Run, lines: Lines) -> Result<Vec<RunMount>> {
+        let lookup = |name: &str| self.variable(name);
+        let mut expander = Expander::new(self.lowering.escape, &lookup);
+        let mounts = run
+            .mounts(&mut expander)
+            .map_err(|error| Error::new(ErrorKind::Mount(error), lines))?;
+        let mut lowered = Vec::new();
+        let mut agents = 0;
+        for mount in mounts {
+            let mount = self.mount(mount, &mut agents, lines)?;
+            if path::clean(&self.absolute(&mount.target)) == "/" && !mount.target.is_empty() {
+                let target = mount.target;
+                return Err(refused(InstructionError::MountTarget { target }, lines));
+            }
+            lowered.push(mount);
+        }
+        Ok(lowered)
+    }
+
+    fn mount(&mut self, mount: Mount, agents: &mut usize, lines: Lines) -> Result<RunMount> {
+        Ok(match mount {
+            Mount::Bind { from, source, target, read_only } => {
+                let from = self.mount_from(from.as_deref(), &target, lines)?;
+                let kind = RunMountKind::Bind { from, source, writable: !read_only };
+                RunMount { target, kind }
+            }
+            Mount::Cache { id, target, from, source, read_only, sharing, owner } => {
+                let seed = match &from {
+                    Some(name) => Some((self.mount_from(Some(name), &target, lines)?, source)),
+                    None => None,
+                };
+                let id = if id.is_empty() { path::clean(&target) } else { id };
+                let kind = RunMountKind::Cache {
+                    id: format!("{}/{id}", self.lowering.request.cache_mount_namespace),
+                    sharing: match sharing {
+                        mount::Sharing::Shared => Sharing::Shared,
+                        mount::Sharing::Private => Sharing::Private,
+                        mount::Sharing::Locked => Sharing::Locked,
+                    },
+                    seed,
+                    read_only,
+                    owner: ownership(owner, 0o755),
+                };
+                RunMount { target, kind }
+            }
+            Mount::Tmpfs { target, size } => {
+                RunMount { target, kind: RunMountKind::Tmpfs { size } }
+            }
+            Mount::Secret { id, target, env, required, owner } => {
+                // With a variable there is a file only where one is asked for.
+                let default = || format!("/run/secrets/{}", path::base(&id));
+                let target = match (&target, &env) {
+                    (Some(target), _) => target.clone(),
+                    (None, Some(_)) => String::new(),
+                    (None, None) => default(),
+                };
+                let owner = ownership(owner, 0o400);
+                RunMount { target, kind: RunMountKind::Secret { id, env, required, owner } }
+            }
+            Mount::Ssh { id, target, required, owner } => {
+                let default = format!("/run/buildkit/ssh_agent.{agents}");
+                *agents += 1;
+                let kind = RunMountKind::Ssh { id, required, owner: ownership(owner, 0o600) };
+                RunMount { target: target.unwrap_or(default), kind }
+            }
+        })
+    }
+
+    fn mount_from(&mut self, from: Option<&str>, target: &str, lines: Lines) -> Result<VertexId> {
+        let Some(from) = from else { return Ok(self.lowering.local(MAIN_CONTEXT)) };
+        let later = StageError::MountFromLater { from: from.to_owned(), target: target.to_owned() };
+        let (stage, platform) = (self.stage, self.platform.clone());
+        self.lowering.from(from, stage, &platform, lines, later)
+    }
+}
+
+/// What a copy is made of.
+struct Files<'a> {
+    sources: Vec<CopySource>,
+    dest: &'a str,
+    chown: Option<String>,
+    chmod: Option<String>,
+    link: bool,
+    parents: bool,
+    excludes: Vec<String>,
+}
+
+/// Changes what an instruction without a layer changes.
+pub(crate) fn set_config(
+    image: &mut ImageConfig,
+    kind: &Kind,
+    shell: &[String],
+    own_cmd: &mut bool,
+) {
+    let config = &mut image.config;
+    match kind {
+        Kind::Label(pairs) => {
+            config.labels.extend(pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())));
+        }
+        Kind::User(user) => config.user.clone_from(user),
+        Kind::Cmd(command) => {
+            config.cmd = Some(command.to_args(shell));
+            config.args_escaped = true;
+            *own_cmd = true;
+        }
+        Kind::Entrypoint(command) => {
+            config.entrypoint = Some(command.to_args(shell));
+            // A base's CMD was meant for the base's entry point.
+            if !*own_cmd {
+                config.cmd = None;
+            }
+        }
+        Kind::Volume(paths) => {
+            config.volumes.extend(paths.iter().map(|path| (path.clone(), Empty {})));
+        }
+        Kind::Shell(words) => config.shell = Some(words.clone()),
+        Kind::StopSignal(signal) => config.stop_signal.clone_from(signal),
+        Kind::Healthcheck(check) => {
+            config.healthcheck = Some(Healthcheck {
+                test: check.test.clone(),
+                interval: check.interval.as_nanos() as i64,
+                timeout: check.timeout.as_nanos() as i64,
+                start_period: check.start_period.as_nanos() as i64,
+                start_interval: check.start_interval.as_nanos() as i64,
+                retries: check.retries.into(),
+            });
+        }
+        Kind::Maintainer(name) => image.author = Some(name.clone()),
+        _ => {}
+    }
+}
+
+/// Sets a variable where it stands, or at the end.
+pub(crate) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let pair = format!("{name}={value}");
+    match env.iter_mut().find(|old| old.split_once('=').is_some_and(|(key, _)| key == name)) {
+        Some(old) => *old = pair,
+        None => env.push(pair),
+    }
+}
+
+fn makes_layer(kind: &Kind) -> bool {
+    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+}
+
+fn local_sources(paths: &SourcesAndDest, from: VertexId, unpack: Unpack) -> Vec<CopySource> {
+    let source = |path: &String| CopySource { from, path: path.clone(), wildcards: true, unpack };
+    paths.sources.iter().map(source).collect()
+}
+
+fn ownership(owner: mount::Owner, mode: u32) -> Ownership {
+    Ownership {
+        uid: owner.uid.unwrap_or(0),
+        gid: owner.gid.unwrap_or(0),
+        mode: owner.mode.unwrap_or(mode),
+    }
+}
+
+fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+/// The last component of a URL's path.
+fn url_file_name(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    match path.split_once('/').map(|(_, path)| path::base(path)) {
+        Some(name) if !matches!(name, "" | "." | "/") => name.to_owned(),
+        _ => "__unnamed__".to_owned(),
+    }
+}
+
+/// Reads a source as a git repository, unless it could be a path of the context.
+fn git_source(source: &str, lines: Lines) -> Result<Option<GitRef>> {
+    let git = GitRef::parse(source).map_err(|error| Error::new(ErrorKind::GitUrl(error), lines))?;
+    Ok(git.filter(|git| !git.looks_local))
+}
+
+fn check_from(from: &str, lines: Lines) -> Result<()> {
+    let expanded = Lexer::new('\\').expand_word(from, &|_| None);
+    match expanded {
+        Ok(expansion) if expansion.text == from => Ok(()),
+        _ => Err(Error::new(ErrorKind::Stage(StageError::VariableFrom), lines).into()),
+    }
+}
+
+fn check_checksum(add: &Add, lines: Lines) -> Result<()> {
+    if add.checksum.is_none() {
+        return Ok(());
+    }
+    let [source] = add.paths.sources.as_slice() else {
+        return Err(refused(InstructionError::ChecksumSources, lines));
+    };
+    if !is_url(source) && git_source(source, lines)?.is_none() {
+        return Err(refused(InstructionError::ChecksumLocal, lines));
+    }
+    Ok(())
+}
+
+fn refused(error: InstructionError, lines: Lines) -> LowerError {
+    Error::new(ErrorKind::Instruction(error), lines).into()
+}

@@ -1,0 +1,210 @@
+//! The build cache: what a second build takes from it, and what it must not.
+
+use std::process::Stdio;
+
+use crate::support::{Test, build_line, need};
+
+const APP: &str = "
+    FROM busybox
+    COPY deps /deps
+    RUN cat /deps > /installed
+    COPY src/*.c /src/
+    RUN cat /src/* > /out
+    -- deps
+    dep
+    -- src/a.c
+    a
+    -- src/b.h
+    b
+    ";
+
+#[test]
+fn a_second_build_is_all_cached_and_gives_the_same_image() {
+    let test = Test::of(APP);
+    let (first, id) = (test.build(&[]).cached(), test.build(&[]).id());
+    let again = test.build(&[]);
+    assert_eq!((first, again.cached()), (0, 4), "{}", again.log);
+    assert_eq!(again.id(), id);
+}
+
+#[test]
+fn a_change_counts_from_the_copy_that_includes_it() {
+    let test = Test::of(APP);
+    test.build(&[]);
+    for (name, content, cached) in [
+        ("src/b.h", "not matched by the wildcard\n", 4),
+        ("unrelated", "new\n", 4),
+        ("src/a.c", "changed\n", 2),
+        ("src/new.c", "matched\n", 2),
+        ("deps", "changed\n", 0),
+    ] {
+        let image = test.file(name, content).build(&[]);
+        // A COPY whose input has not changed is a hit also above a step that had to run.
+        assert!(
+            image.cached() >= cached && (cached == 4) == (image.cached() == 4),
+            "{name}: {}",
+            image.log
+        );
+    }
+    assert_eq!(test.build(&[]).read("out"), "changed\nmatched\n");
+}
+
+#[test]
+fn content_and_mode_count_and_time_does_not() {
+    let test = Test::of(APP);
+    test.build(&[]);
+    test.shell("touch -d @1000000000 deps src/a.c src; touch src/b.h");
+    assert_eq!(test.build(&[]).cached(), 4);
+    test.mode("src/a.c", 0o755);
+    let image = test.build(&[]);
+    assert!(image.cached() < 4, "{}", image.log);
+    assert!(image.tree_of("src/a.c").starts_with("-rwxr-xr-x"));
+}
+
+#[test]
+fn a_change_that_keeps_size_and_time_is_noticed() {
+    let test = Test::of("FROM scratch\nCOPY f /\n");
+    for content in ["one", "two", "six"] {
+        test.file("f", content);
+        test.shell("touch -d @1000000000 f");
+        assert_eq!(test.build(&[]).read("f"), content);
+    }
+}
+
+#[test]
+fn a_file_that_becomes_a_folder_is_noticed_and_back() {
+    let test = Test::of(
+        "FROM scratch\nCOPY . /\n-- .dockerignore\nDockerfile\n.dockerignore\n-- x\nfile\n",
+    );
+    assert_eq!(test.build(&[]).tree(), "-rw-r--r-- 0/0 x\n");
+    test.shell("rm x; mkdir x; echo inside > x/y");
+    assert_eq!(test.build(&[]).tree(), "drwxr-xr-x 0/0 x\n-rw-r--r-- 0/0 x/y\n");
+    test.shell("rm -r x; ln -s y x");
+    assert_eq!(test.build(&[]).tree(), "lrwxrwxrwx 0/0 x -> y\n");
+}
+
+#[test]
+fn no_cache_runs_everything_and_its_filter_one_stage() {
+    let test = Test::of(
+        "
+        FROM busybox AS one
+        RUN cat /proc/sys/kernel/random/uuid > /one
+        FROM busybox AS two
+        RUN cat /proc/sys/kernel/random/uuid > /two
+        FROM scratch
+        COPY --from=one /one /
+        COPY --from=two /two /
+        ",
+    );
+    let values = |arguments: &[&str]| {
+        let line = [&["build", "-o", "type=local,dest=../out"], arguments, &["."]].concat();
+        test.rbuild(&line).succeeded();
+        ["out/one", "out/two"].map(|name| fs_err::read_to_string(test.outside(name)).unwrap())
+    };
+    let first = values(&[]);
+    assert_eq!(values(&[]), first);
+    let filtered = values(&["--no-cache-filter", "one"]);
+    assert!(filtered[0] != first[0] && filtered[1] == first[1], "{first:?} {filtered:?}");
+    let fresh = values(&["--no-cache"]);
+    assert!(fresh[0] != filtered[0] && fresh[1] != filtered[1]);
+    assert_eq!(values(&[]), fresh, "what ran anew is what is cached");
+}
+
+#[test]
+fn the_same_input_gives_the_same_image_in_another_store() {
+    let literal = "
+        FROM busybox
+        WORKDIR /made
+        COPY a .
+        RUN mkdir d && cp a d/b && ln -s b d/c && rm a
+        LABEL k=v
+        -- a
+        text
+        ";
+    let epoch = [
+        "--build-arg",
+        "SOURCE_DATE_EPOCH=1600000000",
+        "--output",
+        "type=image,rewrite-timestamp=true",
+    ];
+    let make = || {
+        let test = Test::of(literal);
+        let image = test.build(&epoch);
+        let line =
+            [&["build"], epoch.as_slice(), &["-o", "type=oci,dest=../image.tar", "."]].concat();
+        test.rbuild(&line).succeeded();
+        (image.id(), image.layers(), fs_err::read(test.outside("image.tar")).unwrap())
+    };
+    let (one, other) = (make(), make());
+    assert_eq!((&one.0, &one.1), (&other.0, &other.1));
+    assert!(one.2 == other.2, "the archives differ");
+}
+
+#[test]
+fn builds_at_once_in_one_store_do_not_disturb_each_other() {
+    let test = Test::of(APP);
+    let start = |i: usize| {
+        let version = format!("V={}", i % 3);
+        let arguments = ["-t", &format!("t{i}"), "--build-arg", &version];
+        let mut command = test.command(&build_line(&arguments, &[]));
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..6).map(start).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(test.names().len(), 7);
+    assert_eq!(test.build(&[]).read("out"), "a\n");
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_a_store_that_works() {
+    let test = Test::of(
+        "
+        FROM busybox
+        RUN echo done > /done
+        RUN echo waiting && sleep ${WAIT:-1000}
+        RUN echo end > /out
+        ",
+    );
+    let mut command = test.command(&["build", "--progress", "plain", "."]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let waiting = std::io::BufRead::lines(stderr)
+        .map_while(Result::ok)
+        .any(|line| line.ends_with(" waiting"));
+    assert!(waiting, "the step never started");
+    // The child is `timeout`, which passes the signal on; a kill would leave rbuild without its parent.
+    let pid = rustix::process::Pid::from_child(&child);
+    test.shell(&format!("pkill -KILL -P {} || true", pid.as_raw_nonzero()));
+    child.wait().unwrap();
+    test.file("Dockerfile", "FROM busybox\nRUN echo done > /done\nRUN echo end > /out\n");
+    let image = test.build(&[]);
+    assert_eq!((image.read("out").as_str(), image.cached()), ("end\n", 1), "{}", image.log);
+    test.rbuild(&["system", "df"]).succeeded();
+}
+
+#[test]
+fn the_cache_moves_by_way_of_a_folder() {
+    let test = Test::of(APP);
+    let folder = test.outside("cache");
+    let (to, from) = (
+        format!("type=local,dest={},mode=max", folder.display()),
+        format!("type=local,src={}", folder.display()),
+    );
+    test.build(&["--cache-to", &to]);
+    let other = Test::of(APP);
+    let image = other.build(&["--cache-from", &from]);
+    assert_eq!((image.cached(), image.read("out").as_str()), (4, "a\n"), "{}", image.log);
+}
+
+#[test]
+fn explain_tells_why_a_step_ran_again() {
+    let test = Test::of(APP);
+    test.build(&[]);
+    test.file("deps", "other\n").build(&[]);
+    let told = test.rbuild(&["explain", "."]);
+    assert!(told.ok().contains("deps"), "{told}");
+    assert!(need::program("tar"));
+}

@@ -1,0 +1,20 @@
+//! End-to-end tests: the real program on real stores, one binary. `tests/run` installs what they need and runs them.
+//!
+//! Each module is one subject of what docker's users rely on. What can be seen closer to its cause is tested beside the code.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed and says where")]
+
+mod add;
+mod bad_input;
+mod cache;
+mod config;
+mod copy;
+mod dockerignore;
+mod examples;
+mod images;
+mod language;
+mod layers;
+mod output;
+mod run_step;
+mod stages;
+mod support;

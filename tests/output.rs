@@ -1,0 +1,193 @@
+//! Where a build's result goes: exporters, tags, files with ids; where its context comes from; what it prints.
+
+use std::process::Command;
+
+use crate::support::{Server, Test, finish, need};
+
+const SMALL: &str = "
+    FROM scratch
+    COPY a /dir/a
+    ENV K=v
+    CMD [\"/dir/a\"]
+    -- a 755
+    text
+    ";
+
+fn tar_names(bytes: &[u8]) -> String {
+    let mut tar = Command::new("tar");
+    tar.arg("-t");
+    let mut names: Vec<_> = finish(tar, Some(bytes)).ok().lines().map(str::to_owned).collect();
+    names.sort();
+    names.join(" ")
+}
+
+#[test]
+fn local_and_tar_give_the_files() {
+    let test = Test::of(SMALL);
+    test.rbuild(&["build", "-o", "../plain", "."]).succeeded();
+    test.rbuild(&["build", "--output", "type=local,dest=../local", "."]).succeeded();
+    for folder in ["plain", "local"] {
+        assert_eq!(fs_err::read_to_string(test.outside(folder).join("dir/a")).unwrap(), "text\n");
+    }
+    for arguments in [["-o", "-"], ["-o", "type=tar,dest=-"]] {
+        let line = [&["build"], arguments.as_slice(), &["."]].concat();
+        let outcome = test.rbuild(&line);
+        assert_eq!(tar_names(&outcome.succeeded().stdout), "dir/ dir/a");
+    }
+    test.rbuild(&["build", "-o", "type=tar,dest=../out.tar", "."]).succeeded();
+    assert_eq!(tar_names(&fs_err::read(test.outside("out.tar")).unwrap()), "dir/ dir/a");
+    test.refused(&["-o", "type=nonsense"], &["nonsense"]);
+}
+
+#[test]
+fn several_platforms_have_a_folder_each() {
+    let test = Test::of("FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n-- a\n");
+    test.rbuild(&["build", "--platform", "linux/amd64,linux/arm64", "-o", "../out", "."])
+        .succeeded();
+    for name in ["linux_amd64/amd64", "linux_arm64/arm64"] {
+        assert!(test.outside("out").join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn oci_and_docker_archives_are_read_by_other_programs() {
+    if !need::program("skopeo") {
+        return;
+    }
+    let test = Test::of(SMALL);
+    for (kind, transport) in [("oci", "oci-archive"), ("docker", "docker-archive")] {
+        let output = format!("type={kind},dest=../{kind}.tar");
+        test.rbuild(&["build", "-t", "small:1", "-o", &output, "."]).succeeded();
+        let mut skopeo = Command::new("skopeo");
+        skopeo
+            .args(["inspect", "--config"])
+            .arg(format!("{transport}:{}", test.outside(kind).with_extension("tar").display()));
+        let config: serde_json::Value = serde_json::from_str(&finish(skopeo, None).ok()).unwrap();
+        assert_eq!(config["config"]["Cmd"][0], "/dir/a", "{config}");
+    }
+}
+
+#[test]
+fn ids_go_to_files_and_quiet_prints_only_the_id() {
+    let test = Test::of(SMALL);
+    let id = test
+        .build(&["-t", "other:1.0", "--iidfile", "../id", "--metadata-file", "../metadata"])
+        .id();
+    assert_eq!(fs_err::read_to_string(test.outside("id")).unwrap(), id);
+    let metadata = fs_err::read(test.outside("metadata")).unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+    assert_eq!(metadata["containerimage.config.digest"], id.as_str(), "{metadata}");
+    assert!(
+        metadata["containerimage.digest"]
+            .as_str()
+            .is_some_and(|digest| digest.starts_with("sha256:"))
+    );
+    assert_eq!(test.names(), ["busybox:latest", "other:1.0", "test:latest"]);
+
+    let quiet = test.rbuild(&["build", "-q", "."]);
+    assert_eq!(quiet.ok(), format!("{id}\n"));
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn a_build_without_the_verb_is_a_build() {
+    let test = Test::of(SMALL);
+    test.rbuild(&["-t", "short", "."]).succeeded();
+    assert!(test.names().contains(&"short:latest".to_owned()));
+}
+
+#[test]
+fn a_context_may_come_as_a_tar_or_only_a_dockerfile_on_standard_input() {
+    let test = Test::of(SMALL);
+    test.shell(
+        "mkdir sub; mv Dockerfile sub/Named; tar -cf ../context.tar .; gzip -k ../context.tar",
+    );
+    for name in ["context.tar", "context.tar.gz"] {
+        let input = fs_err::read(test.outside(name)).unwrap();
+        let line = ["build", "-f", "sub/Named", "-o", "type=tar,dest=-", "-"];
+        let outcome = test.rbuild_with(&line, &[], Some(&input));
+        assert_eq!(tar_names(&outcome.succeeded().stdout), "dir/ dir/a", "{name}");
+    }
+    let only = test.rbuild_with(
+        &["build", "-o", "type=tar,dest=-", "-"],
+        &[],
+        Some(b"FROM busybox\nRUN echo x > /x\n"),
+    );
+    assert!(tar_names(&only.succeeded().stdout).ends_with(" x"));
+}
+
+#[test]
+fn a_context_may_come_by_url_or_from_git() {
+    let test = Test::of(SMALL);
+    let served = test.outside("served");
+    fs_err::create_dir(&served).unwrap();
+    test.shell(
+        "export HOME=$PWD GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+         tar -cf ../served/context.tar Dockerfile a
+         git init -q -b main ../work; mkdir ../work/sub; cp Dockerfile a ../work/sub; cd ../work; git add .; git commit -qm one
+         git clone -q --bare . ../served/repo.git; cd ../served/repo.git; git update-server-info",
+    );
+    let server = Server::of(&served);
+    for context in [server.url("context.tar"), server.url("repo.git#main:sub")] {
+        let outcome = test.rbuild(&["build", "-o", "type=tar,dest=-", context.as_str()]);
+        assert_eq!(tar_names(&outcome.succeeded().stdout), "dir/ dir/a", "{context}");
+    }
+}
+
+#[test]
+fn plain_progress_names_stage_step_and_instruction() {
+    let test = Test::of(
+        "
+        FROM busybox AS base
+        WORKDIR /w
+        RUN echo \"base\" > base
+        FROM scratch
+        COPY --from=base /w/base /
+        ",
+    );
+    let log = test.build(&[]).log;
+    for text in [
+        "[base 1/3] FROM ",
+        "[base 2/3] WORKDIR /w",
+        "[base 3/3] RUN echo \"base\" > base",
+        "[stage-1 1/1] COPY --from=base /w/base /",
+    ] {
+        assert!(log.contains(text), "no {text:?} in\n{log}");
+    }
+    let quiet = test.rbuild(&["build", "--progress", "quiet", "."]);
+    assert_eq!(quiet.succeeded().stderr, "");
+}
+
+#[test]
+fn a_steps_output_is_shown_as_it_comes() {
+    let test = Test::of("FROM busybox\nRUN echo to-stdout; echo to-stderr >&2\n");
+    let log = test.build(&[]).log;
+    assert!(log.contains(" to-stdout\n") && log.contains(" to-stderr\n"), "{log}");
+    assert!(!test.build(&[]).log.contains("to-stdout\n#"), "a cached step has no output");
+}
+
+#[test]
+fn checks_warn_and_fail_when_told() {
+    let test = Test::of(
+        "
+        from scratch as base
+        MAINTAINER me
+        ENV legacy value
+        CMD echo shell
+        ",
+    );
+    let rules =
+        ["FromAsCasing", "MaintainerDeprecated", "LegacyKeyValueFormat", "JSONArgsRecommended"];
+    let log = test.build(&[]).log;
+    for rule in rules.iter().skip(1) {
+        assert!(log.contains(rule), "no {rule} in\n{log}");
+    }
+    let check = test.rbuild(&["build", "--check", "."]);
+    assert_eq!(check.code, Some(1), "{check}");
+    assert!(String::from_utf8_lossy(&check.stdout).contains("MaintainerDeprecated"), "{check}");
+
+    test.file("Dockerfile", "# check=skip=all\nFROM scratch\nMAINTAINER me\n");
+    test.rbuild(&["build", "--check", "."]).succeeded();
+    test.file("Dockerfile", "# check=error=true\nFROM scratch\nMAINTAINER me\n");
+    test.refused(&[], &["MaintainerDeprecated"]);
+}
