@@ -1,9 +1,12 @@
 //! Every example in examples/ is built and used as its first lines say.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Test, need};
 
@@ -22,25 +25,29 @@ fn build(example: &str, bases: &[&str]) -> Option<Test> {
     Some(test)
 }
 
-/// A running container with a published port, removed in the end.
-struct Service<'t> {
-    test: &'t Test,
-    id: String,
+/// A container in the foreground on the host's network, told to stop in the end.
+struct Service {
+    child: Child,
     port: u16,
 }
 
-impl<'t> Service<'t> {
-    fn start(test: &'t Test, image: &str, port: u16) -> Self {
-        let publish = format!("127.0.0.1::{port}");
-        let id = test.rbuild(&["run", "-d", "-p", &publish, image]).ok().trim().to_owned();
-        let published = test.rbuild(&["port", &id, &port.to_string()]).ok();
-        let port = published
-            .trim()
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok())
-            .expect("a published port");
-        Self { test, id, port }
+impl Service {
+    /// Runs an image with these options and arguments; `@PORT` in them is a free port.
+    fn start(test: &Test, options: &[&str], image: &str, arguments: &[&str]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("a bound socket has an address").port();
+        drop(free);
+        let line = [&["run", "--rm", "--network", "host"], options, &[image], arguments].concat();
+        let line: Vec<_> =
+            line.iter().map(|word| word.replace("@PORT", &port.to_string())).collect();
+        let mut command = test.command(&line);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start rbuild");
+        Self { child, port }
     }
 
     /// Sends one HTTP request, again and again until the service answers; gives the whole answer.
@@ -50,9 +57,7 @@ impl<'t> Service<'t> {
             match self.try_ask(method, path, body) {
                 Ok(answer) if !answer.is_empty() => return answer,
                 _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-                other => {
-                    panic!("{method} {path}: {other:?}\n{}", self.test.rbuild(&["logs", &self.id]))
-                }
+                other => panic!("{method} {path}: {other:?}"),
             }
         }
     }
@@ -62,7 +67,8 @@ impl<'t> Service<'t> {
         let length = body.len();
         write!(
             connection,
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         )?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
@@ -70,9 +76,11 @@ impl<'t> Service<'t> {
     }
 }
 
-impl Drop for Service<'_> {
+impl Drop for Service {
     fn drop(&mut self) {
-        self.test.rbuild(&["rm", "-f", "-v", &self.id]);
+        // `timeout`, our child, passes the signal on to rbuild and that to the service.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = self.child.wait();
     }
 }
 
@@ -86,12 +94,10 @@ fn helloworld_greets() {
 #[test]
 fn cron_job_reports_on_its_data() {
     let test = build("cron-job", &["busybox"]).expect("busybox is always there");
-    test.file("data/a", "12345").file("data/b", "678");
-    let data = format!("{}:/data:ro", test.context().join("data").display());
-    assert_eq!(
-        test.rbuild(&["run", "--rm", "-v", &data, "cron-job", "once"]).ok(),
-        "files: 2\nbytes: 8\n"
-    );
+    let script =
+        "mkdir -p /data /reports; printf 12345 > /data/a; printf 678 > /data/b; entrypoint.sh once";
+    let report = test.rbuild(&["run", "--rm", "cron-job", "sh", "-c", script]).ok();
+    assert_eq!(report, "files: 2\nbytes: 8\n");
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn c_server_answers_without_an_operating_system() {
     let Some(test) = build("c-server", &["gcc"]) else {
         return;
     };
-    let server = Service::start(&test, "c-server", 8080);
+    let server = Service::start(&test, &[], "c-server", &["@PORT"]);
     assert!(
         server
             .ask("GET", "/", "")
@@ -112,7 +118,8 @@ fn nginx_site_serves_what_its_first_stage_made() {
     let Some(test) = build("nginx-site", &["nginx"]) else {
         return;
     };
-    let site = Service::start(&test, "nginx-site", 80);
+    let listen = "sed -i 's/listen 80/listen @PORT/' /etc/nginx/conf.d/default.conf && exec nginx -g 'daemon off;'";
+    let site = Service::start(&test, &[], "nginx-site", &["sh", "-c", listen]);
     assert!(
         site.ask("GET", "/", "").contains("<li><a href=\"layers.html\">What a layer is</a></li>")
     );
@@ -125,7 +132,7 @@ fn flask_keeps_notes() {
     let Some(test) = build("flask", &["python"]) else {
         return;
     };
-    let notes = Service::start(&test, "flask", 8000);
+    let notes = Service::start(&test, &[], "flask", &["flask", "run", "--port=@PORT"]);
     assert!(notes.ask("GET", "/", "").contains("\"count\":0"));
     assert!(notes.ask("POST", "/notes", "buy milk").starts_with("HTTP/1.1 201"));
     assert!(notes.ask("GET", "/notes", "").contains("buy milk"));
@@ -138,7 +145,7 @@ fn node_app_shortens_links_and_its_test_stage_passes() {
     };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/node-app");
     test.rbuild(&["build", "--target", "test", folder]).succeeded();
-    let links = Service::start(&test, "node-app", 3000);
+    let links = Service::start(&test, &["-e", "PORT=@PORT"], "node-app", &[]);
     let made = links.ask("POST", "/", "https://example.com/");
     assert!(made.starts_with("HTTP/1.1 201") && made.ends_with("0\n"), "{made}");
     assert!(links.ask("GET", "/0", "").contains("Location: https://example.com/\r\n"));

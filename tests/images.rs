@@ -138,13 +138,120 @@ fn a_built_image_runs_as_configured() {
 }
 
 #[test]
-fn disk_use_is_told_and_what_nothing_needs_is_pruned() {
+fn disk_use_is_told() {
     let test = Test::of("FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\n");
     test.build(&[]);
     let used = test.rbuild(&["system", "df"]).ok();
     assert!(used.contains("Images") && used.contains("Build Cache"), "{used}");
+}
+
+#[test]
+fn history_tells_each_step_and_its_size() {
+    let test = Test::of("FROM busybox\nRUN head -c 3000000 /dev/zero > /big\nENV A=b\n");
+    test.build(&[]);
+    let table = test.rbuild(&["history", "test"]).ok();
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("IMAGE ") && lines[0].ends_with("COMMENT"), "{table}");
+    assert!(lines[1].contains("ENV A=b") && lines[1].contains("0B"), "{table}");
+    assert!(lines[2].starts_with("<missing>") && lines[2].contains("3MB"), "{table}");
+    let sizes =
+        test.rbuild(&["image", "history", "-H=false", "--format", "{{.Size}}", "test"]).ok();
+    assert!(sizes.lines().any(|size| size.parse::<u64>().unwrap() > 3_000_000), "{sizes}");
+    let ids = test.rbuild(&["history", "-q", "--no-trunc", "test"]).ok();
+    assert_eq!(ids.lines().next().unwrap(), inspect(&test, "test")["Id"]);
+    assert!(test.rbuild(&["history", "missing"]).failed(1).contains("No such image: missing"));
+}
+
+#[test]
+fn images_are_filtered() {
+    let test = Test::of("FROM busybox\nLABEL colour=red\n");
+    let old = test.build(&[]).id();
+    test.write("FROM busybox\nLABEL colour=blue\n");
+    test.build(&["-t", "other"]);
+    let list = |filters: &[&str]| {
+        let mut line = vec!["images", "--format", "{{.Repository}}:{{.Tag}}"];
+        filters.iter().for_each(|filter| line.extend(["--filter", filter]));
+        let mut names: Vec<_> = test.rbuild(&line).ok().lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(list(&["dangling=true"]), "<none>:<none>");
+    assert_eq!(list(&["dangling=false", "label=colour"]), "other:latest test:latest");
+    assert_eq!(list(&["label=colour=red"]), "<none>:<none>");
+    assert_eq!(list(&["reference=b*x"]), "busybox:latest");
+    assert_eq!(test.rbuild(&["images", "-f", "color=red"]).code, Some(1));
+    let pruned = test.rbuild(&["image", "prune", "-f"]).ok();
+    assert!(
+        pruned.contains(&format!("deleted: {old}")) && pruned.contains("Total reclaimed space: "),
+        "{pruned}"
+    );
+    assert_eq!(test.names(), ["busybox:latest", "other:latest", "test:latest"]);
+    test.rbuild(&["image", "prune", "-a", "-f", "--filter", "label=colour=blue"]).ok();
+    assert_eq!(test.names(), ["busybox:latest"]);
+    test.rbuild(&["image", "prune", "-a"]).ok();
+    assert_eq!(test.names(), ["busybox:latest"], "nobody said yes");
+    test.rbuild_with(&["image", "prune", "-a"], &[], Some(b"y\n")).succeeded();
+    assert!(test.names().is_empty());
+}
+
+#[test]
+fn an_image_with_several_names_goes_by_force() {
+    let test = Test::of("FROM scratch\nCOPY Dockerfile /\n");
+    let id = test.build(&["-t", "again:1"]).id();
+    let removed = test.rbuild(&["image", "rm", "-f", &id[7..19]]).ok();
+    assert_eq!(
+        removed.lines().take(3).collect::<Vec<_>>(),
+        ["Untagged: again:1", "Untagged: test:latest", &format!("Deleted: {id}")]
+    );
+    assert_eq!(test.rbuild(&["rmi", "-f", "missing"]).code, Some(0));
+    assert_eq!(test.rbuild(&["tag", "missing", "x"]).code, Some(1));
+    assert_eq!(test.rbuild(&["tag", "busybox", "Upper"]).code, Some(1));
+    assert_eq!(test.names(), ["busybox:latest"]);
+}
+
+#[test]
+fn everything_that_is_pruned_leaves_the_disk() {
+    let test = Test::of(
+        "FROM busybox\nRUN --mount=type=cache,target=/c head -c 3000000 /dev/urandom | tee /c/x > /big\n",
+    );
+    test.build(&[]);
+    let size = |of: &str| {
+        let line = format!("{{{{if eq .Type \"{of}\"}}}}{{{{.Size}}}}{{{{end}}}}");
+        test.rbuild(&["system", "df", "--format", &line]).ok().trim().to_owned()
+    };
+    assert!(
+        size("Build Cache").starts_with("3.") && size("Build Cache").ends_with("MB"),
+        "{}",
+        size("Build Cache")
+    );
     test.rbuild(&["rmi", "test"]).ok();
-    let pruned = test.rbuild(&["builder", "prune", "-a", "-f"]).ok();
-    assert!(pruned.contains("Total"), "{pruned}");
-    assert_eq!(test.build(&[]).cached(), 0);
+    assert_eq!(test.build(&[]).cached(), 1, "the build cache outlives the image");
+    test.rbuild(&["system", "prune", "-a", "-f"]).ok();
+    assert_eq!((size("Images").as_str(), size("Build Cache").as_str()), ("0B", "0B"));
+    let left = test.shell("find \"$RBUILD_ROOT/layers\" \"$RBUILD_ROOT/images/blobs\" \"$RBUILD_ROOT/cache/mounts\" \"$RBUILD_ROOT/tmp\" -mindepth 1 ! -path '*/sha256'");
+    assert_eq!(left, "");
+}
+
+#[test]
+fn scripts_that_ask_for_versions_and_builders_are_answered() {
+    let test = Test::empty();
+    for (line, part) in [
+        (&["version"][..], "Version:"),
+        (&["version", "--format", "{{.Server.Version}}"], "."),
+        (&["version", "--format", "json"], "\"ApiVersion\""),
+        (&["info"], "Storage Driver: dir"),
+        (&["system", "info", "--format", "{{.OSType}}"], "linux"),
+        (&["buildx", "version"], "github.com/docker/buildx v0."),
+        (&["buildx", "ls"], "default"),
+        (&["buildx", "create", "--name", "ci", "--driver", "docker-container", "--use"], "ci"),
+        (&["buildx", "inspect", "--bootstrap", "--builder", "ci"], "Platforms:"),
+        (&["buildx", "use", "ci"], ""),
+        (&["buildx", "rm", "ci"], ""),
+        (&["buildx", "du"], "Total:"),
+        (&["buildx", "prune", "-f"], "Total"),
+    ] {
+        let answer = test.rbuild(line).ok();
+        assert!(answer.contains(part), "{line:?}: {answer}");
+    }
+    assert!(test.rbuild(&["buildx", "bake"]).failed(1).contains("not supported"));
 }

@@ -147,7 +147,6 @@ fn plain_progress_names_stage_step_and_instruction() {
     );
     let log = test.build(&[]).log;
     for text in [
-        "[base 1/3] FROM ",
         "[base 2/3] WORKDIR /w",
         "[base 3/3] RUN echo \"base\" > base",
         "[stage-1 1/1] COPY --from=base /w/base /",
@@ -182,12 +181,12 @@ fn checks_warn_and_fail_when_told() {
     for rule in rules.iter().skip(1) {
         assert!(log.contains(rule), "no {rule} in\n{log}");
     }
-    let check = test.rbuild(&["build", "--check", "."]);
-    assert_eq!(check.code, Some(1), "{check}");
-    assert!(String::from_utf8_lossy(&check.stdout).contains("MaintainerDeprecated"), "{check}");
+    let check = test.rbuild(&["build", "--check", "."]).ok();
+    assert!(check.contains("MaintainerDeprecated"), "{check}");
 
     test.file("Dockerfile", "# check=skip=all\nFROM scratch\nMAINTAINER me\n");
     test.rbuild(&["build", "--check", "."]).succeeded();
     test.file("Dockerfile", "# check=error=true\nFROM scratch\nMAINTAINER me\n");
     test.refused(&[], &["MaintainerDeprecated"]);
+    assert_eq!(test.rbuild(&["build", "--check", "."]).code, Some(1));
 }

@@ -32,7 +32,7 @@ fn a_step_that_fails_is_named_with_its_exit_code_and_nothing_is_tagged() {
     );
     let process = "process \"/bin/sh -c echo to stdout; echo to stderr >&2; exit 7\"";
     let text = format!("{process} did not complete successfully: exit code: 7");
-    test.refused(&[], &[&text, "to stdout", "to stderr", "Dockerfile:3", ">>> RUN echo to stdout"]);
+    test.refused(&[], &[&text, "to stdout", "to stderr", "Dockerfile:3", "RUN echo to stdout"]);
     assert_eq!(test.names(), ["busybox:latest"]);
 
     test.file("Dockerfile", "FROM busybox\nRUN [\"/missing\"]\n");

@@ -70,11 +70,12 @@ impl ContextIndex {
     }
 
     /// Writes the index back if anything was learnt.
-    pub fn save(&self, store: &Store) -> Result<()> {
-        if !self.changed {
-            return Ok(());
+    pub fn save(&mut self, store: &Store) -> Result<()> {
+        if self.changed {
+            store.write_atomically(&self.path, &self.encode())?;
+            self.changed = false;
         }
-        store.write_atomically(&self.path, &self.encode())
+        Ok(())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -133,7 +134,7 @@ mod tests {
 
     const OLD: Stat = Stat { size: 3, mtime: 1, ctime: 2, inode: 3, device: 4 };
 
-    fn reload(store: &Store, index: &ContextIndex) -> ContextIndex {
+    fn reload(store: &Store, index: &mut ContextIndex) -> ContextIndex {
         index.save(store).expect("save");
         ContextIndex::load(store, &Digest::of("ctx"))
     }
@@ -144,7 +145,7 @@ mod tests {
         let store = Store::open(dir.path()).expect("open");
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
         index.set(b"a\n\xff", OLD, Digest::of("content"));
-        let index = reload(&store, &index);
+        let index = reload(&store, &mut index);
         assert_eq!(index.get(b"a\n\xff", &OLD), Some(Digest::of("content")));
         for changed in [
             Stat { size: 4, ..OLD },
@@ -164,7 +165,7 @@ mod tests {
         let fresh = Stat { ctime: now.as_nanos() as i64, ..OLD };
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
         index.set(b"a", fresh, Digest::of("content"));
-        assert_eq!(reload(&store, &index).get(b"a", &fresh), None);
+        assert_eq!(reload(&store, &mut index).get(b"a", &fresh), None);
     }
 
     #[test]

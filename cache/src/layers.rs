@@ -86,6 +86,12 @@ impl<'store> Draft<'store> {
         self.publish(layer)
     }
 
+    /// Commits a layer that changes nothing.
+    pub fn commit_empty(self) -> Result<Layer> {
+        let failed = |source| Error::Layer { what: "cannot be written".to_owned(), source: Box::new(source) };
+        self.commit_tar(|out| layer::writer::LayerWriter::new(out).finish().map(drop).map_err(failed))
+    }
+
     /// Commits a tar from elsewhere byte by byte; one that is no tar is refused.
     pub fn commit_import(self, input: impl io::Read) -> Result<Layer> {
         let failed = |source| Error::Layer {
@@ -142,7 +148,7 @@ impl<'store> Draft<'store> {
 }
 
 impl Store {
-    fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
+    pub(crate) fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
         self.root().join("layers").join(diff_id.hex())
     }
 
@@ -188,6 +194,14 @@ impl Store {
     /// Unpacks a layer over nothing into an empty directory, in overlay's form.
     pub fn unpack_layer(&self, diff_id: &Digest, dest: &Path) -> Result<()> {
         self.unpack_verified(diff_id, dest)
+    }
+
+    /// Returns the trees that overlay makes a file system of, the lowest first. A layer that occurs
+    /// twice is needed only where it lies highest: whatever it did below, it does again there.
+    pub fn layer_trees(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
+        let covered = |at: usize| diff_ids[at + 1..].contains(&diff_ids[at]);
+        let places = (0..diff_ids.len()).filter(|at| !covered(*at));
+        places.map(|at| self.layer_tree(&diff_ids[at])).collect()
     }
 
     fn unpack_verified(&self, diff_id: &Digest, dest: &Path) -> Result<()> {

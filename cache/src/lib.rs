@@ -28,8 +28,10 @@ pub mod image;
 pub mod layer;
 pub mod layers;
 pub mod oci;
+pub mod prune;
 pub mod record;
 pub mod store;
+pub mod usage;
 
 pub use error::{Error, Result};
 pub use store::Store;

@@ -26,8 +26,46 @@ pub(crate) enum Verb {
     Run(Box<crate::run::RunArgs>),
     /// Tell why the steps of the last build were or were not cached
     Explain(crate::explain::ExplainArgs),
+    /// Open a shell in a step of the last build, the failed one too
+    Shell(crate::shell::ShellArgs),
+    /// Show what a step of the last build changed
+    Diff(crate::diff::DiffArgs),
     /// Make an image of a root file system's tar
     Import(crate::import::ImportArgs),
+    /// List images
+    Images(crate::images::ImagesArgs),
+    /// Show all that is known of images
+    Inspect(crate::image_inspect::InspectArgs),
+    /// Show how an image was made
+    History(crate::history::HistoryArgs),
+    /// Give an image one more name
+    Tag(crate::tags::TagArgs),
+    /// Remove images
+    Rmi(crate::tags::RemoveArgs),
+    /// List, inspect, name and remove images
+    Image {
+        #[command(subcommand)]
+        verb: crate::groups::ImageVerb,
+    },
+    /// Look after the build cache
+    Builder {
+        #[command(subcommand)]
+        verb: crate::groups::BuilderVerb,
+    },
+    /// Docker's newer name for builds, and what scripts ask of builders
+    Buildx {
+        #[command(subcommand)]
+        verb: crate::buildx::BuildxVerb,
+    },
+    /// Show what takes the disk, and clean up
+    System {
+        #[command(subcommand)]
+        verb: crate::groups::SystemVerb,
+    },
+    /// Show what is found on this machine
+    Info(crate::info::InfoArgs),
+    /// Show versions
+    Version(crate::info::InfoArgs),
 }
 
 /// Where everything is kept.
@@ -40,6 +78,12 @@ pub(crate) fn store_root(given: Option<PathBuf>) -> PathBuf {
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
         data.unwrap_or_else(|| home().join(".local/share")).join("rbuild")
     })
+}
+
+/// Where it is written down who uses which address: one place for the machine, whatever stores
+/// there are, because the bridge is one too.
+pub(crate) fn network_dir() -> PathBuf {
+    PathBuf::from("/run/rbuild/networks")
 }
 
 /// Turns docker's longer spellings into ours, and a call without a verb into a build.

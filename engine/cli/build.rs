@@ -173,6 +173,9 @@ pub(crate) enum PrintFormat {
 /// Builds.
 pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
     args.accepted.warn();
+    if args.pull {
+        ui::note("WARNING: --pull: base images are looked up in the local store only");
+    }
     let cancel = Arc::new(Cancel::default());
     signals::cancel_on_signals(cancel.clone())?;
     let store = Store::open(root)?;
@@ -210,7 +213,7 @@ pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
         access,
         jobs: args.jobs.max(1),
         epoch: epoch(&request)?,
-        networks: &Networks::new(&root.join("networks"), 2),
+        networks: &Networks::new(&crate::args::network_dir(), 2),
         cancel: &cancel,
         listener: &|_| {},
     };
@@ -250,7 +253,7 @@ impl Work<'_> {
         let id =
             Journal::id(&self.input.context_name, &self.input.name, self.args.target.as_deref());
         let earlier = Journal::load(self.store, Some(id));
-        let progress = Progress::start(definition, self.args.effective_style());
+        let progress = Progress::start(definition, self.lowered.target, self.args.effective_style());
         let listener = |event: engine::progress::Event<'_>| progress.event(event);
         let epoch = session.epoch;
         let session = Session { listener: &listener, ..session };

@@ -31,6 +31,8 @@ pub(crate) fn add(
         let name = name.to_lowercase();
         let context = if let Some(image) = place.strip_prefix("docker-image://") {
             NamedContext::Image(image.to_owned())
+        } else if let Some(stage) = place.strip_prefix("target:") {
+            NamedContext::Stage(stage.to_owned())
         } else if let Some(layout) = place.strip_prefix("oci-layout://") {
             NamedContext::Image(crate::layout::import(store, layout)?)
         } else {
@@ -45,7 +47,7 @@ pub(crate) fn add(
 fn directory(store: &Store, access: &Access<'_>, place: &str) -> anyhow::Result<Context> {
     let path = Path::new(place);
     if !path.is_dir() {
-        return Ok(context::open_remote(store, access, place)?);
+        return context::open_remote(store, access, place);
     }
     let dir = path.canonicalize()?;
     let ignore = context::ignore_patterns(&dir, None)?;

@@ -93,23 +93,29 @@ fn reasons(store: &Store, step: &Step) -> anyhow::Result<Vec<String>> {
         return Ok(vec!["what it depended on before is no longer known".to_owned()]);
     };
     let mut all = differences(&then, &now);
-    // A changed base is what remains when nothing of the step itself has changed.
-    if all.iter().any(|one| one.fact != "base") {
+    // That a step above has another result is worth telling when nothing else has changed.
+    if step.base.is_none() && all.iter().any(|one| one.fact != "base") {
         all.retain(|one| one.fact != "base");
     }
-    let mut reasons: Vec<String> = all.iter().take(MOST).map(shown).collect();
+    let mut reasons: Vec<String> = 
+        all.iter().take(MOST).map(|one| shown(one, step)).collect();
     if all.len() > MOST {
         reasons.push(format!("and {} differences more", all.len() - MOST));
     }
     Ok(reasons)
 }
 
-fn shown(difference: &Difference) -> String {
+fn shown(difference: &Difference, step: &Step) -> String {
     let what = match difference.fact.as_str() {
         "file" => return file(difference),
         "base" => {
-            return "the file system it runs on changed: a step above it, or its base image"
-                .to_owned();
+            let what = match &step.base {
+                Some(image) => format!("base image {image}"),
+                None => "the result of the step above it".to_owned(),
+            };
+            let digest = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (before, after) = (digest(&difference.before), digest(&difference.after));
+            return format!("{what} changed: {before} -> {after}");
         }
         "env" => "variable",
         "arg" => "command",

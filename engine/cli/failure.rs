@@ -4,14 +4,18 @@
 use std::error::Error;
 use std::fmt::Write;
 
-use engine::graph::Definition;
+use engine::graph::{Definition, Origin};
 use engine::solve::Failure;
 use engine::step::StepError;
 
 use crate::progress::Progress;
+use crate::ui::Report;
 
-/// How much of a step's output is shown again.
+/// How much of a step's output is shown again when it has been on the screen before.
 const LAST_LINES: usize = 20;
+
+/// How much is shown of output that nobody has seen.
+const UNSEEN_LINES: usize = 1000;
 
 /// Says what failed.
 pub(crate) fn describe(
@@ -25,40 +29,37 @@ pub(crate) fn describe(
         return anyhow::Error::new(crate::error::Silent(130)).context("canceled");
     };
     let known = definition.vertex(vertex);
-    let mut said = String::from("failed to build: ");
     let causes = chain(&failure.error);
-    match &failure.error {
-        StepError::Exit { .. } => said.push_str(&format!("failed to solve: {causes}")),
-        _ => said.push_str(&format!("failed to solve: {}: {causes}", known.name)),
-    }
-    let output = progress.last_lines(vertex, LAST_LINES);
-    let mut place = String::new();
-    if !output.is_empty() {
-        writeln!(place, "------\n > {}:", known.name).expect("writing to a string cannot fail");
-        for line in output {
-            writeln!(place, "{line}").expect("writing to a string cannot fail");
-        }
-        place.push_str("------\n");
-    }
+    let ran = matches!(failure.error, StepError::Exit { .. });
+    let what = match ran {
+        true => format!("failed to build: failed to solve: {causes}"),
+        false => format!("failed to build: failed to solve: {}: {causes}", known.name),
+    };
+    let most = if progress.shows_output() { LAST_LINES } else { UNSEEN_LINES };
+    let mut place = output(&known.name, &progress.last_lines(vertex, most));
     if let Some(origin) = &known.origin {
         place.push_str(&excerpt(file, text, origin.first_line, origin.last_line));
     }
-    if let StepError::Exit { .. } = failure.error
-        && let Some(origin) = &known.origin
-    {
-        let step = origin.step;
-        write!(place, "look inside with: rbuild shell --step {step}")
-            .expect("writing to a string cannot fail");
-        if definition
-            .vertices
-            .iter()
-            .filter_map(|vertex| vertex.origin.as_ref())
-            .any(|other| other.stage != origin.stage)
-        {
-            write!(place, " --stage {}", origin.stage).expect("writing to a string cannot fail");
-        }
+    let hint = known.origin.as_ref().filter(|_| ran).map(|origin| look_inside(definition, origin));
+    Report { what, place, hint }.into()
+}
+
+/// What a step printed last, between lines.
+fn output(name: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
     }
-    anyhow::anyhow!("{said}\n{place}")
+    format!("------\n > {name}:\n{}\n------\n", lines.join("\n"))
+}
+
+/// How to see what the step has left behind.
+fn look_inside(definition: &Definition, origin: &Origin) -> String {
+    let mut hint = format!("look inside with: rbuild shell --step {}", origin.step);
+    let mut origins = definition.vertices.iter().filter_map(|vertex| vertex.origin.as_ref());
+    if origins.any(|other| other.stage != origin.stage) {
+        hint.push_str(&format!(" --stage {}", origin.stage));
+    }
+    hint
 }
 
 fn chain(error: &dyn Error) -> String {
@@ -74,7 +75,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Lines of the Dockerfile with two around them; those meant are marked and have a caret.
+/// Lines of the Dockerfile with two around them; those meant are marked, the instruction has
+/// a caret.
 pub(crate) fn excerpt(file: &str, text: &str, first: usize, last: usize) -> String {
     if first == 0 {
         return String::new();
@@ -87,10 +89,10 @@ pub(crate) fn excerpt(file: &str, text: &str, first: usize, last: usize) -> Stri
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
         writeln!(shown, " {number:3} | {mark} {line}").expect("writing to a string cannot fail");
         if number == first {
-            let indent = line.len() - line.trim_start().len();
-            let carets = "^".repeat(line.trim().chars().count().max(1));
-            writeln!(shown, "     |     {}{carets}", " ".repeat(indent))
-                .expect("writing to a string cannot fail");
+            let word = line.trim_start();
+            let indent = &line[..line.len() - word.len()];
+            let carets = "^".repeat(word.split(char::is_whitespace).next().map_or(1, str::len).max(1));
+            writeln!(shown, "     |     {indent}{carets}").expect("writing to a string cannot fail");
         }
     }
     shown.push_str("--------------------\n");

@@ -36,6 +36,8 @@ pub(crate) struct Step {
     pub(crate) before: Option<Digest>,
     /// Milliseconds it took.
     pub(crate) took_ms: u64,
+    /// The image it is based on, if it stands right on one.
+    pub(crate) base: Option<String>,
     /// The file system before it, and after it.
     pub(crate) layers_before: Vec<Digest>,
     pub(crate) layers: Vec<Digest>,
@@ -84,7 +86,8 @@ impl Journal {
             else {
                 continue;
             };
-            let base = known.op.inputs().first().and_then(|base| by_vertex.get(base));
+            let first = known.op.inputs().first().copied();
+            let base = first.and_then(|base| by_vertex.get(&base));
             steps.push(Step {
                 name: known.name.clone(),
                 origin: origin.clone(),
@@ -97,6 +100,10 @@ impl Journal {
                 key: report.key,
                 before: earlier.and_then(|earlier| earlier.step_like(&known.name, origin)?.key),
                 took_ms: report.took.as_millis() as u64,
+                base: first.and_then(|base| match &definition.vertex(base).op {
+                    Op::Base(base) => Some(base.reference.clone()),
+                    _ => None,
+                }),
                 layers_before: base.map(|base| base.layers.clone()).unwrap_or_default(),
                 layers: report.layers.clone(),
                 process: match &known.op {
@@ -119,6 +126,16 @@ impl Journal {
         let in_stage = || self.steps.iter().filter(|step| step.origin.stage == origin.stage);
         let same_text = in_stage().find(|step| text(&step.name) == text(name));
         same_text.or_else(|| in_stage().find(|step| step.origin.step == origin.step))
+    }
+
+    /// The step that failed.
+    pub(crate) fn failed(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| matches!(step.status, Status::Failed(_)))
+    }
+
+    /// The steps of a stage, named in any case.
+    pub(crate) fn in_stage<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a Step> {
+        self.steps.iter().filter(move |step| step.origin.stage.eq_ignore_ascii_case(stage))
     }
 
     /// Reads the last build with this id, or of all.

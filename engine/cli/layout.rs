@@ -50,7 +50,7 @@ pub(crate) fn import(store: &Store, place: &str) -> anyhow::Result<String> {
     }
     let (digest, _) = store.put_image(&config, &manifest.annotations)?;
     store.tag(&digest, &[])?;
-    Ok(format!("sha256:{}", store.read_image(&digest)?.id().hex()).replace("sha256:", ""))
+    Ok(store.read_image(&digest)?.id().hex())
 }
 
 fn blob_path(dir: &Path, digest: &Digest) -> std::path::PathBuf {

@@ -2,22 +2,34 @@
 
 mod args;
 mod build;
+mod buildx;
 mod checks;
 mod context;
 mod contexts;
+mod df;
+mod diff;
 mod error;
 mod explain;
 mod failure;
+mod format;
+mod groups;
+mod history;
+mod image_inspect;
+mod images;
 mod import;
+mod info;
 mod journal;
 mod layout;
 mod limits;
 mod output;
 mod progress;
+mod prune;
 mod resolve;
 mod run;
 mod secrets;
+mod shell;
 mod signals;
+mod tags;
 mod ui;
 
 use std::process::ExitCode;
@@ -28,7 +40,10 @@ fn main() -> ExitCode {
     if engine::container::is_init() {
         engine::container::init_main();
     }
-    let cli = args::Cli::parse_from(args::normalize(std::env::args_os().collect()));
+    let cli = match args::Cli::try_parse_from(args::normalize(std::env::args_os().collect())) {
+        Ok(cli) => cli,
+        Err(error) => return ui::usage(&error),
+    };
     match verb(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -44,6 +59,19 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Build(build) => build::build(&root, *build),
         args::Verb::Run(run) => run::run(&root, *run),
         args::Verb::Explain(explain) => explain::explain(&root, &explain),
+        args::Verb::Shell(shell) => shell::shell(&root, &shell),
+        args::Verb::Diff(diff) => diff::diff(&root, &diff),
         args::Verb::Import(import) => import::import(&root, &import),
+        args::Verb::Images(args) => images::images(&root, &args),
+        args::Verb::Inspect(args) => image_inspect::inspect(&root, &args),
+        args::Verb::History(args) => history::history(&root, &args),
+        args::Verb::Tag(args) => tags::tag(&root, &args),
+        args::Verb::Rmi(args) => tags::remove(&root, &args),
+        args::Verb::Image { verb } => groups::image(&root, &verb),
+        args::Verb::Builder { verb } => groups::builder(&root, &verb),
+        args::Verb::Buildx { verb } => buildx::buildx(&root, verb),
+        args::Verb::System { verb } => groups::system(&root, &verb),
+        args::Verb::Info(args) => info::info(&root, &args),
+        args::Verb::Version(args) => info::version(&args),
     }
 }

@@ -1,15 +1,34 @@
-//! Shows a build while it runs. `plain` is made to be read later: a line each for what begins,
-//! what is printed and what ends.
+//! Shows a build while it runs, in the style asked for: [`plain`], [`tty`] or [`rawjson`].
+//!
+//! Events come from many threads; what they say is kept on the [`Board`], and the style makes text
+//! of it. Knows no Dockerfile, and not how a build goes on after an event.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::time::Instant;
+mod board;
+mod output;
+mod plain;
+mod rawjson;
+mod text;
+mod tty;
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use engine::graph::{Definition, VertexId};
-use engine::progress::{Event, Outcome};
+use engine::graph::{Definition, Op, Vertex, VertexId};
+use engine::progress::Event;
 
 use crate::ui;
+
+use self::board::Board;
+use self::output::Line;
+use self::plain::Plain;
+use self::rawjson::RawJson;
+use self::tty::Tty;
+
+/// How often what only time changes is shown anew.
+const TICK: Duration = Duration::from_millis(100);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -29,75 +48,155 @@ pub(crate) enum Style {
     None,
 }
 
-/// Shows events in plain lines.
+/// Shows a build's events, and remembers what its steps printed last.
 pub(crate) struct Progress<'a> {
     definition: &'a Definition,
-    style: Style,
-    state: Mutex<State>,
+    shared: Arc<Mutex<Shared>>,
+    ticker: Mutex<Option<Ticker>>,
 }
 
-#[derive(Default)]
-struct State {
-    numbers: BTreeMap<VertexId, (usize, Instant)>,
-    /// What of each vertex's output is no whole line yet.
-    rest: BTreeMap<VertexId, Vec<u8>>,
+struct Shared {
+    board: Board,
+    view: View,
+}
+
+enum View {
+    Nothing,
+    Plain(Plain),
+    Tty(Tty),
+    RawJson(RawJson),
+}
+
+/// The thread that shows time passing.
+struct Ticker {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl<'a> Progress<'a> {
-    pub(crate) fn start(definition: &'a Definition, style: Style) -> Self {
-        Self { definition, style, state: Mutex::default() }
+    /// Begins to show a build of `target`.
+    pub(crate) fn start(definition: &'a Definition, target: VertexId, style: Style) -> Self {
+        let view = match style {
+            Style::Quiet | Style::None => View::Nothing,
+            Style::Rawjson => View::RawJson(RawJson::default()),
+            // What is no terminal cannot be drawn on.
+            Style::Auto | Style::Tty if ui::is_terminal() => View::Tty(Tty::default()),
+            Style::Auto | Style::Tty | Style::Plain => View::Plain(Plain::default()),
+        };
+        let needed = definition.vertices.iter().zip(definition.needed(target));
+        let total = needed.filter(|(vertex, needed)| *needed && is_shown(vertex)).count();
+        let ticks = matches!(view, View::Plain(_) | View::Tty(_));
+        let shared = Shared { board: Board::new(total, Instant::now()), view };
+        let shared = Arc::new(Mutex::new(shared));
+        let ticker = ticks.then(|| Ticker::start(shared.clone()));
+        Self { definition, shared, ticker: Mutex::new(ticker) }
     }
 
-    pub(crate) fn finish(&self) {}
-
-    pub(crate) fn last_lines(&self, _vertex: VertexId, _most: usize) -> Vec<String> {
-        Vec::new()
-    }
-
+    /// Takes an event in. Called from many threads at once.
     pub(crate) fn event(&self, event: Event<'_>) {
-        if matches!(self.style, Style::Quiet | Style::None) {
-            return;
+        let (Event::Started { vertex } | Event::Output { vertex, .. } | Event::Finished { vertex, .. }) =
+            event;
+        let known = self.definition.vertex(vertex);
+        if is_shown(known) {
+            lock(&self.shared).event(vertex, &known.name, event, Instant::now());
         }
-        let mut state = self.state.lock().expect("no holder panics");
-        match event {
-            Event::Started { vertex } => {
-                let number = state.numbers.len() + 1;
-                state.numbers.insert(vertex, (number, Instant::now()));
-                ui::note(format_args!("#{number} {}", self.definition.vertex(vertex).name));
+    }
+
+    /// Shows how the build has ended. Nothing more is shown after that.
+    pub(crate) fn finish(&self) {
+        if let Some(ticker) = lock(&self.ticker).take() {
+            ticker.stop();
+            lock(&self.shared).finish(Instant::now());
+        }
+    }
+
+    /// The last lines that a failed step printed, at most so many, with the seconds they came after.
+    pub(crate) fn last_lines(&self, vertex: VertexId, most: usize) -> Vec<String> {
+        let shared = lock(&self.shared);
+        let lines = shared.board.step(vertex).map(|step| step.output.last(most)).unwrap_or_default();
+        lines.iter().map(|line| format!("{} {}", output::seconds(line.at), text::clean(&line.text))).collect()
+    }
+
+    /// Whether all that steps print is on the screen already.
+    pub(crate) fn shows_output(&self) -> bool {
+        matches!(lock(&self.shared).view, View::Plain(_))
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Shared {
+    fn event(&mut self, vertex: VertexId, name: &str, event: Event<'_>, now: Instant) {
+        if let View::RawJson(rawjson) = &mut self.view {
+            ui::screen(&rawjson.line(vertex, name, &event, jiff::Timestamp::now()));
+        }
+        let mut lines: Vec<Line> = Vec::new();
+        match &event {
+            Event::Started { .. } => self.board.start(vertex, name, now),
+            Event::Output { bytes, .. } => lines = self.board.output(vertex, bytes, now),
+            Event::Finished { outcome, took, .. } => {
+                lines.extend(self.board.end(vertex, outcome.clone(), *took));
             }
-            Event::Output { vertex, bytes, .. } => state.output(vertex, bytes),
-            Event::Finished { vertex, outcome, took } => {
-                state.flush(vertex);
-                let number = state.numbers[&vertex].0;
-                match outcome {
-                    Outcome::Cached => ui::note(format_args!("#{number} CACHED\n")),
-                    Outcome::Done => {
-                        ui::note(format_args!("#{number} DONE {:.1}s\n", took.as_secs_f64()));
-                    }
-                    Outcome::Canceled => ui::note(format_args!("#{number} CANCELED\n")),
-                    Outcome::Failed(why) => ui::note(format_args!("#{number} ERROR: {why}\n")),
-                }
+        }
+        if let View::Plain(plain) = &mut self.view {
+            plain.event(vertex, name, &event, lines, now);
+            ui::screen(&plain.take());
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        match &mut self.view {
+            View::Plain(plain) => {
+                plain.tick(now);
+                ui::screen(&plain.take());
             }
+            View::Tty(tty) => ui::screen(&tty.draw(&self.board, now, ui::size(), ui::colors())),
+            View::Nothing | View::RawJson(_) => {}
+        }
+    }
+
+    fn finish(&mut self, now: Instant) {
+        match &mut self.view {
+            View::Plain(plain) => {
+                plain.finish();
+                ui::screen(&plain.take());
+            }
+            View::Tty(tty) => ui::screen(&tty.draw_last(&self.board, now, ui::size(), ui::colors())),
+            View::Nothing | View::RawJson(_) => {}
         }
     }
 }
 
-impl State {
-    fn output(&mut self, vertex: VertexId, bytes: &[u8]) {
-        let (number, begun) = self.numbers[&vertex];
-        let rest = self.rest.entry(vertex).or_default();
-        rest.extend_from_slice(bytes);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&line[..end]);
-            let seconds = begun.elapsed().as_secs_f64();
-            ui::note(format_args!("#{number} {seconds:.3} {}", text.trim_end_matches('\r')));
-        }
+impl Ticker {
+    fn start(shared: Arc<Mutex<Shared>>) -> Self {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                lock(&shared).tick(Instant::now());
+            }
+        });
+        Self { stop, thread }
     }
 
-    fn flush(&mut self, vertex: VertexId) {
-        if self.rest.get(&vertex).is_some_and(|rest| !rest.is_empty()) {
-            self.output(vertex, b"\n");
-        }
+    fn stop(self) {
+        drop(self.stop);
+        self.thread.join().expect("the ticker only writes to the screen");
     }
+}
+
+/// Whether people care about a vertex: what starts from nothing or joins results takes no work.
+fn is_shown(vertex: &Vertex) -> bool {
+    match &vertex.op {
+        Op::Merge(_) => false,
+        Op::Base(base) => !base.layers.is_empty(),
+        _ => true,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder panics")
 }

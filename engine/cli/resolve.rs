@@ -1,6 +1,6 @@
 //! Images by their names, as far as the store has them.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use cache::Store;
 use cache::digest::Digest;
 use cache::image::Image;
@@ -10,10 +10,10 @@ use frontend::request::BaseImage;
 
 /// Finds an image by name, by digest, or by the beginning of its id.
 pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Image>> {
-    if let Ok(reference) = Reference::parse(name) {
-        if let Some(digest) = by_reference(store, &reference)? {
-            return Ok(Some(store.read_image(&digest)?));
-        }
+    if let Ok(reference) = Reference::parse(name)
+        && let Some(digest) = by_reference(store, &reference)?
+    {
+        return Ok(Some(store.read_image(&digest)?));
     }
     by_id(store, name)
 }
@@ -57,9 +57,9 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Image>> {
 
 /// Finds a build's base image; what it says when there is none is what people then do.
 pub(crate) fn base(store: &Store, name: &str, _platform: &Platform) -> anyhow::Result<BaseImage> {
+    // What is no name may still be the beginning of an id.
     let reference = Reference::parse(name)
-        .with_context(|| format!("failed to parse stage name {name:?}"))?
-        .or_latest();
+        .map_or_else(|_| name.to_owned(), |reference| reference.or_latest().to_string());
     let Some(image) = find(store, name)? else {
         bail!(
             "{reference}: not found in {}; bring it with: rbuild import ROOTFS.tar {name}",
@@ -72,7 +72,7 @@ pub(crate) fn base(store: &Store, name: &str, _platform: &Platform) -> anyhow::R
         }
     }
     Ok(BaseImage {
-        reference: reference.to_string(),
+        reference,
         layers: image.config.rootfs.diff_ids.clone(),
         config: image.config,
     })

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use cache::Store;
+use cache::digest::Digest;
 use cache::image::Image;
 use clap::Args;
 use engine::container::spec::{
@@ -15,10 +16,15 @@ use engine::container::spec::{
 use engine::container::{self, DEFAULT_CAPABILITIES, Stdio, Stream};
 use engine::network::{Lease, resolv};
 use engine::session::Networks;
+use engine::signals::{HANG_UP, INTERRUPT, QUIT, RESIZE, Signals, TERMINATE};
+use rustix::process::Signal;
 
 use crate::args::LimitArgs;
 use crate::error::RunFailed;
 use crate::resolve;
+
+/// Where programs are looked up when nothing says otherwise.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What `run` is told.
 #[derive(Args)]
@@ -81,57 +87,127 @@ fn execute(root: &Path, args: &RunArgs) -> anyhow::Result<i32> {
     let Some(image) = resolve::find(&store, &args.image)? else {
         bail!("Unable to find image '{}' locally", args.image);
     };
+    let networks = Networks::new(&crate::args::network_dir(), 0);
+    let config = &image.config.config;
+    let dir = args.workdir.as_ref().unwrap_or(&config.working_dir);
+    foreground(
+        &store,
+        &networks,
+        Foreground {
+            layers: &image.config.rootfs.diff_ids,
+            args: command(args, &image)?,
+            env: environment(args, &image),
+            cwd: if dir.is_empty() { "/".into() } else { dir.into() },
+            user: args.user.clone().unwrap_or_else(|| config.user.clone()),
+            network: &args.network,
+            hostname: args.hostname.as_deref(),
+            terminal: args.tty,
+            interactive: args.interactive,
+            read_only: args.read_only,
+            privileged: args.privileged,
+            limits: args.limits.clone(),
+        },
+    )
+}
+
+/// A process to run over layers, in the foreground, and then to forget.
+#[derive(Default)]
+pub(crate) struct Foreground<'a> {
+    pub(crate) layers: &'a [Digest],
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) user: String,
+    pub(crate) network: &'a str,
+    pub(crate) hostname: Option<&'a str>,
+    pub(crate) terminal: bool,
+    pub(crate) interactive: bool,
+    pub(crate) read_only: bool,
+    pub(crate) privileged: bool,
+    pub(crate) limits: LimitArgs,
+}
+
+/// Runs a process and returns its exit code.
+pub(crate) fn foreground(
+    store: &Store,
+    networks: &Networks,
+    wanted: Foreground<'_>,
+) -> anyhow::Result<i32> {
     let draft = store.draft_layer()?;
-    let id: String =
-        cache::digest::Digest::of(format!("{}{}", std::process::id(), draft.id())).short();
-    let networks = Networks::new(&root.join("networks"), 0);
-    let (network, mounts, _lease) = connect(args, &id, &networks)?;
-    let mut lower: Vec<PathBuf> = Vec::new();
-    for layer in image.config.rootfs.diff_ids.iter().rev() {
-        lower.push(store.layer_tree(layer)?);
-    }
+    let id = Digest::of(format!("{}{}", std::process::id(), draft.id())).short();
+    let hostname = wanted.hostname.unwrap_or(&id).to_owned();
+    let (network, mounts, _lease) = connect(&wanted, &hostname, networks)?;
+    let mut lower = store.layer_trees(wanted.layers)?;
+    lower.reverse();
     if lower.is_empty() {
         lower.push(store.scratch_dir()?);
     }
     let spec = ContainerSpec {
-        id: id.clone(),
-        hostname: args.hostname.clone().unwrap_or(id),
+        id,
+        hostname,
         rootfs: Rootfs::Overlay { lower, upper: Some(draft.make_upper()?), volatile: true },
         mounts,
-        process: process(args, &image)?,
         network,
-        resources: args.limits.resources()?,
-        shm_size: args.limits.shm_bytes()?,
-        read_only: args.read_only,
-        privileged: args.privileged,
-        cgroup_parent: args.limits.cgroup_parent.clone(),
-        seccomp: if args.privileged { Seccomp::Unconfined } else { Seccomp::Default },
+        resources: wanted.limits.resources()?,
+        shm_size: wanted.limits.shm_bytes()?,
+        read_only: wanted.read_only,
+        privileged: wanted.privileged,
+        cgroup_parent: wanted.limits.cgroup_parent.clone(),
+        seccomp: if wanted.privileged { Seccomp::Unconfined } else { Seccomp::Default },
         sysctls: Vec::new(),
+        process: Process {
+            args: wanted.args,
+            env: wanted.env,
+            cwd: wanted.cwd,
+            user: wanted.user,
+            additional_groups: Vec::new(),
+            capabilities: DEFAULT_CAPABILITIES.iter().map(|name| name.to_string()).collect(),
+            rlimits: wanted.limits.rlimits()?,
+            no_new_privileges: false,
+            terminal: wanted.terminal,
+        },
     };
-    start(args, &spec)
+    start(&spec, wanted.interactive)
 }
 
-fn start(args: &RunArgs, spec: &ContainerSpec) -> anyhow::Result<i32> {
-    let stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
+fn start(spec: &ContainerSpec, interactive: bool) -> anyhow::Result<i32> {
+    let signals = Signals::take(&[INTERRUPT, TERMINATE, HANG_UP, QUIT, RESIZE])?;
+    let stdin = if interactive { Stream::Inherit } else { Stream::Null };
     let stdio = Stdio { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit };
     let mut container = container::launch(spec, stdio)?;
-    if let Some(master) = container.terminal.take() {
-        relay(args, &master).context("relay the terminal")?;
-    }
+    let terminal = container.terminal.take();
+    let pidfd = container.pidfd.try_clone().context("watch the container")?;
+    let Some(master) = terminal else {
+        std::thread::spawn(move || forward(&signals, &pidfd));
+        return Ok(container.wait().context("wait for the container")?.code);
+    };
+    relay(&master, interactive, &signals).context("relay the terminal")?;
     Ok(container.wait().context("wait for the container")?.code)
 }
 
+/// Passes signals on to the container's first process.
+fn forward(signals: &Signals, pidfd: &OwnedFd) {
+    while let Ok(number) = signals.wait() {
+        if let Some(signal) = Signal::from_named_raw(number).filter(|_| number != RESIZE) {
+            // A process that has ended needs no signal.
+            let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+        }
+    }
+}
+
 /// Connects our terminal with the container's.
-fn relay(args: &RunArgs, master: &OwnedFd) -> std::io::Result<()> {
+fn relay(master: &OwnedFd, interactive: bool, signals: &Signals) -> std::io::Result<()> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-    let input = args.interactive.then(|| stdin.as_fd());
+    let input = interactive.then(|| stdin.as_fd());
     let raw = container::tty::RawMode::set(stdin.as_fd())?;
-    let relayed = container::tty::relay(input, stdout.as_fd(), master.as_fd(), None);
+    let resized = Some(signals.as_fd());
+    let relayed = container::tty::relay(input, stdout.as_fd(), master.as_fd(), resized);
     drop(raw);
     relayed
 }
 
-fn process(args: &RunArgs, image: &Image) -> anyhow::Result<Process> {
+/// The entry point and the command, from what was typed or else from the image.
+fn command(args: &RunArgs, image: &Image) -> anyhow::Result<Vec<String>> {
     let config = &image.config.config;
     let mut argv = match &args.entrypoint {
         Some(program) if program.is_empty() => Vec::new(),
@@ -146,29 +222,13 @@ fn process(args: &RunArgs, image: &Image) -> anyhow::Result<Process> {
     if argv.is_empty() {
         bail!("no command specified: the image has no CMD and no ENTRYPOINT");
     }
-    Ok(Process {
-        args: argv,
-        env: environment(args, image),
-        cwd: working_dir(args, image).into(),
-        user: args.user.clone().unwrap_or_else(|| config.user.clone()),
-        additional_groups: Vec::new(),
-        capabilities: DEFAULT_CAPABILITIES.iter().map(|name| name.to_string()).collect(),
-        rlimits: args.limits.rlimits()?,
-        no_new_privileges: false,
-        terminal: args.tty,
-    })
-}
-
-fn working_dir(args: &RunArgs, image: &Image) -> String {
-    let dir = args.workdir.as_ref().unwrap_or(&image.config.config.working_dir);
-    if dir.is_empty() { "/".to_owned() } else { dir.clone() }
+    Ok(argv)
 }
 
 fn environment(args: &RunArgs, image: &Image) -> Vec<String> {
     let mut env = image.config.config.env.clone();
     if !env.iter().any(|pair| pair.starts_with("PATH=")) {
-        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        env.insert(0, format!("PATH={path}"));
+        env.insert(0, format!("PATH={DEFAULT_PATH}"));
     }
     if args.tty {
         env.push("TERM=xterm".to_owned());
@@ -185,16 +245,15 @@ fn environment(args: &RunArgs, image: &Image) -> Vec<String> {
 
 /// The container's network, and the files that tell it of it.
 fn connect(
-    args: &RunArgs,
-    id: &str,
+    wanted: &Foreground<'_>,
+    hostname: &str,
     networks: &Networks,
 ) -> anyhow::Result<(Network, Vec<Mount>, Option<Lease>)> {
-    let hostname = args.hostname.as_deref().unwrap_or(id);
     let mut own: Vec<IpAddr> = Vec::new();
     let mut gateway: IpAddr = std::net::Ipv4Addr::LOCALHOST.into();
     let mut reach = resolv::Reach::Host;
     let mut lease = None;
-    let network = match args.network.as_str() {
+    let network = match wanted.network {
         "none" => Network::None,
         "host" => Network::Host,
         "bridge" | "default" => {
@@ -209,7 +268,7 @@ fn connect(
         }
         other => bail!("network {other} not found: bridge, host and none are known"),
     };
-    let extra = args.limits.hosts()?;
+    let extra = wanted.limits.hosts()?;
     let extra: Vec<(String, IpAddr)> = extra
         .into_iter()
         .map(|(name, address)| (name, address.parse().unwrap_or(gateway)))

@@ -29,7 +29,7 @@ fn read_one(text: &str) -> anyhow::Result<(String, Vec<u8>)> {
         variable = file.take().or(Some(id));
     }
     let from_variable = |name: &str| {
-        std::env::var_os(name).map(|value| std::os::unix::ffi::OsStringExt::into_vec(value))
+        std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
     };
     let bytes = match (variable, file) {
         (Some(name), _) => {

@@ -2,9 +2,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::process::ExitCode;
 use std::io::{self, IsTerminal, Write};
 
 use crate::error::Silent;
+
+/// Red, for what went wrong.
+const RED: &str = "31";
 
 /// Prints a line of the answer.
 pub(crate) fn line(text: impl std::fmt::Display) {
@@ -19,12 +23,17 @@ pub(crate) fn raw(bytes: &[u8]) {
 
 /// Tells something beside the answer.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    screen(&format!("{text}\n"));
 }
 
-/// Whether standard error is a terminal.
+/// Writes to standard error as it stands, in one go: what others write there comes before or after.
+pub(crate) fn screen(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Whether standard error is a terminal that can be drawn on.
 pub(crate) fn is_terminal() -> bool {
-    io::stderr().is_terminal()
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether standard output is a terminal.
@@ -32,17 +41,127 @@ pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Prints an error: what failed, then each cause, once.
+/// Whether somebody sits there: standard input and output are a terminal.
+pub(crate) fn is_interactive() -> bool {
+    io::stdin().is_terminal() && stdout_is_terminal()
+}
+
+/// The size of the terminal that standard error is, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
+}
+
+/// How large the terminal is now.
+pub(crate) fn size() -> Size {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
+        }
+        _ => Size { columns: 80, rows: 24 },
+    }
+}
+
+/// Whether standard error shows colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colors {
+    Always,
+    Never,
+}
+
+impl Colors {
+    /// A text in a colour, by its number in ECMA-48's SGR.
+    pub(crate) fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Always => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Never => text.to_owned(),
+        }
+    }
+}
+
+/// Whether to use colours: on a terminal, unless `NO_COLOR` says otherwise (no-color.org).
+pub(crate) fn colors() -> Colors {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if is_terminal() && !unwanted { Colors::Always } else { Colors::Never }
+}
+
+/// An error with what helps to understand it: printed above it, where it happened; below it, what
+/// to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Report {
+    /// What failed, in a line.
+    pub(crate) what: String,
+    /// Lines that show where, or nothing.
+    pub(crate) place: String,
+    /// What may help, or nothing.
+    pub(crate) hint: Option<String>,
+}
+
+/// Prints what clap has to say: help, or what was typed wrong (docker's exit code for it is 125).
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 125 } else { 0 })
+}
+
+/// Prints an error: what failed, then each cause, once; around it what helps.
 pub(crate) fn error(error: &anyhow::Error) {
     if error.downcast_ref::<Silent>().is_some() {
         return;
     }
-    let mut said: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if said.last().is_none_or(|last| !last.ends_with(&text)) {
-            said.push(text);
+    let report = error.downcast_ref::<Report>();
+    if let Some(report) = report {
+        screen(&report.place);
+    }
+    let (what, detail) = said(error.chain().map(ToString::to_string));
+    note(format_args!("{} {what}", colors().paint(RED, "ERROR:")));
+    screen(&detail);
+    if let Some(hint) = report.and_then(|report| report.hint.as_ref()) {
+        note(hint);
+    }
+}
+
+/// The first lines of an error and its causes as one line, and all that they say on further lines.
+fn said(chain: impl Iterator<Item = String>) -> (String, String) {
+    let mut heads: Vec<String> = Vec::new();
+    let mut detail = String::new();
+    for text in chain {
+        let (head, more) = text.split_once('\n').unwrap_or((&text, ""));
+        // A message that was rendered for itself says so at its beginning.
+        let head = head.strip_prefix("error: ").unwrap_or(head).trim_end_matches([' ', ':']);
+        if heads.iter().any(|said| said.ends_with(head)) {
+            continue;
+        }
+        if heads.last().is_some_and(|said| head.starts_with(said.as_str())) {
+            heads.pop();
+        }
+        heads.push(head.to_owned());
+        if !more.is_empty() {
+            detail.push_str(more);
+            detail.push_str(if more.ends_with('\n') { "" } else { "\n" });
         }
     }
-    note(format_args!("ERROR: {}", said.join(": ")));
+    (heads.join(": "), detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        for (chain, what, detail) in [
+            (&["one"][..], "one", ""),
+            (&["open it", "not found"], "open it: not found", ""),
+            (&["open it: not found", "not found"], "open it: not found", ""),
+            (&["open it", "open it: not found", "not found"], "open it: not found", ""),
+            (&["same", "same"], "same", ""),
+            (&["error: bad word\n --> f:1\n"], "bad word", " --> f:1\n"),
+            (&["build", "cannot read\nline 1"], "build: cannot read", "line 1\n"),
+        ] {
+            let said = said(chain.iter().map(|text| (*text).to_owned()));
+            assert_eq!(said, (what.to_owned(), detail.to_owned()), "{chain:?}");
+        }
+    }
 }

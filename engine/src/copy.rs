@@ -23,7 +23,7 @@ use crate::view::{View, join};
 
 /// Why files cannot be copied.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// A source is not there, or cannot be read.
     #[error(transparent)]
     Select(#[from] tree::Error),
@@ -52,7 +52,7 @@ pub(crate) enum Error {
 }
 
 /// A source's tree with what was selected in it.
-pub(crate) struct Source<'a> {
+pub struct Source<'a> {
     tree: &'a Tree,
     spec: &'a CopySource,
     selected: Vec<Selected>,
@@ -60,13 +60,13 @@ pub(crate) struct Source<'a> {
 
 impl Source<'_> {
     /// Whether a single file was named.
-    pub(crate) fn is_file(&self) -> bool {
+    pub fn is_file(&self) -> bool {
         self.selected.iter().any(|selected| !selected.is_dir())
     }
 }
 
 /// Finds the files that a copy takes, from the trees of its sources in order.
-pub(crate) fn select<'a>(copy: &'a Copy, trees: &[&'a Tree]) -> Result<Vec<Source<'a>>, Error> {
+pub fn select<'a>(copy: &'a Copy, trees: &[&'a Tree]) -> Result<Vec<Source<'a>>, Error> {
     let mut sources = Vec::with_capacity(trees.len());
     for (spec, tree) in copy.sources.iter().zip(trees) {
         let selector = Selector {
@@ -87,7 +87,7 @@ pub(crate) fn select<'a>(copy: &'a Copy, trees: &[&'a Tree]) -> Result<Vec<Sourc
 }
 
 /// One line for each selected file, saying all of it that the result depends on.
-pub(crate) fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
+pub fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
     use std::fmt::Write;
     let mut text = String::new();
     for source in sources {
@@ -99,11 +99,7 @@ pub(crate) fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
                 let (uid, gid) = owner_of(source.tree, entry);
                 let what = describe(source.tree, entry, digest)?;
                 let mode = entry.metadata.mode;
-                writeln!(
-                    text,
-                    "file {:?} {mode:04o} {uid}:{gid} {what}",
-                    String::from_utf8_lossy(&path)
-                )
+                writeln!(text, "file {} {mode:04o} {uid}:{gid} {what}", quoted(&path))
                 .expect("writing to a string cannot fail");
             }
         }
@@ -116,13 +112,19 @@ fn describe(tree: &Tree, entry: &Entry, digest: Option<Digest>) -> Result<String
     Ok(match metadata.kind {
         FileType::RegularFile => digest.expect("a regular file has a digest").to_string(),
         FileType::Directory => "directory".to_owned(),
-        FileType::Symlink => {
-            format!("link {:?}", String::from_utf8_lossy(&read_link(tree, entry)?))
-        }
+        FileType::Symlink => format!("link {}", quoted(&read_link(tree, entry)?)),
         FileType::Fifo => "fifo".to_owned(),
         FileType::BlockDevice => format!("block {}:{}", metadata.node.0, metadata.node.1),
         _ => format!("char {}:{}", metadata.node.0, metadata.node.1),
     })
+}
+
+/// A name in quotes; two names never look the same, whatever bytes they have.
+fn quoted(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => format!("b\"{}\"", name.escape_ascii()),
+    }
 }
 
 fn read_link(tree: &Tree, entry: &Entry) -> Result<Vec<u8>, Error> {
@@ -142,7 +144,7 @@ fn owner_of(tree: &Tree, entry: &Entry) -> (u32, u32) {
 
 /// How a copy changes owner and mode of what it makes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Changes {
+pub struct Changes {
     /// `--chown`, looked up.
     pub owner: Option<(u32, u32)>,
     /// `--chmod`.
@@ -173,7 +175,7 @@ impl Changes {
 }
 
 /// Decides what lands where in `base`. Archives are unpacked into `scratch` on the way.
-pub(crate) fn plan<'a>(
+pub fn plan<'a>(
     copy: &Copy,
     sources: &[Source<'a>],
     base: &'a View,
@@ -208,14 +210,15 @@ fn place<'a>(
     dest: &[u8],
     changes: &Changes,
 ) -> Result<(), Error> {
-    let into_directory = !selected.is_dir() && plan.is_dir(dest)?;
-    let root = if into_directory {
+    // Of a directory the content is copied, into one that is made like any on the way.
+    let root = if selected.is_dir() {
+        plan.make_dirs(dest)?
+    } else if plan.is_dir(dest)? {
         join(&plan.make_dirs(dest)?, &selected.name)
-    } else if selected.is_dir() && plan.exists(dest)? {
-        plan.resolve(dest)?
     } else {
-        plan.make_dirs(plan::parent(&plan.resolve(dest)?))?;
-        plan.resolve(dest)?
+        let target = plan.resolve(dest)?;
+        plan.make_dirs(plan::parent(&target))?;
+        target
     };
     // Names of one file, by device and inode: the first becomes the file, others links to it.
     let mut names: HashMap<((u32, u32), u64), Vec<u8>> = HashMap::new();
@@ -227,12 +230,14 @@ fn place<'a>(
         (made.uid, made.gid) = (uid.into(), gid.into());
         changes.apply(&mut made);
         if made.kind == Kind::Directory {
-            plan.put_dir(made, !entry.below.is_empty())?;
+            if !entry.below.is_empty() {
+                plan.put_dir(made, true)?;
+            }
             continue;
         }
         let mut content = Content::None;
         if matches!(made.kind, Kind::File { .. }) {
-            content = Content::Tree(source.tree, entry.path.clone());
+            content = Content::Tree(source.tree, entry.path.clone(), entry.metadata.clone());
             if entry.metadata.links > 1 {
                 let id = (entry.metadata.device, entry.metadata.inode);
                 if let Some(first) = names.get(&id) {

@@ -203,8 +203,7 @@ pub fn write_files(
 
 /// A look into the file system that layers make.
 pub fn look(store: &Store, layers: &[Digest]) -> Result<View, Error> {
-    let trees: Vec<_> =
-        layers.iter().map(|layer| store.layer_tree(layer)).collect::<Result<_, _>>()?;
+    let trees = store.layer_trees(layers)?;
     View::overlay(&trees, &store.scratch_dir()?).map_err(Error::Io)
 }
 

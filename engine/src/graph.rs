@@ -123,7 +123,7 @@ pub enum Op {
     /// Files given in the text.
     Inline(Inline),
     /// Runs a process and keeps what it changed.
-    Run(Run),
+    Run(Box<Run>),
     /// Copies files.
     Copy(Copy),
     /// Makes a directory.

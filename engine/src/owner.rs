@@ -3,7 +3,7 @@
 
 /// Why an owner cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// No such user.
     #[error("unable to find user {0}: invalid user")]
     NoSuchUser(String),
@@ -14,7 +14,7 @@ pub(crate) enum Error {
 
 /// Looks up `user[:group]`, each a name or an id. A user alone brings its primary group; an id
 /// alone brings the group of the same number.
-pub(crate) fn look_up(spec: &str, passwd: &str, group: &str) -> Result<(u32, u32), Error> {
+pub fn look_up(spec: &str, passwd: &str, group: &str) -> Result<(u32, u32), Error> {
     let (user, group_spec) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (spec, None),

@@ -7,25 +7,29 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use cache::layer::writer::LayerWriter;
 use cache::layer::{self, Entry, Kind, Timestamp};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags};
 
 use crate::tree::Tree;
-use crate::view::{self, Metadata, View, join, split, xattrs};
+use crate::view::{self, Metadata, View, join, metadata_at, split, xattrs};
 
 /// Why a copy cannot be carried out.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// A directory would have to replace something that is none.
     #[error("cannot copy to non-directory: {0}")]
     NotADirectory(String),
     /// A file would have to replace a directory.
     #[error("cannot replace to directory {0} with file")]
     IsADirectory(String),
+    /// A source changed while it was copied.
+    #[error("{0} changed while it was copied: build again once nothing writes to it")]
+    Changed(String),
     /// The target cannot be looked into, or a source cannot be read.
     #[error("cannot read {path}")]
     Read {
@@ -43,11 +47,11 @@ pub(crate) enum Error {
 }
 
 /// Where an entry's bytes come from.
-pub(crate) enum Content<'a> {
+pub enum Content<'a> {
     /// There are none.
     None,
-    /// A file of a tree.
-    Tree(&'a Tree, Vec<u8>),
+    /// A file of a tree, as it was when it was looked at.
+    Tree(&'a Tree, Vec<u8>, Metadata),
     /// A stretch of a file.
     Range(Arc<File>, u64),
 }
@@ -61,7 +65,7 @@ struct Planned<'a> {
 
 /// How directories that have to be made for something to be put in them look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NewDirectories {
+pub struct NewDirectories {
     /// Permission bits.
     pub mode: u32,
     /// Owner.
@@ -71,7 +75,7 @@ pub(crate) struct NewDirectories {
 }
 
 /// A layer in the planning.
-pub(crate) struct Plan<'a> {
+pub struct Plan<'a> {
     base: &'a View,
     new_directories: NewDirectories,
     planned: BTreeMap<Vec<u8>, Planned<'a>>,
@@ -82,7 +86,7 @@ pub(crate) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Starts with nothing planned over what is in `base`.
-    pub(crate) fn new(base: &'a View, new_directories: NewDirectories) -> Self {
+    pub fn new(base: &'a View, new_directories: NewDirectories) -> Self {
         let (planned, made) = (BTreeMap::new(), Vec::new());
         Self { base, new_directories, planned, made, newest: Timestamp::default() }
     }
@@ -104,7 +108,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Follows the links on a path's way through what is and will be there.
-    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
         view::resolve(path, &mut |path| match self.planned.get(path) {
             Some(planned) => Ok(match &planned.entry.kind {
                 Kind::Symlink(target) => Some(target.clone()),
@@ -120,18 +124,18 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether a directory is, or will be, at a path, links followed.
-    pub(crate) fn is_dir(&self, path: &[u8]) -> Result<bool, Error> {
+    pub fn is_dir(&self, path: &[u8]) -> Result<bool, Error> {
         Ok(self.kind_at(&self.resolve(path)?)? == Some(FileType::Directory))
     }
 
     /// Whether anything is, or will be, at a path, links followed.
-    pub(crate) fn exists(&self, path: &[u8]) -> Result<bool, Error> {
+    pub fn exists(&self, path: &[u8]) -> Result<bool, Error> {
         Ok(self.kind_at(&self.resolve(path)?)?.is_some())
     }
 
     /// Makes sure that there is a directory at a path, links followed; returns the path without
     /// links.
-    pub(crate) fn make_dirs(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn make_dirs(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
         let path = self.resolve(path)?;
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
         for end in ends.chain([path.len()]).filter(|end| *end > 0) {
@@ -167,7 +171,7 @@ impl<'a> Plan<'a> {
         let read = |source| Error::Read { path: shown(path), source };
         let dir = self.base.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(read)?;
         let mut entry = entry_of(path, &metadata, Kind::Directory);
-        entry.xattrs = xattrs(std::os::fd::AsFd::as_fd(&dir)).map_err(read)?;
+        entry.xattrs = xattrs(dir.as_fd()).map_err(read)?;
         let planned = Planned { entry, content: Content::None, existed: true };
         self.planned.insert(path.to_vec(), planned);
         Ok(())
@@ -175,7 +179,7 @@ impl<'a> Plan<'a> {
 
     /// Puts a directory at a path whose parent exists; `overwrite` tells whether one that exists
     /// takes the new one's owner, mode and times.
-    pub(crate) fn put_dir(&mut self, entry: Entry, overwrite: bool) -> Result<(), Error> {
+    pub fn put_dir(&mut self, entry: Entry, overwrite: bool) -> Result<(), Error> {
         match self.kind_at(&entry.path)? {
             Some(FileType::Directory) if !overwrite || entry.path.is_empty() => {
                 let path = entry.path.clone();
@@ -191,7 +195,7 @@ impl<'a> Plan<'a> {
 
     /// Puts anything but a directory at a path whose parent exists, replacing what is there unless
     /// that is a directory.
-    pub(crate) fn put(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+    pub fn put(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
         if self.kind_at(&entry.path)? == Some(FileType::Directory) {
             return Err(Error::IsADirectory(shown(&entry.path)));
         }
@@ -201,7 +205,7 @@ impl<'a> Plan<'a> {
 
     /// Puts an archive's entry at a path whose parent exists: it replaces whatever is there, as
     /// tar does; a directory with things in it can only be replaced by a directory.
-    pub(crate) fn put_unpacked(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+    pub fn put_unpacked(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
         let is = self.kind_at(&entry.path)?;
         if entry.kind != Kind::Directory && is == Some(FileType::Directory) {
             let below = join(&entry.path, b"");
@@ -217,7 +221,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Leaves directories out that existed and have nothing new below them.
-    pub(crate) fn forget_unchanged(&mut self) {
+    pub fn forget_unchanged(&mut self) {
         let new: Vec<Vec<u8>> = self
             .planned
             .iter()
@@ -231,7 +235,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Writes the layer. Times later than `clamp` are lowered to it.
-    pub(crate) fn write(
+    pub fn write(
         mut self,
         out: impl io::Write,
         clamp: Option<Timestamp>,
@@ -252,7 +256,9 @@ impl<'a> Plan<'a> {
                     let size = entry.size();
                     writer.append(&entry, Range { file: &file, offset }.take(size))?;
                 }
-                Content::Tree(tree, path) => append_file(&mut writer, entry, tree, &path)?,
+                Content::Tree(tree, path, seen) => {
+                    append_file(&mut writer, entry, tree, &path, &seen)?;
+                }
             }
         }
         writer.finish()?;
@@ -260,22 +266,28 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Writes a tree's file as it is now: its attributes are read here, where it is open anyway.
+/// Writes a tree's file; its attributes are read here, where it is open anyway. A file that is not
+/// what was looked at ends the copy: what is kept under a key must be what the key says.
 fn append_file(
     writer: &mut LayerWriter<impl io::Write>,
     mut entry: Entry,
     tree: &Tree,
     path: &[u8],
+    seen: &Metadata,
 ) -> Result<(), Error> {
     let read = |source| Error::Read { path: shown(path), source };
     let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
-    entry.xattrs = xattrs(std::os::fd::AsFd::as_fd(&file)).map_err(read)?;
-    writer.append(&entry, File::from(file))?;
-    Ok(())
+    entry.xattrs = xattrs(file.as_fd()).map_err(read)?;
+    let appended = writer.append(&entry, File::from(file.try_clone().map_err(read)?));
+    let now = metadata_at(file.as_fd(), b"", AtFlags::EMPTY_PATH).map_err(read)?;
+    if (now.size, now.mtime, now.ctime) != (seen.size, seen.mtime, seen.ctime) {
+        return Err(Error::Changed(shown(path)));
+    }
+    Ok(appended?)
 }
 
 /// The entry of something with this metadata.
-pub(crate) fn entry_of(path: &[u8], metadata: &Metadata, kind: Kind) -> Entry {
+pub fn entry_of(path: &[u8], metadata: &Metadata, kind: Kind) -> Entry {
     let mut entry = Entry::new(path, kind, metadata.mode);
     (entry.uid, entry.gid) = (metadata.uid.into(), metadata.gid.into());
     entry.mtime = metadata.mtime;
@@ -300,6 +312,6 @@ impl Read for Range<'_> {
 }
 
 /// The parent of a path, for callers that make it before they put something there.
-pub(crate) fn parent(path: &[u8]) -> &[u8] {
+pub fn parent(path: &[u8]) -> &[u8] {
     split(path).0
 }

@@ -100,7 +100,11 @@ impl Step<'_, '_> {
         if self.session.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let layer = self.execute(run)?;
+        let layer = match run.args.is_empty() {
+            // Docker takes `RUN []` for a step that does nothing.
+            true => self.session.store.draft_layer()?.commit_empty()?.diff_id,
+            false => self.execute(run)?,
+        };
         let record = self.keep(&image, layer, begun)?;
         Ok(self.on_top(run.base, &record, &image, Outcome::Done))
     }
@@ -256,7 +260,9 @@ impl Step<'_, '_> {
         if layers.is_empty() {
             return Ok(vec![store.scratch_dir()?]);
         }
-        Ok(layers.iter().rev().map(|layer| store.layer_tree(layer)).collect::<Result<_, _>>()?)
+        let mut trees = store.layer_trees(layers)?;
+        trees.reverse();
+        Ok(trees)
     }
 
     /// The process's network, and the files that tell it of it.
@@ -283,7 +289,8 @@ impl Step<'_, '_> {
             .map(|(name, address)| (name.clone(), address.parse().unwrap_or(gateway)))
             .collect();
         let hosts = resolv::hosts(&own, &[&run.hostname], &extra);
-        let mut mounts = vec![file("/etc/hosts", hosts)];
+        let hostname = resolv::hostname(&run.hostname);
+        let mut mounts = vec![file("/etc/hosts", hosts), file("/etc/hostname", hostname)];
         if run.network != NetworkMode::None {
             let host = resolv::host_resolv_conf().unwrap_or_default();
             let text = resolv::resolv_conf(&host, &resolv::Dns::default(), reach);

@@ -1,7 +1,7 @@
 //! Waits for the signals that ask a program to end, on a thread instead of in a handler.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// `SIGINT`, as Ctrl-C sends it.
 pub const INTERRUPT: i32 = libc::SIGINT;
@@ -25,6 +25,11 @@ impl Signals {
     /// inherit that they are blocked.
     pub fn take(signals: &[i32]) -> io::Result<Self> {
         Ok(Self { fd: crate::sys::signal::signal_fd(signals)? })
+    }
+
+    /// A descriptor that is readable while a signal is pending; who reads it takes the signal.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Waits for the next signal and returns its number.

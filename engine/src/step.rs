@@ -159,10 +159,7 @@ impl<'p> Step<'_, 'p> {
 
     /// A look into the file system that layers make.
     pub(crate) fn view(&self, layers: &[Digest]) -> Result<View, StepError> {
-        let trees: Vec<_> = layers
-            .iter()
-            .map(|layer| self.session.store.layer_tree(layer))
-            .collect::<Result<_, _>>()?;
+        let trees = self.session.store.layer_trees(layers)?;
         let empty = self.session.store.scratch_dir()?;
         View::overlay(&trees, &empty)
             .map_err(|source| StepError::Look { what: "the root file system".to_owned(), source })
@@ -359,9 +356,9 @@ impl<'p> Step<'_, 'p> {
     fn write_plan(&self, plan: Plan<'_>) -> Result<Digest, StepError> {
         let mut failed = None;
         let layer = self.session.store.draft_layer()?.commit_tar(|out| {
-            plan.write(out, self.clamp()).or_else(|error| {
+            plan.write(out, self.clamp()).map_err(|error| {
                 failed = Some(error);
-                Err(cache::Error::Io(io::Error::other("the layer cannot be written")))
+                cache::Error::Io(io::Error::other("the layer cannot be written"))
             })
         });
         match failed {

@@ -23,7 +23,7 @@ use crate::view::{Metadata, View, join, metadata_at, split, xattrs};
 const FEW: usize = 16;
 
 /// A tree to take files from.
-pub(crate) struct Tree {
+pub struct Tree {
     view: View,
     ignore: Filter,
     owners: Owners,
@@ -32,7 +32,7 @@ pub(crate) struct Tree {
 
 /// Whose the selected files are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owners {
+pub enum Owners {
     /// Theirs.
     Kept,
     /// Root's: a build context's owners mean nothing in an image.
@@ -41,7 +41,7 @@ pub(crate) enum Owners {
 
 /// Why files cannot be selected.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// Nothing is at the path.
     #[error("\"{0}\": not found")]
     NotFound(String),
@@ -63,7 +63,7 @@ pub(crate) enum Error {
 
 /// Which files of a tree.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Selector<'a> {
+pub struct Selector<'a> {
     /// A path or pattern; with `parents`, `/./` ends what is not copied along.
     pub path: &'a str,
     /// Whether the path may be a pattern.
@@ -76,7 +76,7 @@ pub(crate) struct Selector<'a> {
 
 /// A file or directory that a selector named, with all that is selected below it.
 #[derive(Clone, Debug)]
-pub(crate) struct Selected {
+pub struct Selected {
     /// Its last component, as it was named.
     pub name: Vec<u8>,
     /// Itself first, then everything below it, parents before children.
@@ -85,14 +85,14 @@ pub(crate) struct Selected {
 
 impl Selected {
     /// Whether a directory was named.
-    pub(crate) fn is_dir(&self) -> bool {
+    pub fn is_dir(&self) -> bool {
         self.entries[0].metadata.is_dir()
     }
 }
 
 /// One selected file or directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its path in the tree, without links.
     pub path: Vec<u8>,
     /// Its path below what was named; empty for that itself.
@@ -103,28 +103,28 @@ pub(crate) struct Entry {
 
 impl Tree {
     /// A tree all of which can be seen.
-    pub(crate) fn new(view: View, owners: Owners) -> Self {
+    pub fn new(view: View, owners: Owners) -> Self {
         Self { view, ignore: Filter::default(), owners, index: None }
     }
 
     /// A build context: what `ignore` leaves out is not there, owners do not count, and files seen
     /// before are known by their stat.
-    pub(crate) fn context(view: View, ignore: Filter, index: ContextIndex) -> Self {
+    pub fn context(view: View, ignore: Filter, index: ContextIndex) -> Self {
         Self { view, ignore, owners: Owners::Root, index: Some(Mutex::new(index)) }
     }
 
     /// What is behind the tree.
-    pub(crate) fn view(&self) -> &View {
+    pub fn view(&self) -> &View {
         &self.view
     }
 
     /// Whose the files are.
-    pub(crate) fn owners(&self) -> Owners {
+    pub fn owners(&self) -> Owners {
         self.owners
     }
 
     /// Writes back what was learnt of the files.
-    pub(crate) fn save_index(&self, store: &cache::Store) -> cache::Result<()> {
+    pub fn save_index(&self, store: &cache::Store) -> cache::Result<()> {
         match &self.index {
             Some(index) => index.lock().expect("no holder panics").save(store),
             None => Ok(()),
@@ -133,7 +133,7 @@ impl Tree {
 
     /// Finds what a selector names. A pattern that matches nothing gives an empty list, a path
     /// without anything at it is an error.
-    pub(crate) fn select(&self, selector: &Selector<'_>) -> Result<Vec<Selected>, Error> {
+    pub fn select(&self, selector: &Selector<'_>) -> Result<Vec<Selected>, Error> {
         let (root, include) = match selector.parents {
             false => (selector.path, None),
             true => {
@@ -260,7 +260,7 @@ impl Tree {
 
     /// The digests of the regular files among `entries`, by their place. A file with extended
     /// attributes has a digest of both.
-    pub(crate) fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<Digest>>, Error> {
+    pub fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<Digest>>, Error> {
         let known = |entry: &Entry| {
             let index = self.index.as_ref()?.lock().expect("no holder panics");
             index.get(&entry.path, &index_stat(&entry.metadata))

@@ -20,7 +20,7 @@ const MAX_LINKS: usize = 40;
 
 /// What stat(2) says of an entry, as far as builds care.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     /// Directory, file, link, ...
     pub kind: FileType,
     /// Permission bits, set-id bits and sticky.
@@ -47,27 +47,27 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// Whether it is a directory.
-    pub(crate) fn is_dir(&self) -> bool {
+    pub fn is_dir(&self) -> bool {
         self.kind == FileType::Directory
     }
 }
 
 /// A tree to look into.
 #[derive(Debug)]
-pub(crate) struct View {
+pub struct View {
     root: OwnedFd,
 }
 
 impl View {
     /// Looks into a directory.
-    pub(crate) fn open(path: &std::path::Path) -> io::Result<Self> {
+    pub fn open(path: &std::path::Path) -> io::Result<Self> {
         let root = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { root })
     }
 
     /// Looks into what overlay makes of these directories, the lowest first; `scratch` is an empty
     /// directory for when there are none. The mount is attached nowhere and ends with the view.
-    pub(crate) fn overlay(layers: &[PathBuf], scratch: &std::path::Path) -> io::Result<Self> {
+    pub fn overlay(layers: &[PathBuf], scratch: &std::path::Path) -> io::Result<Self> {
         if layers.is_empty() {
             return Self::open(scratch);
         }
@@ -88,12 +88,12 @@ impl View {
     }
 
     /// The directory itself.
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+    pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
     /// Opens the entry at a path without links on its way, see [`View::resolve`].
-    pub(crate) fn open_at(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    pub fn open_at(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let path = if path.is_empty() { b".".as_slice() } else { path };
         Ok(rustix::fs::openat2(
             &self.root,
@@ -105,7 +105,7 @@ impl View {
     }
 
     /// Tells what is at a path without links on its way; `None` when nothing is.
-    pub(crate) fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
+    pub fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
         let opened = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW);
         match opened {
             Ok(entry) => metadata_at(entry.as_fd(), b"", AtFlags::EMPTY_PATH).map(Some),
@@ -121,7 +121,7 @@ impl View {
     }
 
     /// The text of the link at a path without links on its way.
-    pub(crate) fn read_link(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+    pub fn read_link(&self, path: &[u8]) -> io::Result<Vec<u8>> {
         let (parent, name) = split(path);
         let parent = self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY)?;
         Ok(rustix::fs::readlinkat(&parent, name, Vec::new())?.into_bytes())
@@ -129,7 +129,7 @@ impl View {
 
     /// Follows all links on a path's way, the last component's too; returns a path without links,
     /// which may not exist.
-    pub(crate) fn resolve(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+    pub fn resolve(&self, path: &[u8]) -> io::Result<Vec<u8>> {
         resolve(path, &mut |path| match self.metadata(path)? {
             Some(metadata) if metadata.kind == FileType::Symlink => Ok(Some(self.read_link(path)?)),
             _ => Ok(None),
@@ -137,7 +137,7 @@ impl View {
     }
 
     /// Reads a small file, links on its way followed; `None` when there is none.
-    pub(crate) fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         let path = self.resolve(path.as_bytes())?;
         match self.open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(file) => {
@@ -156,7 +156,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Tells what is at `name` in `dir`.
-pub(crate) fn metadata_at(
+pub fn metadata_at(
     dir: BorrowedFd<'_>,
     name: &[u8],
     flags: AtFlags,
@@ -183,7 +183,7 @@ pub(crate) fn metadata_at(
 
 /// The extended attributes of an open file or directory, without overlay's own; a file system
 /// that has none has no attributes.
-pub(crate) fn xattrs(file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub fn xattrs(file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let unsupported = |error: &rustix::io::Errno| *error == rustix::io::Errno::NOTSUP;
     let length = match rustix::fs::flistxattr(file, [0u8; 0].as_mut_slice()) {
         Ok(length) => length,
@@ -210,7 +210,7 @@ pub(crate) fn xattrs(file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u
 }
 
 /// Splits a clean path into its directory and its last component.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
@@ -218,15 +218,18 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Appends a component to a clean path; the root is empty.
-pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
+/// Tells the text of the link at a path, or that there is none.
+pub type LinkAt<'a, E> = dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, E> + 'a;
+
 /// Follows all links of a path in a tree of which `link_at` tells the text of the link at a path.
 /// `..` above the root stays at the root, as in the kernel.
-pub(crate) fn resolve<E: From<io::Error>>(
+pub fn resolve<E: From<io::Error>>(
     path: &[u8],
-    link_at: &mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, E>,
+    link_at: &mut LinkAt<'_, E>,
 ) -> Result<Vec<u8>, E> {
     let mut reached: Vec<u8> = Vec::new();
     let mut rest: Vec<Vec<u8>> = components(path);

@@ -137,6 +137,14 @@ pub enum InstructionError {
         /// Its keyword.
         keyword: String,
     },
+    /// Several sources and a destination that is no directory.
+    #[error(
+        "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
+    )]
+    SeveralSources {
+        /// The keyword.
+        keyword: &'static str,
+    },
     /// `COPY` from where only `ADD` copies from.
     #[error("source can't be a {what} for COPY")]
     CopySource {

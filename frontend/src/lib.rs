@@ -48,3 +48,7 @@ pub mod suggest;
 pub mod words;
 #[cfg(test)]
 mod words_conformance;
+#[cfg(test)]
+mod lower_conformance;
+#[cfg(test)]
+mod lower_tests;

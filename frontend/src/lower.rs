@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use cache::oci::{ImageConfig, Platform};
-use engine::graph::{Base, Caching, Definition, Local, Op, Origin as Place, Vertex, VertexId};
+use engine::graph::{
+    Base, Caching, Copy, CopySource, Definition, Local, Op, Origin as Place, Unpack, Vertex, VertexId,
+};
 
 use crate::error::{Error, ErrorKind, StageError};
 use crate::instruction::{Instruction, Kind};
@@ -187,18 +189,25 @@ impl Lowering<'_> {
         }
         let stages = self.stages;
         let stage = &stages.stages[index];
-        let built = match stage.name.as_ref().and_then(|name| self.request.contexts.get(name)) {
-            Some(context) => self.context_as_stage(stage, &context.clone())?,
+        let built = match self.replaced(index) {
+            Some(context) => self.context_as_stage(stage, &context)?,
             None => self.instructions(stage)?,
         };
         self.built.insert(index, built.clone());
         Ok(built)
     }
 
+    /// What the caller replaces a stage by.
+    fn replaced(&self, index: usize) -> Option<NamedContext> {
+        let name = self.stages.stages[index].name.as_ref()?;
+        self.request.contexts.get(name).cloned()
+    }
+
     fn instructions(&mut self, stage: &Stage) -> Result<Built, LowerError> {
-        let base = match stage.base_stage {
-            Some(index) => self.stage(index)?,
-            None => self.base(stage, &stage.base)?,
+        let base = match (stage.base_stage, self.context_for_image(&stage.base)) {
+            (Some(index), _) => self.stage(index)?,
+            (None, Some(context)) => self.context_as_stage(stage, &context)?,
+            (None, None) => self.base(stage, &stage.base)?,
         };
         let lines = stage.from.lines;
         let triggers: Vec<Instruction> = base
@@ -227,8 +236,13 @@ impl Lowering<'_> {
     ) -> Result<Built, LowerError> {
         match context {
             NamedContext::Image(image) => self.base(stage, image),
+            NamedContext::Stage(name) => {
+                let error = |error| Error::new(ErrorKind::Stage(error), stage.from.lines);
+                let index = self.stages.target(Some(name)).map_err(error)?;
+                self.stage(index)
+            }
             NamedContext::Local(name) => Ok(Built {
-                root: self.local(name),
+                root: self.directory_as_root(name),
                 image: self.empty_image(&self.request.platform),
                 history: Vec::new(),
                 base_history: 0,
@@ -236,6 +250,37 @@ impl Lowering<'_> {
                 platform: self.request.platform.clone(),
             }),
         }
+    }
+
+    /// A directory of the caller's as a root file system.
+    fn directory_as_root(&mut self, name: &str) -> VertexId {
+        let (base, from) = (self.nothing(), self.local(name));
+        let source =
+            CopySource { from, path: "/".to_owned(), wildcards: false, unpack: Unpack::Never };
+        self.definition.add(Vertex {
+            name: format!("FROM {name}"),
+            origin: None,
+            caching: Caching::Use,
+            op: Op::Copy(Copy {
+                base,
+                sources: vec![source],
+                dest: "/".to_owned(),
+                owner: None,
+                mode: None,
+                parents: false,
+                excludes: Vec::new(),
+            }),
+        })
+    }
+
+    /// A root file system with nothing in it.
+    pub(crate) fn nothing(&mut self) -> VertexId {
+        self.definition.add(Vertex {
+            name: "[internal] nothing".to_owned(),
+            origin: None,
+            caching: Caching::Use,
+            op: Op::Base(Base { reference: "scratch".to_owned(), layers: Vec::new() }),
+        })
     }
 
     /// A stage's beginning: an image or nothing.
@@ -273,12 +318,14 @@ impl Lowering<'_> {
         } else {
             let image = match self.context_for_image(name) {
                 Some(NamedContext::Image(image)) => image,
-                _ => name.to_owned(),
+                _ => {
+                    engine::reference::Reference::parse(name).map_err(|_| {
+                        let base = name.to_owned();
+                        Error::new(ErrorKind::Stage(StageError::Base { base }), lines)
+                    })?;
+                    name.to_owned()
+                }
             };
-            engine::reference::Reference::parse(&image).map_err(|_| {
-                let base = name.to_owned();
-                Error::new(ErrorKind::Stage(StageError::Base { base }), lines)
-            })?;
             (self.resolve)(&image, platform).map_err(|source| LowerError::Base {
                 image: name.to_owned(),
                 lines,
@@ -356,9 +403,16 @@ impl Lowering<'_> {
         let stages = self.stages;
         match stages.origin(text).map_err(place)? {
             Origin::Stage(index) if index >= stage.index => Err(place(later).into()),
-            Origin::Stage(index) => Ok(self.stage(index)?.root),
+            Origin::Stage(index) => match self.replaced(index) {
+                // Files are copied from the directory itself.
+                Some(NamedContext::Local(name)) => Ok(self.local(&name)),
+                _ => Ok(self.stage(index)?.root),
+            },
             Origin::Elsewhere(name) => match self.context_for_image(&name) {
                 Some(NamedContext::Local(local)) => Ok(self.local(&local)),
+                Some(context @ NamedContext::Stage(_)) => {
+                    Ok(self.context_as_stage(stage, &context)?.root)
+                }
                 _ => Ok(self.image(&name, platform, lines, None)?.0),
             },
         }

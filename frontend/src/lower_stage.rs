@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use cache::digest::Digest;
 use cache::oci::{Empty, Healthcheck, History, ImageConfig, Platform, RunConfig};
 use engine::graph::{
-    Base, Caching, Copy, CopySource, Git, Http, Inline, Merge, Mkdir, NetworkMode, Op, Origin,
+    Copy, CopySource, Git, Http, Inline, Merge, Mkdir, NetworkMode, Op, Origin,
     Ownership, Run, RunMount, RunMountKind, Security, Sharing, Unpack, Vertex, VertexId,
 };
 use engine::mode::Mode;
@@ -366,9 +366,12 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             Mode::parse(mode)
                 .map_err(|error| refused(InstructionError::Chmod(error), instruction.lines))?;
         }
-        // A symbolic mode, and a name for an owner, can only be understood on what is there.
+        if files.sources.len() > 1 && !files.dest.ends_with('/') && !matches!(files.dest, "." | "..") {
+            let keyword = if matches!(instruction.kind, Kind::Add(_)) { "ADD" } else { "COPY" };
+            return Err(refused(InstructionError::SeveralSources { keyword }, instruction.lines));
+        }
         let link = files.link;
-        let base = if link { self.nothing() } else { self.root };
+        let base = if link { self.lowering.nothing() } else { self.root };
         let copy = Op::Copy(Copy {
             base,
             sources: files.sources,
@@ -390,16 +393,6 @@ impl<'l, 'a> StageLowering<'l, 'a> {
         self.root = self.lowering.definition.add(Vertex { op, ..merge });
         self.remember(said, Some(upper));
         Ok(())
-    }
-
-    fn nothing(&mut self) -> VertexId {
-        let layers: Vec<Digest> = Vec::new();
-        self.lowering.definition.add(Vertex {
-            name: "[internal] nothing".to_owned(),
-            origin: None,
-            caching: Caching::Use,
-            op: Op::Base(Base { reference: "scratch".to_owned(), layers }),
-        })
     }
 
     fn source_vertex(&mut self, name: String, op: Op) -> VertexId {
@@ -466,7 +459,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             });
         }
         let said = history::run(&command.args, &self.args_in_history());
-        let op = Op::Run(Run {
+        let op = Op::Run(Box::new(Run {
             base: self.root,
             args: command.args,
             env: self.environment(),
@@ -483,7 +476,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             resources: self.lowering.request.resources.clone(),
             cgroup_parent: self.lowering.request.cgroup_parent.clone(),
             devices: run.devices.iter().map(|device| device.name.clone()).collect(),
-        });
+        }));
         self.add_step(instruction, op, said);
         Ok(())
     }
@@ -584,8 +577,9 @@ impl<'l, 'a> StageLowering<'l, 'a> {
                     None => None,
                 };
                 let id = if id.is_empty() { path::clean(&target) } else { id };
+                let namespace = &self.lowering.request.cache_mount_namespace;
                 let kind = RunMountKind::Cache {
-                    id: format!("{}/{id}", self.lowering.request.cache_mount_namespace),
+                    id: if namespace.is_empty() { id } else { format!("{namespace}/{id}") },
                     sharing: match sharing {
                         mount::Sharing::Shared => Sharing::Shared,
                         mount::Sharing::Private => Sharing::Private,

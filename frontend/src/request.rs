@@ -73,6 +73,8 @@ pub enum NamedContext {
     Local(String),
     /// An image.
     Image(String),
+    /// A stage of the same file.
+    Stage(String),
 }
 
 /// A base image, as far as a build must know it.

@@ -21,7 +21,7 @@ pub(super) type Call = (&'static str, &'static [&'static str], [u32; 4]);
 
 /// All calls that may be allowed, by name.
 #[rustfmt::skip]
-pub(super) const CALLS: [Call; 420] = [
+pub(super) static CALLS: [Call; 420] = [
     ("_llseek", &[], [NONE, 140, NONE, 140]),
     ("_newselect", &[], [NONE, 142, NONE, 142]),
     ("accept", &[], [43, NONE, 202, 285]),

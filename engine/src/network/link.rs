@@ -137,11 +137,14 @@ pub(super) fn list(socket: &Socket) -> Result<Vec<Link>, Refusal> {
     Ok(socket.dump(message)?.iter().map(link).collect())
 }
 
+/// A device's subnets, where it has addresses of that kind.
+pub(super) type Subnets = (Option<Subnet<Ipv4Addr>>, Option<Subnet<Ipv6Addr>>);
+
 /// The subnets that a device has addresses in, without IPv6's link-local one.
 pub(super) fn subnets(
     socket: &Socket,
     index: u32,
-) -> Result<(Option<Subnet<Ipv4Addr>>, Option<Subnet<Ipv6Addr>>), Refusal> {
+) -> Result<Subnets, Refusal> {
     let message = Message::new("list the addresses", libc::RTM_GETADDR, 0, &[0; IFADDRMSG]);
     let (mut ipv4, mut ipv6) = (None, None);
     for reply in socket.dump(message)? {

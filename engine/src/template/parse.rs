@@ -20,6 +20,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
 
 /// What ended a list of nodes.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the keyword is `end`")]
 enum End {
     Text,
     /// `{{end}}`, taken whole.

@@ -1,0 +1,82 @@
+//! Docker's verbs in groups, `image ls` and the like: the same verbs by their longer names.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::df::{self, DfArgs};
+use crate::history::{self, HistoryArgs};
+use crate::image_inspect::{self, InspectArgs};
+use crate::images::{self, ImagesArgs};
+use crate::info::{self, InfoArgs};
+use crate::prune::{self, BuilderPruneArgs, ImagePruneArgs, SystemPruneArgs};
+use crate::tags::{self, RemoveArgs, TagArgs};
+
+/// `image`; `image build` and `image import` are turned into `build` and `import` before.
+#[derive(Subcommand)]
+#[command(defer = true)]
+pub(crate) enum ImageVerb {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
+    /// Show all that is known of images
+    Inspect(InspectArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Give an image one more name
+    Tag(TagArgs),
+    /// Remove images
+    #[command(visible_aliases = ["remove", "rmi"])]
+    Rm(RemoveArgs),
+    /// Remove images that nothing uses
+    Prune(ImagePruneArgs),
+}
+
+/// `builder`; `builder build` is turned into `build` before.
+#[derive(Subcommand)]
+#[command(defer = true)]
+pub(crate) enum BuilderVerb {
+    /// Remove build cache
+    Prune(BuilderPruneArgs),
+}
+
+/// `system`.
+#[derive(Subcommand)]
+#[command(defer = true)]
+pub(crate) enum SystemVerb {
+    /// Show what takes the disk
+    Df(DfArgs),
+    /// Show what is found on this machine
+    Info(InfoArgs),
+    /// Remove everything that nothing uses
+    Prune(SystemPruneArgs),
+}
+
+/// Does what was asked of images.
+pub(crate) fn image(root: &Path, verb: &ImageVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        ImageVerb::Ls(args) => images::images(root, args),
+        ImageVerb::Inspect(args) => image_inspect::inspect_images(root, args),
+        ImageVerb::History(args) => history::history(root, args),
+        ImageVerb::Tag(args) => tags::tag(root, args),
+        ImageVerb::Rm(args) => tags::remove(root, args),
+        ImageVerb::Prune(args) => prune::prune_images(root, args),
+    }
+}
+
+/// Does what was asked of the build cache.
+pub(crate) fn builder(root: &Path, verb: &BuilderVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        BuilderVerb::Prune(args) => prune::prune_cache(root, args),
+    }
+}
+
+/// Does what was asked of the whole.
+pub(crate) fn system(root: &Path, verb: &SystemVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        SystemVerb::Df(args) => df::df(root, args),
+        SystemVerb::Info(args) => info::info(root, args),
+        SystemVerb::Prune(args) => prune::prune_system(root, args),
+    }
+}

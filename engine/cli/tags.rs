@@ -1,0 +1,228 @@
+//! `tag` and `rmi`: names given to images and taken away, and images that go with their last name.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use cache::Store;
+use cache::digest::Digest;
+use cache::image::Image;
+use cache::prune::{Kind, Plan};
+use clap::Args;
+use engine::reference::Reference;
+
+use crate::{resolve, ui};
+
+/// What `tag` is told.
+#[derive(Args)]
+pub(crate) struct TagArgs {
+    /// The image: a name or an id
+    source: String,
+    /// The name to give it
+    name: String,
+}
+
+/// Gives an image one more name.
+pub(crate) fn tag(root: &Path, args: &TagArgs) -> anyhow::Result<ExitCode> {
+    let store = Store::open(root)?;
+    let name = Reference::parse(&args.name).with_context(|| {
+        format!("Error parsing reference: {:?} is not a valid repository/tag", args.name)
+    })?;
+    if name.digest.is_some() {
+        bail!("refusing to create a tag with a digest reference");
+    }
+    let Some(image) = resolve::find(&store, &args.source)? else {
+        return Ok(no_such_image(&args.source));
+    };
+    store.tag(&image.digest, &[name.or_latest().to_string()])?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says in docker's words that there is no such image.
+pub(crate) fn no_such_image(name: &str) -> ExitCode {
+    ui::note(missing(name));
+    ExitCode::FAILURE
+}
+
+/// The words for an image that is not there.
+pub(crate) fn missing(name: &str) -> String {
+    match Reference::parse(name) {
+        Ok(reference) => format!("Error: No such image: {}", reference.or_latest().familiar()),
+        Err(_) if is_id(name) => format!("Error: No such image: {name}"),
+        Err(error) => format!("Error: No such image: {name}: {error}"),
+    }
+}
+
+fn is_id(name: &str) -> bool {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    digits.len() >= 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What `rmi` is told.
+#[derive(Args)]
+pub(crate) struct RemoveArgs {
+    /// Take all names away; an image that is not there is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Keep the image's layers until the next prune
+    #[arg(long)]
+    no_prune: bool,
+    /// Names or ids
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Removes names, and images without any.
+pub(crate) fn remove(root: &Path, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
+    let store = Store::open(root)?;
+    let mut code = ExitCode::SUCCESS;
+    for name in &args.images {
+        let Some(image) = resolve::find(&store, name)? else {
+            let missing = no_such_image(name);
+            code = if args.force { code } else { missing };
+            continue;
+        };
+        let decision = decide(name, &image, &names(&store, &image)?, args.force);
+        match decision {
+            Ok(removal) => carry_out(&store, &image, removal, args.no_prune)?,
+            Err(conflict) => {
+                ui::note(format_args!("Error: {conflict}"));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The names of an image, under whatever manifest.
+fn names(store: &Store, image: &Image) -> anyhow::Result<Vec<Reference>> {
+    let mut names = Vec::new();
+    for digest in manifests(store, image)? {
+        for listed in store.list_images()?.into_iter().filter(|listed| listed.digest == digest) {
+            names.extend(listed.name.and_then(|name| Reference::parse(&name).ok()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// All manifests of the list that have this image's configuration, and so its id.
+fn manifests(store: &Store, image: &Image) -> anyhow::Result<Vec<Digest>> {
+    let mut digests: Vec<Digest> =
+        store.list_images()?.iter().map(|listed| listed.digest).collect();
+    digests.sort();
+    digests.dedup();
+    let same = |digest: &Digest| match store.read_image(digest) {
+        Ok(found) => found.id() == image.id(),
+        Err(_) => *digest == image.digest,
+    };
+    digests.retain(same);
+    Ok(digests)
+}
+
+/// What removing an image by one of its names comes to.
+#[derive(Debug, PartialEq, Eq)]
+struct Removal {
+    untag: Vec<Reference>,
+    /// Whether the image goes too.
+    delete: bool,
+}
+
+/// Decides as docker does: a name takes the image along only if it was the last; an id means all
+/// names, but more than one only by force.
+fn decide(given: &str, image: &Image, names: &[Reference], force: bool) -> Result<Removal, String> {
+    let id = image.id();
+    let digits = given.strip_prefix("sha256:").unwrap_or(given);
+    let name = Reference::parse(given).ok().map(Reference::or_latest);
+    let by_name = name.filter(|name| names.contains(name) && !id.hex().starts_with(digits));
+    match by_name {
+        Some(name) => Ok(Removal { untag: vec![name], delete: names.len() == 1 }),
+        None if names.len() > 1 && !force => Err(format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            id.short()
+        )),
+        None => Ok(Removal { untag: names.to_vec(), delete: true }),
+    }
+}
+
+fn carry_out(store: &Store, image: &Image, removal: Removal, no_prune: bool) -> anyhow::Result<()> {
+    let manifests = manifests(store, image)?;
+    for name in removal.untag {
+        store.untag(&name.to_string())?;
+        ui::line(format_args!("Untagged: {}", name.familiar()));
+    }
+    if !removal.delete {
+        return Ok(());
+    }
+    for manifest in manifests {
+        store.forget_image(&manifest)?;
+    }
+    ui::line(format_args!("Deleted: {}", image.id()));
+    // While others use the store the content stays, for the next prune.
+    let pruned = if no_prune { None } else { store.prune(None)? };
+    for layer in pruned.iter().flat_map(gone_layers) {
+        ui::line(format_args!("Deleted: {layer}"));
+    }
+    Ok(())
+}
+
+/// The layers that a prune has taken.
+pub(crate) fn gone_layers(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.of(Kind::Layer).map(|item| format!("sha256:{}", item.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cache::oci::ImageConfig;
+
+    #[test]
+    fn a_name_takes_the_image_along_only_if_it_was_the_last() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let (digest, _) =
+            store.put_image(&ImageConfig::default(), &Default::default()).expect("put");
+        let image = store.read_image(&digest).expect("read");
+        let id = image.id().to_string();
+        let short = image.id().short();
+        let check =
+            |given: &str, names: &[&str], force: bool, expected: Result<(&[&str], bool), &str>| {
+                let names: Vec<_> =
+                    names.iter().map(|name| Reference::parse(name).expect(name)).collect();
+                match (decide(given, &image, &names, force), expected) {
+                    (Ok(removal), Ok((untag, delete))) => {
+                        let untagged: Vec<_> =
+                            removal.untag.iter().map(Reference::familiar).collect();
+                        assert_eq!(
+                            (untagged, removal.delete),
+                            (untag.iter().map(|name| (*name).to_owned()).collect(), delete),
+                            "{given}"
+                        );
+                    }
+                    (Err(conflict), Err(part)) => {
+                        assert!(conflict.contains(part), "{given}: {conflict}")
+                    }
+                    (decided, _) => panic!("{given}: {decided:?}"),
+                }
+            };
+        check("app", &["app:latest"], false, Ok((&["app:latest"], true)));
+        check("app", &["app:latest", "b:1"], false, Ok((&["app:latest"], false)));
+        check("app", &["app:latest", "b:1"], true, Ok((&["app:latest"], false)));
+        check(&id, &["app:latest"], false, Ok((&["app:latest"], true)));
+        check(&short, &["a:1", "b:1"], false, Err("must be forced"));
+        check(&short, &["a:1", "b:1"], true, Ok((&["a:1", "b:1"], true)));
+        check(&short, &[], false, Ok((&[], true)));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_full() {
+        for (name, expected) in [
+            ("app", "Error: No such image: app:latest"),
+            ("docker.io/library/app:1", "Error: No such image: app:1"),
+            ("sha256:abcd", "Error: No such image: sha256:abcd"),
+        ] {
+            assert_eq!(missing(name), expected);
+        }
+        assert!(missing("Upper").contains("must be lowercase"));
+    }
+}
