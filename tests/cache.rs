@@ -199,6 +199,91 @@ fn the_cache_moves_by_way_of_a_folder() {
     assert_eq!((image.cached(), image.read("out").as_str()), (4, "a\n"), "{}", image.log);
 }
 
+const STAGES: &str = "
+    FROM busybox AS deps
+    COPY deps /deps
+    RUN cat /proc/sys/kernel/random/uuid > /made
+    FROM busybox
+    COPY --from=deps /made /made
+    RUN cat /proc/sys/kernel/random/uuid > /out
+    -- deps
+    dep
+    ";
+
+#[test]
+fn a_second_machine_goes_on_where_the_first_stopped() {
+    let first = Test::of(STAGES);
+    let folder = first.outside("cache").display().to_string();
+    let (to, from) =
+        (format!("type=local,dest={folder},mode=max"), format!("type=local,src={folder}"));
+    let made = first.build(&["--cache-to", &to]);
+    let second = Test::of(STAGES);
+    let image = second.build(&["--cache-from", &from, "--cache-to", &to]);
+    assert_eq!((image.cached(), image.id()), (4, made.id()), "{}", image.log);
+    // What came from elsewhere is ours now, with its reasons.
+    assert_eq!(second.build(&[]).cached(), 4);
+    let changed = second.file("deps", "new\n").build(&["--cache-from", &from, "--explain"]);
+    assert!(changed.cached() == 0 && changed.log.contains("deps"), "{}", changed.log);
+    // The first one now profits from what the second one made.
+    second.build(&["--cache-to", &to]);
+    let image = first.file("deps", "new\n").build(&["--cache-from", &from]);
+    assert_eq!((image.cached(), image.id()), (4, second.build(&[]).id()), "{}", image.log);
+    assert_eq!(first.build(&["--cache-from", &from, "--no-cache"]).cached(), 0);
+}
+
+#[test]
+fn the_least_that_is_exported_are_the_images_own_steps() {
+    let first = Test::of(STAGES);
+    let to = |more: &str| format!("type=local,dest={}{more}", first.outside("cache").display());
+    let from = format!("type=local,src={}", first.outside("cache").display());
+    let cached_elsewhere = || Test::of(STAGES).build(&["--cache-from", &from]).cached();
+    first.build(&["--cache-to", &to("")]);
+    assert_eq!(cached_elsewhere(), 0, "what makes /made differs, so nothing stands on it");
+    first.build(&["--cache-to", &to(",mode=max")]);
+    assert_eq!(cached_elsewhere(), 4);
+    first.build(&["--cache-to", &to(",reset=true")]);
+    assert_eq!(cached_elsewhere(), 0);
+}
+
+#[test]
+fn a_damaged_or_missing_cache_is_a_warning_and_its_steps_run() {
+    let first = Test::of(APP);
+    let folder = first.outside("cache").display().to_string();
+    let (to, from) =
+        (format!("type=local,dest={folder},mode=max"), format!("type=local,src={folder}"));
+    let build = || {
+        let other = Test::of(APP);
+        let image = other.build(&["--cache-from", &from]);
+        assert_eq!(image.read("out"), "a\n", "{}", image.log);
+        (image.cached(), image.log)
+    };
+    let missing = build();
+    assert!(missing.0 == 0 && missing.1.contains("WARNING: "), "{}", missing.1);
+    for script in [
+        "for f in $(grep -l ustar blobs/sha256/*); do printf x | dd of=$f conv=notrunc status=none; done",
+        "for f in blobs/sha256/*; do truncate -s -1 $f; done",
+        "echo '{' > index.json",
+        "rm -r blobs",
+    ] {
+        first.build(&["--cache-to", &to]);
+        first.shell(&format!("cd ../cache; {script}"));
+        let (found, log) = build();
+        assert!(found == 0 && log.contains("WARNING: "), "{script}: {log}");
+        first.shell("rm -r ../cache");
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_fails_the_build_unless_told_otherwise() {
+    let test = Test::of(APP);
+    test.file("file", "");
+    test.refused(&["--cache-to", "type=local,dest=file/cache"], &["file/cache"]);
+    let image = test.build(&["--cache-to", "type=local,dest=file/cache,ignore-error=true"]);
+    assert!(image.log.contains("WARNING: "), "{}", image.log);
+    let image = test.build(&["--cache-to", "type=inline", "--cache-from", "user/app"]);
+    assert_eq!(image.log.matches("has no effect").count(), 2, "{}", image.log);
+}
+
 #[test]
 fn explain_tells_why_a_step_ran_again() {
     let test = Test::of(APP);

@@ -23,7 +23,7 @@ fn names_are_normalised_and_bad_ones_refused() {
         assert!(refused.code != Some(0) && refused.stderr.contains("invalid"), "{bad}: {refused}");
     }
     let upper = test.rbuild(&["build", "-t", "Upper", "."]);
-    assert!(upper.stderr.contains("repository name must be lowercase"), "{upper}");
+    assert!(upper.stderr.contains("repository name (library/Upper) must be lowercase"), "{upper}");
     test.file("Dockerfile", "FROM BusyBox\n");
     test.refused(&[], &["repository name (library/BusyBox) must be lowercase"]);
 }
@@ -254,4 +254,19 @@ fn scripts_that_ask_for_versions_and_builders_are_answered() {
         assert!(answer.contains(part), "{line:?}: {answer}");
     }
     assert!(test.rbuild(&["buildx", "bake"]).failed(1).contains("not supported"));
+}
+
+#[test]
+fn a_damaged_image_can_be_removed() {
+    let test = Test::of("FROM scratch\nCOPY Dockerfile /\n");
+    test.build(&[]);
+    let digest = test.rbuild(&["images", "--format", "{{.Digest}}", "test"]).ok();
+    let hex = digest.trim().strip_prefix("sha256:").unwrap();
+    test.shell(&format!("echo > \"$RBUILD_ROOT/images/blobs/sha256/{hex}\""));
+    let listed = test.rbuild(&["images", "-q"]);
+    assert_eq!(listed.ok().lines().count(), 1);
+    assert!(listed.stderr.contains("cannot be read"), "{listed}");
+    let removed = test.rbuild(&["rmi", "test"]).ok();
+    assert!(removed.starts_with("Untagged: test:latest\nDeleted: sha256:"), "{removed}");
+    assert_eq!(test.rbuild(&["images", "-q"]).succeeded().stderr, "");
 }

@@ -322,12 +322,11 @@ fn blobs_are_addressed_by_their_content_and_other_programs_accept_them() {
         let tar = finish(unpack, Some(&read(&layer["digest"]))).stdout;
         assert_eq!(format!("sha256:{}", sha256(&tar)), diff_id);
     }
-    if need::program("skopeo") {
-        test.shell("skopeo --insecure-policy copy -q oci:$(ls -d ../*.oci) dir:../copied");
-    }
-    if need::program("umoci") {
-        test.shell("l=$(ls -d ../*.oci); cp -r $l ../named; umoci --log=error tag --image ../named 2> /dev/null latest || :
-                    umoci --log=error unpack --image ../named:$(umoci ls --layout ../named | head -n 1) ../bundle
-                    grep -qx x ../bundle/rootfs/x");
+    if need::program("skopeo") && need::program("umoci") {
+        test.shell(
+            "skopeo --insecure-policy copy -q oci:$(ls -d ../*.oci) oci:../named:latest
+             umoci --log=error unpack --image ../named:latest ../bundle
+             grep -qx x ../bundle/rootfs/x",
+        );
     }
 }

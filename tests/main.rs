@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed and says where")]
 
 mod add;
+mod attributes;
 mod bad_input;
 mod cache;
 mod config;

@@ -94,24 +94,43 @@ impl<'store> Draft<'store> {
 
     /// Commits a tar from elsewhere byte by byte; one that is no tar is refused.
     pub fn commit_import(self, input: impl io::Read) -> Result<Layer> {
-        let failed = |source| Error::Layer {
-            what: "cannot be imported".to_owned(),
-            source: Box::new(source),
-        };
-        let mut empty = true;
-        let layer = self.write_tar(|out| {
-            let mut entries =
-                layer::reader::entries(io::BufReader::with_capacity(BUFFER, Tee { input, out }));
-            while entries.next_entry().map_err(failed)?.is_some() {
-                empty = false;
-            }
-            entries.finish().map(drop).map_err(failed)
-        })?;
-        if empty {
+        let (layer, entries) = self.write_import(input)?;
+        if entries == 0 {
             let (path, why) = (self.dir.join("layer.tar"), "it holds no files".to_owned());
             return Err(Error::Damaged { path, why });
         }
         self.publish(layer)
+    }
+
+    /// Commits a layer from elsewhere; one that does not have this diff id, or is no tar, is
+    /// refused. `path` is where it comes from, for errors.
+    pub fn commit_copy(self, input: impl io::Read, path: &Path, diff_id: &Digest) -> Result<Layer> {
+        let written = self.write_import(input);
+        if let Ok((layer, _)) = &written
+            && layer.diff_id != *diff_id
+        {
+            let (path, expected, found) = (path.to_owned(), *diff_id, layer.diff_id);
+            return Err(Error::Corrupt { path, expected, found });
+        }
+        self.publish(written?.0)
+    }
+
+    /// Writes a tar from elsewhere; also returns how many entries it has.
+    fn write_import(&self, input: impl io::Read) -> Result<(Layer, usize)> {
+        let failed = |source| Error::Layer {
+            what: "cannot be imported".to_owned(),
+            source: Box::new(source),
+        };
+        let mut count = 0;
+        let layer = self.write_tar(|out| {
+            let mut entries =
+                layer::reader::entries(io::BufReader::with_capacity(BUFFER, Tee { input, out }));
+            while entries.next_entry().map_err(failed)?.is_some() {
+                count += 1;
+            }
+            entries.finish().map(drop).map_err(failed)
+        })?;
+        Ok((layer, count))
     }
 
     fn write_tar(&self, write: impl FnOnce(&mut TarWriter) -> Result<()>) -> Result<Layer> {

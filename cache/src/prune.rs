@@ -119,12 +119,16 @@ impl Store {
         Ok(planner.plan)
     }
 
-    /// Removes what [`Store::plan_prune`] decides, while no other process uses the store; `None`
-    /// when one does, and then nothing is removed.
-    pub fn prune(&self, cache: Option<&CacheScope>) -> Result<Option<Plan>> {
+    /// Takes images off the list, given by the digests of their manifests, and removes what
+    /// [`Store::plan_prune`] decides then, while no other process uses the store; `None` when one
+    /// does, and then nothing has changed.
+    pub fn prune(&self, images: &[Digest], cache: Option<&CacheScope>) -> Result<Option<Plan>> {
         let mut trash = Vec::new();
         let pruned = self.try_exclusively(|| {
             self.sweep()?;
+            for image in images {
+                self.forget_image(image)?;
+            }
             let plan = self.plan_prune(cache)?;
             for item in &plan.items {
                 trash.extend(self.discard(&item.path)?);
@@ -155,7 +159,8 @@ impl Store {
         }
     }
 
-    /// What the images on the list need. An image whose manifest is gone needs nothing.
+    /// What the images on the list need. An image that cannot be read cannot be used either, and so
+    /// needs nothing but the right to be found damaged.
     pub(crate) fn needed_by_images(&self) -> Result<Needed> {
         let mut needed = Needed::default();
         for listed in self.list_images()? {
@@ -166,7 +171,7 @@ impl Store {
                     needed.blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest));
                     needed.layers.extend(&image.config.rootfs.diff_ids);
                 }
-                Err(Error::Missing { .. }) => {}
+                Err(Error::Missing { .. } | Error::Corrupt { .. } | Error::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -22,6 +22,9 @@ pub struct Record {
     pub took_ms: u64,
     /// Seconds since 1970 when it was finished.
     pub finished: i64,
+    /// Another key with the same result, whose text says more of what that depends on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_full: Option<Digest>,
 }
 
 impl Store {
@@ -90,7 +93,7 @@ mod tests {
         let store = Store::open(dir.path()).expect("open");
         let layer = store.draft_layer().expect("draft").commit_tar(|_| Ok(())).expect("commit");
         let key = Digest::of("key");
-        let record = Record { layer: layer.diff_id, took_ms: 3, finished: 7 };
+        let record = Record { layer: layer.diff_id, took_ms: 3, finished: 7, in_full: None };
         store.put_record(&key, "key", &record).expect("put");
         assert_eq!(store.record(&key).expect("get"), Some(record));
         fs::remove_file(store.layer_tar(&layer.diff_id)).expect("remove");

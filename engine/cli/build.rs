@@ -18,6 +18,7 @@ use frontend::lower::{LowerError, Lowered, MAIN_CONTEXT, lower};
 use frontend::request::{Entitlement, NoCache, Request};
 
 use crate::args::LimitArgs;
+use crate::cache_flags::CacheFlags;
 use crate::context::{self, Input};
 use crate::journal::Journal;
 use crate::progress::{Progress, Style};
@@ -56,6 +57,12 @@ pub(crate) struct BuildArgs {
     /// Do the steps of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Use results of steps from elsewhere, as type=local,src=DIR
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) cache_from: Vec<String>,
+    /// Keep results of steps elsewhere, as type=local,dest=DIR,mode=max
+    #[arg(long, value_name = "DEST")]
+    pub(crate) cache_to: Vec<String>,
     /// Look for a newer base image
     #[arg(long)]
     pub(crate) pull: bool,
@@ -181,6 +188,7 @@ pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
     let store = Store::open(root)?;
     store.sweep()?;
     let outputs = output::parse(&args.output, &args.tag)?;
+    let cache_flags = CacheFlags::parse(&args.cache_from, &args.cache_to)?;
     let secrets = secrets::read(&args.secret)?;
     let find_secret = |id: &str| secrets.get(id).cloned();
     let access = access(&args, &find_secret);
@@ -208,6 +216,7 @@ pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
     let session = Session {
         store: &store,
         contexts: contexts::all(&input, contexts),
+        imports: &cache_flags.imports(),
         secrets: secrets.clone(),
         ssh: secrets::agents(&store, &args.ssh)?,
         access,
@@ -220,10 +229,11 @@ pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
     if let Some(error) = &warnings.error {
         bail!("{}", error.render(&input.name, &input.text()));
     }
-    let image = work.solve(session)?;
+    let (solution, image) = work.solve(session)?;
     let style = args.effective_style();
     checks::tell(&warnings.warnings, &lowered.unused_args, style, &input);
     output::write(&store, &image, &outputs, epoch(&request)?)?;
+    cache_flags.export(&store, &solution)?;
     work.tell(&image, style)
 }
 
@@ -248,7 +258,10 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Runs what has to be run, and makes an image of it in the store.
-    fn solve(&mut self, session: Session<'_>) -> anyhow::Result<cache::image::Image> {
+    fn solve(
+        &mut self,
+        session: Session<'_>,
+    ) -> anyhow::Result<(Solution, cache::image::Image)> {
         let definition = &self.lowered.definition;
         let id =
             Journal::id(&self.input.context_name, &self.input.name, self.args.target.as_deref());
@@ -259,6 +272,7 @@ impl Work<'_> {
         let session = Session { listener: &listener, ..session };
         let solved = solve(&session, definition, self.lowered.target);
         progress.finish();
+        CacheFlags::tell_problems(session.imports);
         let steps = match &solved {
             Ok(solution) => &solution.steps,
             Err(failure) => &failure.steps,
@@ -273,7 +287,8 @@ impl Work<'_> {
         if self.args.expect_cached {
             explain::expect_cached(self.store, &journal)?;
         }
-        self.image(&solution, epoch)
+        let image = self.image(&solution, epoch)?;
+        Ok((solution, image))
     }
 
     fn failed(&self, failure: Failure, progress: &Progress<'_>) -> anyhow::Error {
@@ -371,6 +386,9 @@ fn request(args: &BuildArgs) -> anyhow::Result<Request> {
     let mut limits = args.limits.clone();
     limits.add_resources(&args.resource)?;
     let platform = match &args.platform {
+        Some(text) if text.contains(',') => {
+            bail!("--platform {text}: build one platform at a time")
+        }
         Some(text) => frontend::platform::parse(text).context("--platform")?,
         None => frontend::platform::host(),
     };

@@ -1,7 +1,6 @@
 //! A failed step as people are shown it: what it printed last, where it stands in the Dockerfile,
 //! and how to look inside.
 
-use std::error::Error;
 use std::fmt::Write;
 
 use engine::graph::{Definition, Origin};
@@ -29,7 +28,7 @@ pub(crate) fn describe(
         return anyhow::Error::new(crate::error::Silent(130)).context("canceled");
     };
     let known = definition.vertex(vertex);
-    let causes = chain(&failure.error);
+    let causes = failure.error.whole();
     let ran = matches!(failure.error, StepError::Exit { .. });
     let what = match ran {
         true => format!("failed to build: failed to solve: {causes}"),
@@ -62,19 +61,6 @@ fn look_inside(definition: &Definition, origin: &Origin) -> String {
     hint
 }
 
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(&format!(": {cause_text}"));
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// Lines of the Dockerfile with two around them; those meant are marked, the instruction has
 /// a caret.
 pub(crate) fn excerpt(file: &str, text: &str, first: usize, last: usize) -> String {
@@ -91,8 +77,10 @@ pub(crate) fn excerpt(file: &str, text: &str, first: usize, last: usize) -> Stri
         if number == first {
             let word = line.trim_start();
             let indent = &line[..line.len() - word.len()];
-            let carets = "^".repeat(word.split(char::is_whitespace).next().map_or(1, str::len).max(1));
-            writeln!(shown, "     |     {indent}{carets}").expect("writing to a string cannot fail");
+            let carets =
+                "^".repeat(word.split(char::is_whitespace).next().map_or(1, str::len).max(1));
+            writeln!(shown, "     |     {indent}{carets}")
+                .expect("writing to a string cannot fail");
         }
     }
     shown.push_str("--------------------\n");

@@ -153,7 +153,7 @@ mod tests {
         check(Some("{{.Name}}:\\t{{upper .Kind}}"), "Rex:\t<NONE>\nÄ:\tA VERY OLD CAT\n");
         check(
             Some("json"),
-            "{\"Age\":\"3\",\"Kind\":\"\\u003cnone\\u003e\",\"Name\":\"Rex\"}\n\
+            "{\"Age\":\"3\",\"Kind\":\"<none>\",\"Name\":\"Rex\"}\n\
              {\"Age\":\"12 years\",\"Kind\":\"a very old cat\",\"Name\":\"Ä\"}\n",
         );
         assert!(PETS.text(Some("{{"), &[]).is_err());
@@ -162,12 +162,15 @@ mod tests {
 
     #[test]
     fn what_the_json_leaves_out_is_found_in_the_full_value() {
-        let (json, full) = (json!({"Id": "x"}), json!({"Id": "x", "ID": "x", "Shell": null}));
+        let (json, full) = (
+            json!({"Id": "x", "Size": 1}),
+            json!({"Id": "x", "ID": "x", "Size": 1, "Shell": null}),
+        );
         for (format, expected) in [
             ("{{.Id}}", "x"),
             ("{{.ID}}", "x"),
-            ("{{json .}}", "{\"Id\":\"x\"}"),
-            ("json", "{\"Id\":\"x\"}"),
+            ("{{json .}}", "{\"Id\":\"x\",\"Size\":1}"),
+            ("json", "{\"Id\":\"x\",\"Size\":1}"),
             ("{{json .Shell}}", "null"),
         ] {
             assert_eq!(value(format, &json, &full).expect("text"), expected, "{format}");

@@ -45,7 +45,9 @@ pub(crate) fn import(root: &Path, args: &ImportArgs) -> anyhow::Result<ExitCode>
     };
     let (plain, _) = decompress(input).with_context(|| format!("read {}", args.file.display()))?;
     let layer = store.draft_layer()?.commit_import(plain)?;
-    let now = engine::export::rfc3339(jiff::Timestamp::now().as_second());
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let now = epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second());
+    let now = engine::export::rfc3339(now);
     let mut config = ImageConfig {
         architecture: platform.architecture,
         os: platform.os,

@@ -3,6 +3,7 @@
 mod args;
 mod build;
 mod buildx;
+mod cache_flags;
 mod checks;
 mod context;
 mod contexts;

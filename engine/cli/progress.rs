@@ -94,8 +94,9 @@ impl<'a> Progress<'a> {
 
     /// Takes an event in. Called from many threads at once.
     pub(crate) fn event(&self, event: Event<'_>) {
-        let (Event::Started { vertex } | Event::Output { vertex, .. } | Event::Finished { vertex, .. }) =
-            event;
+        let (Event::Started { vertex }
+        | Event::Output { vertex, .. }
+        | Event::Finished { vertex, .. }) = event;
         let known = self.definition.vertex(vertex);
         if is_shown(known) {
             lock(&self.shared).event(vertex, &known.name, event, Instant::now());
@@ -113,13 +114,17 @@ impl<'a> Progress<'a> {
     /// The last lines that a failed step printed, at most so many, with the seconds they came after.
     pub(crate) fn last_lines(&self, vertex: VertexId, most: usize) -> Vec<String> {
         let shared = lock(&self.shared);
-        let lines = shared.board.step(vertex).map(|step| step.output.last(most)).unwrap_or_default();
-        lines.iter().map(|line| format!("{} {}", output::seconds(line.at), text::clean(&line.text))).collect()
+        let lines =
+            shared.board.step(vertex).map(|step| step.output.last(most)).unwrap_or_default();
+        lines
+            .iter()
+            .map(|line| format!("{} {}", output::seconds(line.at), text::clean(&line.text)))
+            .collect()
     }
 
-    /// Whether all that steps print is on the screen already.
+    /// Whether all that steps print has been told already.
     pub(crate) fn shows_output(&self) -> bool {
-        matches!(lock(&self.shared).view, View::Plain(_))
+        matches!(lock(&self.shared).view, View::Plain(_) | View::RawJson(_))
     }
 }
 
@@ -165,7 +170,9 @@ impl Shared {
                 plain.finish();
                 ui::screen(&plain.take());
             }
-            View::Tty(tty) => ui::screen(&tty.draw_last(&self.board, now, ui::size(), ui::colors())),
+            View::Tty(tty) => {
+                ui::screen(&tty.draw_last(&self.board, now, ui::size(), ui::colors()))
+            }
             View::Nothing | View::RawJson(_) => {}
         }
     }

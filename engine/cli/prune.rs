@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use cache::Store;
+use cache::digest::Digest;
 use cache::prune::{CacheScope, Kind, Plan};
 use clap::Args;
 use engine::units;
@@ -84,9 +85,9 @@ pub(crate) fn prune_images(root: &Path, args: &ImagePruneArgs) -> anyhow::Result
     }
     let store = Store::open(root)?;
     let filters = prune_filters(&store, &args.filter)?;
-    let deleted = forget_images(&store, &filters, args.all)?;
-    let plan = carry_out(&store, None)?;
-    tell_images(&deleted, &plan);
+    let chosen = choose_images(&store, &filters, args.all)?;
+    let plan = carry_out(&store, &chosen.images, None)?;
+    tell_images(&chosen, &plan);
     tell_total(&plan);
     Ok(ExitCode::SUCCESS)
 }
@@ -103,7 +104,7 @@ pub(crate) fn prune_cache(root: &Path, args: &BuilderPruneArgs) -> anyhow::Resul
     if !(args.force || confirmed(&question)?) {
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = carry_out(&Store::open(root)?, Some(&scope))?;
+    let plan = carry_out(&Store::open(root)?, &[], Some(&scope))?;
     tell_cache(&plan);
     tell_total(&plan);
     Ok(ExitCode::SUCCESS)
@@ -137,9 +138,9 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
     // Steps have no labels: asked for what has one, none of them is meant.
     let scope = CacheScope { mounts: args.all, before: oldest(&until)?, keep_bytes: None };
     let scope = (until.len() == args.filter.len()).then_some(scope);
-    let deleted = forget_images(&store, &filters, args.all)?;
-    let plan = carry_out(&store, scope.as_ref())?;
-    tell_images(&deleted, &plan);
+    let chosen = choose_images(&store, &filters, args.all)?;
+    let plan = carry_out(&store, &chosen.images, scope.as_ref())?;
+    tell_images(&chosen, &plan);
     tell_cache(&plan);
     tell_total(&plan);
     Ok(ExitCode::SUCCESS)
@@ -147,7 +148,7 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
 
 /// Asks on the terminal; no answer is a no.
 fn confirmed(question: &str) -> anyhow::Result<bool> {
-    ui::raw(format!("{question} [y/N] ").as_bytes());
+    ui::screen(&format!("{question} [y/N] "));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("read the answer")?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
@@ -176,35 +177,44 @@ fn oldest(filters: &[String]) -> anyhow::Result<Option<i64>> {
     Ok(limit)
 }
 
-/// What became of an image, a line each.
-struct Forgotten {
+/// Images that go, and what is then told of them, a line for each name and each image.
+#[derive(Default)]
+struct Chosen {
+    images: Vec<Digest>,
     lines: Vec<String>,
 }
 
-/// Takes images off the list: those without a name, or all.
-fn forget_images(store: &Store, filters: &Filters, all: bool) -> anyhow::Result<Forgotten> {
-    let mut lines = Vec::new();
+/// Chooses the images that go: those without a name, or all; of those that cannot be read, the
+/// ones without a name.
+fn choose_images(store: &Store, filters: &Filters, all: bool) -> anyhow::Result<Chosen> {
+    let mut chosen = Chosen::default();
     for named in filters.choose(images::all(store)?)? {
-        if !all && !named.names.is_empty() {
-            continue;
+        if all || named.names.is_empty() {
+            let names = named.familiar();
+            chosen.images.push(named.image.digest);
+            chosen.lines.extend(names.iter().map(|name| format!("untagged: {name}")));
+            chosen.lines.push(format!("deleted: {}", named.image.id()));
         }
-        store.forget_image(&named.image.digest)?;
-        lines.extend(named.familiar().iter().map(|name| format!("untagged: {name}")));
-        lines.push(format!("deleted: {}", named.image.id()));
     }
-    Ok(Forgotten { lines })
+    for listed in store.list_images()? {
+        if listed.name.is_none() && store.read_image(&listed.digest).is_err() {
+            chosen.images.push(listed.digest);
+            chosen.lines.push(format!("deleted: {}", listed.digest));
+        }
+    }
+    Ok(chosen)
 }
 
 /// Removes what nothing needs, waiting a moment for others who use the store.
-fn carry_out(store: &Store, scope: Option<&CacheScope>) -> anyhow::Result<Plan> {
+fn carry_out(store: &Store, images: &[Digest], scope: Option<&CacheScope>) -> anyhow::Result<Plan> {
     let patience = Instant::now() + PATIENCE;
     loop {
-        if let Some(plan) = store.prune(scope)? {
+        if let Some(plan) = store.prune(images, scope)? {
             return Ok(plan);
         }
         if Instant::now() > patience {
             bail!(
-                "{} is in use by another process, and nothing that it may need is removed; try again when it has ended",
+                "{} is in use by another process, so nothing was removed; try again when it has ended",
                 store.root().display()
             );
         }
@@ -212,12 +222,12 @@ fn carry_out(store: &Store, scope: Option<&CacheScope>) -> anyhow::Result<Plan> 
     }
 }
 
-fn tell_images(forgotten: &Forgotten, plan: &Plan) {
-    if forgotten.lines.is_empty() {
+fn tell_images(chosen: &Chosen, plan: &Plan) {
+    if chosen.lines.is_empty() {
         return;
     }
     ui::line("Deleted Images:");
-    forgotten.lines.iter().for_each(ui::line);
+    chosen.lines.iter().for_each(ui::line);
     tags::gone_layers(plan).for_each(|layer| ui::line(format_args!("deleted: {layer}")));
     ui::line("");
 }

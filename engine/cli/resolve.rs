@@ -43,7 +43,8 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Image>> {
     }
     let mut found: Option<Image> = None;
     for listed in store.list_images()? {
-        let image = store.read_image(&listed.digest)?;
+        // One damaged image must not hide the others.
+        let Ok(image) = store.read_image(&listed.digest) else { continue };
         let matches =
             image.id().hex().starts_with(wanted) || image.digest.hex().starts_with(wanted);
         if matches && found.as_ref().is_none_or(|found| found.id() == image.id()) {

@@ -77,10 +77,15 @@ pub(crate) fn remove(root: &Path, args: &RemoveArgs) -> anyhow::Result<ExitCode>
     let store = Store::open(root)?;
     let mut code = ExitCode::SUCCESS;
     for name in &args.images {
-        let Some(image) = resolve::find(&store, name)? else {
-            let missing = no_such_image(name);
-            code = if args.force { code } else { missing };
-            continue;
+        let image = match resolve::find(&store, name) {
+            Ok(Some(image)) => image,
+            Ok(None) => {
+                let missing = no_such_image(name);
+                code = if args.force { code } else { missing };
+                continue;
+            }
+            Err(_) if forget_damaged(&store, name)? => continue,
+            Err(error) => return Err(error),
         };
         let decision = decide(name, &image, &names(&store, &image)?, args.force);
         match decision {
@@ -92,6 +97,20 @@ pub(crate) fn remove(root: &Path, args: &RemoveArgs) -> anyhow::Result<ExitCode>
         }
     }
     Ok(code)
+}
+
+/// Takes a name off an image that cannot be read any more, and the image with its last name.
+fn forget_damaged(store: &Store, name: &str) -> anyhow::Result<bool> {
+    let Ok(name) = Reference::parse(name).map(Reference::or_latest) else { return Ok(false) };
+    let Some(digest) = store.find_image(&name.to_string())? else { return Ok(false) };
+    store.untag(&name.to_string())?;
+    ui::line(format_args!("Untagged: {}", name.familiar()));
+    let mut left = store.list_images()?.into_iter().filter(|listed| listed.digest == digest);
+    if left.all(|listed| listed.name.is_none()) {
+        store.forget_image(&digest)?;
+        ui::line(format_args!("Deleted: {digest}"));
+    }
+    Ok(true)
 }
 
 /// The names of an image, under whatever manifest.
@@ -159,7 +178,7 @@ fn carry_out(store: &Store, image: &Image, removal: Removal, no_prune: bool) -> 
     }
     ui::line(format_args!("Deleted: {}", image.id()));
     // While others use the store the content stays, for the next prune.
-    let pruned = if no_prune { None } else { store.prune(None)? };
+    let pruned = if no_prune { None } else { store.prune(&[], None)? };
     for layer in pruned.iter().flat_map(gone_layers) {
         ui::line(format_args!("Deleted: {layer}"));
     }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::process::ExitCode;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use crate::error::Silent;
 

@@ -100,7 +100,7 @@ pub fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
                 let what = describe(source.tree, entry, digest)?;
                 let mode = entry.metadata.mode;
                 writeln!(text, "file {} {mode:04o} {uid}:{gid} {what}", quoted(&path))
-                .expect("writing to a string cannot fail");
+                    .expect("writing to a string cannot fail");
             }
         }
     }
@@ -167,7 +167,8 @@ impl Changes {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         // A symbolic mode changes what is there; a directory made on the way was not.
         let mode = match &self.mode {
-            Some(mode) if mode.is_absolute() => mode.apply(0, true),
+            // Set-id bits and sticky are for what is copied.
+            Some(mode) if mode.is_absolute() => mode.apply(0, true) & 0o777,
             _ => 0o755,
         };
         NewDirectories { mode, uid, gid }

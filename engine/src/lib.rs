@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod cache_transfer;
 pub mod container;
 pub mod copy;
 pub mod duration;

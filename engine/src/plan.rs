@@ -234,17 +234,53 @@ impl<'a> Plan<'a> {
         });
     }
 
+    /// Lets the first of a file's names be the file and the others links to it: a layer is written
+    /// in the order of paths, and a link can only name what stands before it.
+    fn order_hard_links(&mut self) {
+        let mut links: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        for (path, planned) in &self.planned {
+            if matches!(planned.entry.kind, Kind::Hardlink(_)) {
+                links.entry(self.linked_file(path)).or_default().push(path.clone());
+            }
+        }
+        links.retain(|file, _| self.planned.contains_key(file));
+        for (file, names) in links {
+            let first = names[0].clone().min(file.clone());
+            if first != file
+                && let Some(mut whole) = self.planned.remove(&file)
+                && let Some(mut link) = self.planned.remove(&first)
+            {
+                (whole.entry.path, link.entry.path) = (first.clone(), file.clone());
+                self.planned.extend([(first.clone(), whole), (file.clone(), link)]);
+            }
+            for name in names.iter().chain([&file]).filter(|name| **name != first) {
+                if let Some(planned) = self.planned.get_mut(name) {
+                    planned.entry.kind = Kind::Hardlink(first.clone());
+                }
+            }
+        }
+    }
+
+    /// The file that a hard link, or a chain of them, names.
+    fn linked_file(&self, path: &[u8]) -> Vec<u8> {
+        let mut path = path;
+        for _ in 0..self.planned.len() {
+            match self.planned.get(path).map(|planned| &planned.entry.kind) {
+                Some(Kind::Hardlink(target)) => path = target,
+                _ => break,
+            }
+        }
+        path.to_vec()
+    }
+
     /// Writes the layer. Times later than `clamp` are lowered to it.
-    pub fn write(
-        mut self,
-        out: impl io::Write,
-        clamp: Option<Timestamp>,
-    ) -> Result<(), Error> {
+    pub fn write(mut self, out: impl io::Write, clamp: Option<Timestamp>) -> Result<(), Error> {
         for path in &self.made {
             if let Some(made) = self.planned.get_mut(path) {
                 made.entry.mtime = self.newest;
             }
         }
+        self.order_hard_links();
         let mut writer = LayerWriter::new(out);
         for (_, Planned { mut entry, content, existed }) in self.planned {
             if let Some(clamp) = clamp.filter(|_| !existed) {
@@ -314,4 +350,38 @@ impl Read for Range<'_> {
 /// The parent of a path, for callers that make it before they put something there.
 pub fn parent(path: &[u8]) -> &[u8] {
     split(path).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_name_of_a_file_is_the_file() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let base = View::open(dir.path()).expect("open");
+        let mut plan = Plan::new(&base, NewDirectories { mode: 0o755, uid: 0, gid: 0 });
+        let link = |target: &str| Kind::Hardlink(target.into());
+        let entries = [
+            ("m", Kind::File { size: 0 }),
+            ("z", link("m")),
+            ("a", link("z")),
+            ("b", link("gone")),
+        ];
+        for (path, kind) in entries {
+            plan.insert(Entry::new(path, kind, 0o640), Content::None);
+        }
+        plan.order_hard_links();
+        let kinds = plan.planned.into_iter().map(|(path, planned)| {
+            assert_eq!(path, planned.entry.path);
+            (String::from_utf8(path).expect("a name"), planned.entry.kind)
+        });
+        let expected = [
+            ("a", Kind::File { size: 0 }),
+            ("b", link("gone")),
+            ("m", link("a")),
+            ("z", link("a")),
+        ];
+        assert_eq!(kinds.collect::<Vec<_>>(), expected.map(|(path, kind)| (path.into(), kind)));
+    }
 }

@@ -273,7 +273,11 @@ impl Step<'_, '_> {
             NetworkMode::None => (Network::None, resolv::Reach::Host),
             NetworkMode::Host => (Network::Host, resolv::Reach::Host),
             NetworkMode::Default => {
-                let lease = self.session.networks.take().map_err(Error::Network)?;
+                let lease = match run.security {
+                    Security::Sandbox => self.session.networks.take(),
+                    Security::Insecure => self.session.networks.take_alone(),
+                };
+                let lease = lease.map_err(Error::Network)?;
                 own.push(lease.ipv4().into());
                 own.extend(lease.ipv6().map(IpAddr::from));
                 gateway = lease.gateway().into();
@@ -288,14 +292,18 @@ impl Step<'_, '_> {
             .iter()
             .map(|(name, address)| (name.clone(), address.parse().unwrap_or(gateway)))
             .collect();
+        if run.network == NetworkMode::None {
+            own.push(std::net::Ipv4Addr::LOCALHOST.into());
+        }
         let hosts = resolv::hosts(&own, &[&run.hostname], &extra);
         let hostname = resolv::hostname(&run.hostname);
-        let mut mounts = vec![file("/etc/hosts", hosts), file("/etc/hostname", hostname)];
-        if run.network != NetworkMode::None {
-            let host = resolv::host_resolv_conf().unwrap_or_default();
-            let text = resolv::resolv_conf(&host, &resolv::Dns::default(), reach);
-            mounts.push(file("/etc/resolv.conf", text));
-        }
+        let host = resolv::host_resolv_conf().unwrap_or_default();
+        let servers = resolv::resolv_conf(&host, &resolv::Dns::default(), reach);
+        let mounts = vec![
+            file("/etc/hosts", hosts),
+            file("/etc/hostname", hostname),
+            file("/etc/resolv.conf", servers),
+        ];
         Ok((network, mounts))
     }
 
@@ -314,7 +322,8 @@ impl Step<'_, '_> {
                 (self.bind(*from, source, *writable)?, !writable)
             }
             RunMountKind::Cache { id, sharing, seed, read_only, owner } => {
-                let dir = self.cache_mount(id, *sharing, seed.as_ref(), *owner, held)?;
+                let id = cache_id(id, *owner, self.shown_by(mount)?.as_deref());
+                let dir = self.cache_mount(&id, *sharing, seed.as_ref(), *owner, held)?;
                 (MountSource::Bind(dir), *read_only)
             }
             RunMountKind::Tmpfs { size } => {
@@ -476,6 +485,20 @@ impl CacheSlot {
     }
 }
 
+/// What a cache mount is kept under: its name and what it is made with, so that nobody is given a
+/// directory that belongs to another user or began with other files.
+fn cache_id(id: &str, owner: Ownership, seed: Option<&str>) -> String {
+    let Ownership { uid, gid, mode } = owner;
+    let mut text = id.to_owned();
+    if (uid, gid, mode) != (0, 0, 0o755) {
+        text.push_str(&format!(" {uid}:{gid} {mode:04o}"));
+    }
+    if let Some(seed) = seed {
+        text.push_str(&format!(" from {}", Digest::of(seed)));
+    }
+    text
+}
+
 /// A copy of everything at a path, to wherever its user says.
 fn whole_copy(from: VertexId, path: &str) -> Copy {
     Copy {
@@ -502,4 +525,18 @@ fn file(target: &str, text: String) -> Mount {
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_mounts_made_differently_are_kept_apart() {
+        let root = Ownership { uid: 0, gid: 0, mode: 0o755 };
+        let user = Ownership { uid: 1000, gid: 0, mode: 0o750 };
+        assert_eq!(cache_id("/go", root, None), "/go");
+        assert_eq!(cache_id("/go", user, None), "/go 1000:0 0750");
+        assert_ne!(cache_id("/go", root, Some("a")), cache_id("/go", root, Some("b")));
+    }
 }

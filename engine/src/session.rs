@@ -9,7 +9,8 @@ use std::sync::{Mutex, OnceLock};
 
 use cache::Store;
 
-use crate::network::{Lease, NetworkPool, Subnets};
+use crate::cache_transfer::Imports;
+use crate::network::{DEFAULT_BRIDGE, Lease, NetworkPool, Subnets};
 use crate::progress::Listener;
 use crate::source::Access;
 use crate::ssh_agent::Agent;
@@ -20,6 +21,8 @@ pub struct Session<'a> {
     pub store: &'a Store,
     /// The caller's directories by the names the definition uses.
     pub contexts: BTreeMap<String, Context>,
+    /// Results that were made elsewhere.
+    pub imports: &'a Imports,
     /// Secrets by their ids.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Ssh agents by their ids.
@@ -60,9 +63,14 @@ impl Networks {
         Self { directory: directory.to_owned(), ahead, pool: OnceLock::new() }
     }
 
-    /// Lends a network.
+    /// Lends a network, which goes on to the next step afterwards.
     pub fn take(&self) -> Result<Lease, crate::network::Error> {
         self.pool().take()
+    }
+
+    /// Lends a network that nobody has after this step: for who has the power to change it.
+    pub fn take_alone(&self) -> Result<Lease, crate::network::Error> {
+        NetworkPool::new(&self.directory, DEFAULT_BRIDGE, Subnets::Free, 0).take()
     }
 
     /// Begins to make networks, so that they are there when they are asked for.
@@ -72,7 +80,7 @@ impl Networks {
 
     fn pool(&self) -> &NetworkPool {
         self.pool
-            .get_or_init(|| NetworkPool::new(&self.directory, "rbuild0", Subnets::Free, self.ahead))
+            .get_or_init(|| NetworkPool::new(&self.directory, DEFAULT_BRIDGE, Subnets::Free, self.ahead))
     }
 }
 

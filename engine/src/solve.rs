@@ -39,6 +39,8 @@ pub struct StepReport {
     pub vertex: VertexId,
     /// Its key, for operations that have one.
     pub key: Option<Digest>,
+    /// Another key of the same result, which is found with less work.
+    pub short_key: Option<Digest>,
     /// How it came to its result.
     pub outcome: Outcome,
     /// How long it took.
@@ -141,18 +143,20 @@ fn work(
     let input = |id: VertexId| products[id.0].get().expect("inputs are done before their users");
     let done = step::run(session, definition.vertex(id), id, &input);
     let took = begun.elapsed();
-    let (key, created) = done.as_ref().map_or((None, None), |done| (done.key, done.created));
+    let (key, short_key, created) = done
+        .as_ref()
+        .map_or((None, None, None), |done| (done.key, done.short_key, done.created));
     let (outcome, result) = match done {
         Ok(done) => (done.outcome, Ok(done.product)),
         // What was killed because something else failed has not failed itself.
         Err(_) if session.cancel.is_canceled() => (Outcome::Canceled, Err(StepError::Canceled)),
-        Err(error) => (Outcome::Failed(error.to_string()), Err(error)),
+        Err(error) => (Outcome::Failed(error.whole()), Err(error)),
     };
     let layers = match &result {
         Ok(Product::Rootfs(layers)) | Err(StepError::Exit { layers, .. }) => layers.clone(),
         _ => Vec::new(),
     };
     (session.listener)(Event::Finished { vertex: id, outcome: outcome.clone(), took });
-    let report = StepReport { vertex: id, key, outcome, took, layers, created };
+    let report = StepReport { vertex: id, key, short_key, outcome, took, layers, created };
     sender.send(Finished { report, result }).expect("the loop waits for every thread");
 }

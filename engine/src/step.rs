@@ -89,12 +89,30 @@ pub enum StepError {
     },
 }
 
+impl StepError {
+    /// The error with all its causes, in one line.
+    pub fn whole(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let said = cause.to_string();
+            if !text.ends_with(&said) {
+                text = format!("{text}: {said}");
+            }
+            source = cause.source();
+        }
+        text
+    }
+}
+
 /// A vertex that is done.
 pub struct Done {
     /// What it gives.
     pub product: Product,
     /// Its key, if it has one.
     pub key: Option<Digest>,
+    /// Another key of the same result, which is found with less work.
+    pub short_key: Option<Digest>,
     /// Whether an earlier result stood for it.
     pub outcome: Outcome,
     /// When its layer was made, in seconds since 1970.
@@ -103,7 +121,7 @@ pub struct Done {
 
 impl Done {
     fn given(product: Product) -> Self {
-        Self { product, key: None, outcome: Outcome::Done, created: None }
+        Self { product, key: None, short_key: None, outcome: Outcome::Done, created: None }
     }
 }
 
@@ -174,7 +192,11 @@ impl<'p> Step<'_, 'p> {
         if self.vertex.caching == Caching::Skip {
             return Ok(None);
         }
-        Ok(self.session.store.record(&image.key())?)
+        let key = image.key();
+        match self.session.store.record(&key)? {
+            Some(record) => Ok(Some(record)),
+            None => Ok(self.session.imports.bring(self.session.store, &key)),
+        }
     }
 
     /// Keeps a result for the next build.
@@ -189,6 +211,7 @@ impl<'p> Step<'_, 'p> {
             layer,
             took_ms: begun.elapsed().as_millis() as u64,
             finished: now.as_secs() as i64,
+            in_full: None,
         };
         self.session.store.put_record(&image.key(), image.text(), &record)?;
         Ok(record)
@@ -205,7 +228,7 @@ impl<'p> Step<'_, 'p> {
         let mut layers = self.layers(base).to_vec();
         layers.push(record.layer);
         let (key, created) = (Some(image.key()), Some(record.finished));
-        Done { product: Product::Rootfs(layers), key, outcome, created }
+        Done { product: Product::Rootfs(layers), key, short_key: None, outcome, created }
     }
 
     fn local(&self, local: &Local) -> Result<Done, StepError> {
@@ -284,7 +307,9 @@ impl<'p> Step<'_, 'p> {
         if let Some(short) = &short
             && let Some(record) = self.look_up(short)?
         {
-            return Ok(self.on_top(operation.base, &record, short, Outcome::Cached));
+            let done = self.on_top(operation.base, &record, short, Outcome::Cached);
+            let key = record.in_full.or(done.key);
+            return Ok(Done { key, short_key: Some(short.key()), ..done });
         }
         let trees: Vec<Arc<Tree>> = operation
             .sources
@@ -306,9 +331,11 @@ impl<'p> Step<'_, 'p> {
             }
         };
         if let Some(short) = &short {
+            let record = Record { in_full: Some(long.key()), ..record.clone() };
             self.session.store.put_record(&short.key(), short.text(), &record)?;
         }
-        Ok(self.on_top(operation.base, &record, &long, outcome))
+        let done = self.on_top(operation.base, &record, &long, outcome);
+        Ok(Done { short_key: short.map(|short| short.key()), ..done })
     }
 
     /// The chain ids of a copy's sources, if all of them are file systems in the store.

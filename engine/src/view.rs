@@ -9,7 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use cache::layer::Timestamp;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fgetxattr, flistxattr,
+};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
@@ -181,32 +184,35 @@ pub fn metadata_at(
     })
 }
 
-/// The extended attributes of an open file or directory, without overlay's own; a file system
-/// that has none has no attributes.
+/// The extended attributes of an open file or directory, without overlay's own and the machine's
+/// labels; a file system that has none has no attributes.
 pub fn xattrs(file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let unsupported = |error: &rustix::io::Errno| *error == rustix::io::Errno::NOTSUP;
-    let length = match rustix::fs::flistxattr(file, [0u8; 0].as_mut_slice()) {
-        Ok(length) => length,
-        Err(error) if unsupported(&error) => 0,
-        Err(error) => return Err(error.into()),
+    let names = match whole(|buffer| flistxattr(file, buffer)) {
+        Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
+        names => names?,
     };
-    let mut attributes = BTreeMap::new();
-    if length == 0 {
-        return Ok(attributes);
-    }
-    let mut names = vec![0; length];
-    let length = rustix::fs::flistxattr(file, names.as_mut_slice())?;
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
-            continue;
+    let foreign = |name: &[u8]| {
+        let kinds: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
+        kinds.iter().any(|kind| name.starts_with(kind))
+    };
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !foreign(name));
+    names.map(|name| Ok((name.to_vec(), whole(|buffer| fgetxattr(file, name, buffer))?))).collect()
+}
+
+/// Reads with a buffer that grows until the answer fits.
+fn whole(
+    mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match read(&mut buffer) {
+            Err(Errno::RANGE) => buffer.resize(buffer.len() * 4, 0),
+            length => {
+                buffer.truncate(length?);
+                return Ok(buffer);
+            }
         }
-        let size = rustix::fs::fgetxattr(file, name, [0u8; 0].as_mut_slice())?;
-        let mut value = vec![0; size];
-        let size = rustix::fs::fgetxattr(file, name, value.as_mut_slice())?;
-        value.truncate(size);
-        attributes.insert(name.to_vec(), value);
     }
-    Ok(attributes)
 }
 
 /// Splits a clean path into its directory and its last component.
@@ -295,6 +301,20 @@ mod tests {
         assert!(view.resolve(b"loop").is_err());
         assert_eq!(view.read("absolute/deep/file").expect("read").as_deref(), Some(&b"inside"[..]));
         assert_eq!(view.read("etc/passwd").expect("read"), None);
+    }
+
+    #[test]
+    fn attributes_are_read_but_for_overlays_own() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("file");
+        std::fs::write(&path, "").expect("write");
+        let create = rustix::fs::XattrFlags::CREATE;
+        for name in ["user.colour", "trusted.overlay.opaque"] {
+            rustix::fs::setxattr(&path, name, b"green", create).expect("set");
+        }
+        let file = std::fs::File::open(&path).expect("open");
+        let expected = BTreeMap::from([(b"user.colour".to_vec(), b"green".to_vec())]);
+        assert_eq!(xattrs(file.as_fd()).expect("read"), expected);
     }
 
     #[test]

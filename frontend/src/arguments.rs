@@ -142,8 +142,9 @@ pub fn parse_name_values(
     words.iter().map(pair).collect()
 }
 
-/// Reads a JSON array of strings, the exec form of a command. `None` where the text is no JSON
-/// array, which makes it the shell form; an array of anything else than strings is an error.
+/// Reads a JSON array of strings, the exec form of a command. `None` where the text is something
+/// else, which makes it the shell form; only an array with arrays or objects in it is an error,
+/// since nobody means that for a shell.
 pub fn parse_json_array(rest: &str) -> Result<Option<Vec<String>>, ParseErrorKind> {
     let rest = rest.trim_start();
     if !rest.starts_with('[') {
@@ -152,11 +153,14 @@ pub fn parse_json_array(rest: &str) -> Result<Option<Vec<String>>, ParseErrorKin
     let Ok(Value::Array(values)) = serde_json::from_str(rest) else {
         return Ok(None);
     };
+    if values.iter().any(|value| value.is_array() || value.is_object()) {
+        return Err(ParseErrorKind::NotStrings);
+    }
     let string = |value| match value {
-        Value::String(string) => Ok(string),
-        _ => Err(ParseErrorKind::NotStrings),
+        Value::String(string) => Some(string),
+        _ => None,
     };
-    values.into_iter().map(string).collect::<Result<_, _>>().map(Some)
+    Ok(values.into_iter().map(string).collect())
 }
 
 #[cfg(test)]
@@ -228,6 +232,6 @@ mod tests {
         assert_eq!(parse_json_array("[ -f a ]"), Ok(None));
         assert_eq!(parse_json_array("[\"a\"] b"), Ok(None));
         assert_eq!(parse_json_array(" [\"a\", \"b\"] "), Ok(Some(vec!["a".into(), "b".into()])));
-        assert_eq!(parse_json_array("[\"a\", 1]"), Err(ParseErrorKind::NotStrings));
+        assert_eq!(parse_json_array("[\"a\", [1]]"), Err(ParseErrorKind::NotStrings));
     }
 }

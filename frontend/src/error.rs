@@ -177,6 +177,9 @@ pub enum InstructionError {
     /// `--keep-git-dir` and the URL do not agree.
     #[error("inconsistent keep-git-dir configuration")]
     KeepGitDir,
+    /// A signal that does not exist.
+    #[error("invalid signal: {0}")]
+    Signal(String),
     /// Something that has to be allowed when the build is started.
     #[error("{entitlement} is not allowed: start the build with --allow {entitlement}")]
     NotAllowed {
@@ -286,10 +289,12 @@ pub enum StageError {
         base: String,
     },
     /// A base that is no image name.
-    #[error("failed to parse stage name {base:?}: invalid reference format")]
+    #[error("failed to parse stage name {base:?}: {reason}")]
     Base {
         /// The base, expanded.
         base: String,
+        /// Why not.
+        reason: String,
     },
     /// A platform that expands to nothing.
     #[error("empty platform value from expression {expression}{suggestion}")]
@@ -412,7 +417,7 @@ impl Error {
         match &self.kind {
             ErrorKind::Instruction(error) => error.subject(),
             ErrorKind::Word(error) => Some(&error.word),
-            ErrorKind::Stage(StageError::BlankBase { base } | StageError::Base { base }) => {
+            ErrorKind::Stage(StageError::BlankBase { base } | StageError::Base { base, .. }) => {
                 Some(base)
             }
             ErrorKind::Stage(

@@ -154,7 +154,7 @@ pub enum FieldsError {
 }
 
 /// Splits one line of comma-separated values (RFC 4180).
-pub(crate) fn comma_fields(line: &str) -> Result<Vec<String>, FieldsError> {
+pub fn comma_fields(line: &str) -> Result<Vec<String>, FieldsError> {
     let mut fields = Vec::new();
     let mut rest = line;
     loop {
@@ -201,7 +201,7 @@ fn quoted_field(text: &str, column: usize) -> Result<(String, usize), FieldsErro
 }
 
 /// Reads a truth value in any of Go's spellings.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -14,7 +14,7 @@ use engine::graph::{
 use crate::error::{Error, ErrorKind, StageError};
 use crate::instruction::{Instruction, Kind};
 use crate::lines::Dockerfile;
-use crate::lower_stage::StageLowering;
+use crate::lower_stage::{self, StageLowering, makes_layer};
 use crate::parse::{parse_file, parse_trigger};
 use crate::platform;
 use crate::request::{BaseImage, NamedContext, NoCache, Request, Resolve};
@@ -162,6 +162,26 @@ fn unused_args(stages: &Stages, request: &Request) -> Vec<String> {
         .collect()
 }
 
+/// Refuses what is neither an image's name nor its whole id.
+fn check_name(name: &str, lines: Lines) -> Result<(), Error> {
+    let is_id = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match engine::reference::Reference::parse(name) {
+        Err(error) if !is_id => {
+            let (base, reason) = (name.to_owned(), error.to_string());
+            Err(Error::new(ErrorKind::Stage(StageError::Base { base, reason }), lines))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many of a stage's instructions make layers, those that its base triggers included.
+fn steps_of(stage: &Stage, base: &BaseImage) -> usize {
+    let triggers = base.config.config.on_build.iter();
+    let triggers = triggers.filter_map(|text| parse_trigger(text, stage.from.lines).ok());
+    let own = stage.instructions.iter().filter(|own| makes_layer(&own.kind)).count();
+    own + triggers.filter(|trigger| makes_layer(&trigger.kind)).count()
+}
+
 /// Whether a build argument is known without being declared, and is no part of the image.
 pub(crate) fn is_proxy(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
@@ -290,6 +310,10 @@ impl Lowering<'_> {
         let mut image = base.config;
         image.rootfs.diff_ids.clear();
         image.created = None;
+        // Every image but an empty one gets to know where its programs are.
+        if name != "scratch" && !lower_stage::sets(&image.config.env, "PATH") {
+            image.config.env.push(format!("PATH={}", lower_stage::DEFAULT_PATH));
+        }
         Ok(Built {
             root,
             base_history: image.history.len(),
@@ -319,10 +343,7 @@ impl Lowering<'_> {
             let image = match self.context_for_image(name) {
                 Some(NamedContext::Image(image)) => image,
                 _ => {
-                    engine::reference::Reference::parse(name).map_err(|_| {
-                        let base = name.to_owned();
-                        Error::new(ErrorKind::Stage(StageError::Base { base }), lines)
-                    })?;
+                    check_name(name, lines)?;
                     name.to_owned()
                 }
             };
@@ -332,8 +353,9 @@ impl Lowering<'_> {
                 source,
             })?
         };
+        let place = stage.map(|stage| self.step_place(stage, 1, steps_of(stage, &base) + 1));
         let vertex = self.definition.add(Vertex {
-            name: format!("FROM {}", base.reference),
+            name: format!("{}FROM {}", place.unwrap_or_default(), base.reference),
             origin: stage.map(|stage| Place {
                 stage: stage.label(),
                 first_line: lines.first,
@@ -345,6 +367,16 @@ impl Lowering<'_> {
         });
         self.images.insert(key, (vertex, base.clone()));
         Ok((vertex, base))
+    }
+
+    /// What stands before a step's text, as BuildKit prints it: `[build 2/3] `.
+    pub(crate) fn step_place(&self, stage: &Stage, step: usize, steps: usize) -> String {
+        let label = match self.stages.stages.len() {
+            1 => String::new(),
+            _ => format!("{} ", stage.label()),
+        };
+        let width = steps.to_string().len();
+        format!("[{label}{step:width$}/{steps}] ")
     }
 
     /// A named context that replaces an image: by the name as written, or any that means the same.

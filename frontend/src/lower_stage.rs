@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use cache::digest::Digest;
 use cache::oci::{Empty, Healthcheck, History, ImageConfig, Platform, RunConfig};
 use engine::graph::{
-    Copy, CopySource, Git, Http, Inline, Merge, Mkdir, NetworkMode, Op, Origin,
-    Ownership, Run, RunMount, RunMountKind, Security, Sharing, Unpack, Vertex, VertexId,
+    Copy, CopySource, Git, Http, Inline, Merge, Mkdir, NetworkMode, Op, Origin, Ownership, Run,
+    RunMount, RunMountKind, Security, Sharing, Unpack, Vertex, VertexId,
 };
 use engine::mode::Mode;
 
@@ -32,7 +32,9 @@ use crate::words::Lexer;
 type Result<T, E = LowerError> = std::result::Result<T, E>;
 
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are when nothing says so.
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const COMMENT: &str = "buildkit.dockerfile.v0";
 
 /// A stage being lowered.
@@ -123,6 +125,9 @@ impl<'l, 'a> StageLowering<'l, 'a> {
                 self.config().on_build.push(trigger.clone());
                 return Ok(());
             }
+            Kind::StopSignal(signal) if !is_signal(signal) => {
+                return Err(refused(InstructionError::Signal(signal.clone()), lines));
+            }
             kind => set_config(&mut self.image, kind, &shell, &mut self.own_cmd),
         }
         if let Some(said) = said {
@@ -145,9 +150,9 @@ impl<'l, 'a> StageLowering<'l, 'a> {
         let set = self.image.config.env.iter().find_map(|pair| {
             pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
         });
-        set.or_else(|| {
-            self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone())
-        })
+        let declared =
+            || self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone());
+        set.or_else(declared).or_else(|| (name == "PATH").then(|| DEFAULT_PATH.to_owned()))
     }
 
     /// Adds an entry to the history; `vertex` is what made its layer.
@@ -187,14 +192,9 @@ impl<'l, 'a> StageLowering<'l, 'a> {
 
     /// As BuildKit prints it: `[build 2/3] RUN make`.
     fn step_name(&self, instruction: &Instruction) -> String {
-        let mut stage = String::new();
-        if self.lowering.stages.stages.len() > 1 {
-            stage = format!("{} ", self.stage.label());
-        }
+        let place = self.lowering.step_place(self.stage, self.step, self.steps);
         let trigger = if self.from_trigger { "ONBUILD " } else { "" };
-        let text = self.shown(instruction);
-        let width = self.steps.to_string().len();
-        format!("[{stage}{:width$}/{}] {trigger}{text}", self.step, self.steps)
+        format!("{place}{trigger}{}", self.shown(instruction))
     }
 
     /// An instruction as people are shown it: its variables replaced where they are known.
@@ -366,11 +366,16 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             Mode::parse(mode)
                 .map_err(|error| refused(InstructionError::Chmod(error), instruction.lines))?;
         }
-        if files.sources.len() > 1 && !files.dest.ends_with('/') && !matches!(files.dest, "." | "..") {
+        if files.sources.len() > 1
+            && !files.dest.ends_with('/')
+            && !matches!(files.dest, "." | "..")
+        {
             let keyword = if matches!(instruction.kind, Kind::Add(_)) { "ADD" } else { "COPY" };
             return Err(refused(InstructionError::SeveralSources { keyword }, instruction.lines));
         }
-        let link = files.link;
+        // As in BuildKit, a mode keeps a copy from standing for itself: directories made on the
+        // way get it too, and then those of the base would.
+        let link = files.link && files.chmod.is_none();
         let base = if link { self.lowering.nothing() } else { self.root };
         let copy = Op::Copy(Copy {
             base,
@@ -485,13 +490,11 @@ impl<'l, 'a> StageLowering<'l, 'a> {
     fn environment(&self) -> Vec<String> {
         let mut env = self.image.config.env.clone();
         for (name, value) in &self.args {
-            let set =
-                env.iter().any(|pair| pair.split_once('=').is_some_and(|(key, _)| key == name));
-            if let (Some(value), false) = (value, set) {
+            if let (Some(value), false) = (value, sets(&env, name)) {
                 env.push(format!("{name}={value}"));
             }
         }
-        if !env.iter().any(|pair| pair.starts_with("PATH=")) {
+        if !sets(&env, "PATH") {
             env.insert(0, format!("PATH={DEFAULT_PATH}"));
         }
         env
@@ -502,16 +505,20 @@ impl<'l, 'a> StageLowering<'l, 'a> {
         self.args.iter().map(|(name, _)| (name.clone(), value(name))).collect()
     }
 
-    /// Proxies that were given and not declared: the process sees them, nobody else does.
+    /// Proxies that were given: the process sees each in capitals and in small letters, as
+    /// programs look for the one or the other; nobody else does.
     fn proxies(&self) -> Vec<String> {
+        let given = &self.lowering.request.build_args;
         let declared = |name: &str| self.args.iter().any(|(known, _)| known == name);
-        self.lowering
-            .request
-            .build_args
-            .iter()
-            .filter(|(name, _)| is_proxy(name) && !declared(name))
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect()
+        let mut proxies = BTreeMap::new();
+        for (name, value) in given.iter().filter(|(name, _)| is_proxy(name)) {
+            for spelling in [name.to_uppercase(), name.to_lowercase()] {
+                let own = given.get(&spelling).unwrap_or(value);
+                proxies.insert(spelling, own);
+            }
+        }
+        let undeclared = proxies.into_iter().filter(|(name, _)| !declared(name));
+        undeclared.map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     fn network(&self, network: RunNetwork, lines: Lines) -> Result<NetworkMode> {
@@ -555,8 +562,10 @@ impl<'l, 'a> StageLowering<'l, 'a> {
         let mut agents = 0;
         for mount in mounts {
             let mount = self.mount(mount, &mut agents, lines)?;
-            if path::clean(&self.absolute(&mount.target)) == "/" && !mount.target.is_empty() {
-                let target = mount.target;
+            let only_variable =
+                mount.target.is_empty() && matches!(mount.kind, RunMountKind::Secret { .. });
+            if !only_variable && self.absolute(&mount.target) == "/" {
+                let target = "/".to_owned();
                 return Err(refused(InstructionError::MountTarget { target }, lines));
             }
             lowered.push(mount);
@@ -647,12 +656,12 @@ pub(crate) fn set_config(
         }
         Kind::User(user) => config.user.clone_from(user),
         Kind::Cmd(command) => {
-            config.cmd = Some(command.to_args(shell));
+            config.cmd = Some(command.to_args(shell)).filter(|args| !args.is_empty());
             config.args_escaped = true;
             *own_cmd = true;
         }
         Kind::Entrypoint(command) => {
-            config.entrypoint = Some(command.to_args(shell));
+            config.entrypoint = Some(command.to_args(shell)).filter(|args| !args.is_empty());
             // A base's CMD was meant for the base's entry point.
             if !*own_cmd {
                 config.cmd = None;
@@ -678,6 +687,11 @@ pub(crate) fn set_config(
     }
 }
 
+/// Whether a variable is set, be it to nothing.
+pub(crate) fn sets(env: &[String], name: &str) -> bool {
+    env.iter().any(|pair| pair.split_once('=').is_some_and(|(key, _)| key == name))
+}
+
 /// Sets a variable where it stands, or at the end.
 pub(crate) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
     let pair = format!("{name}={value}");
@@ -687,7 +701,8 @@ pub(crate) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
     }
 }
 
-fn makes_layer(kind: &Kind) -> bool {
+/// Whether an instruction makes a layer.
+pub(crate) fn makes_layer(kind: &Kind) -> bool {
     matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 
@@ -722,6 +737,29 @@ fn url_file_name(url: &str) -> String {
 fn git_source(source: &str, lines: Lines) -> Result<Option<GitRef>> {
     let git = GitRef::parse(source).map_err(|error| Error::new(ErrorKind::GitUrl(error), lines))?;
     Ok(git.filter(|git| !git.looks_local))
+}
+
+/// Whether this is a signal's name, with or without `SIG`, or its number (signal(7)).
+fn is_signal(text: &str) -> bool {
+    const NAMES: [&str; 35] = [
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT",
+        "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM",
+        "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+        "RTMIN",
+    ];
+    if let Ok(number) = text.parse::<u32>() {
+        return (1..=64).contains(&number);
+    }
+    let upper = text.to_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |prefix: &str, sign: char, most: u32| {
+        let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(sign));
+        number.and_then(|text| text.parse::<u32>().ok()).is_some_and(|number| number <= most)
+    };
+    NAMES.contains(&name)
+        || name == "RTMAX"
+        || real_time("RTMIN", '+', 15)
+        || real_time("RTMAX", '-', 14)
 }
 
 fn check_from(from: &str, lines: Lines) -> Result<()> {

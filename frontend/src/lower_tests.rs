@@ -69,14 +69,24 @@ fn last_env(lowered: &Lowered) -> Vec<String> {
 
 #[test]
 fn only_needed_stages_are_lowered_and_named_as_buildkit_does() {
-    let text = "FROM a AS one\nRUN 1\nFROM b AS unused\nRUN 2\nFROM c\nWORKDIR /x\nCOPY --from=one /f .\n";
+    let text =
+        "FROM a AS one\nRUN 1\nFROM b AS unused\nRUN 2\nFROM c\nWORKDIR /x\nCOPY --from=one /f .\n";
     assert_eq!(
         names(&lowered(text, |_| {})),
-        ["FROM c", "[stage-2 2/3] WORKDIR /x", "FROM a", "[one 2/2] RUN 1", "[stage-2 3/3] COPY --from=one /f ."]
+        [
+            "[stage-2 1/3] FROM c",
+            "[stage-2 2/3] WORKDIR /x",
+            "[one 1/2] FROM a",
+            "[one 2/2] RUN 1",
+            "[stage-2 3/3] COPY --from=one /f ."
+        ]
     );
-    assert_eq!(names(&lowered("FROM a\nENV V=3\nRUN echo $V\n", |_| {})), ["FROM a", "[2/2] RUN echo 3"]);
+    assert_eq!(
+        names(&lowered("FROM a\nENV V=3\nRUN echo $V\n", |_| {})),
+        ["[1/2] FROM a", "[2/2] RUN echo 3"]
+    );
     let target = |request: &mut Request| request.target = Some("ONE".into());
-    assert_eq!(names(&lowered(text, target)), ["FROM a", "[one 2/2] RUN 1"]);
+    assert_eq!(names(&lowered(text, target)), ["[one 1/2] FROM a", "[one 2/2] RUN 1"]);
 }
 
 #[test]
@@ -94,7 +104,10 @@ fn variables_have_their_scopes() {
     assert_eq!(env("FROM a\nARG A\nARG E=\nRUN x", None), "E=");
     assert_eq!(env("FROM a\nENV A=env\nARG A=arg\nRUN x", None), "A=env");
     assert_eq!(env("FROM a\nARG BASE=arg\nRUN x", None), "");
-    assert_eq!(env("FROM a\nENV abc=hello\nENV abc=bye def=$abc\nRUN x", None), "abc=bye def=hello");
+    assert_eq!(
+        env("FROM a\nENV abc=hello\nENV abc=bye def=$abc\nRUN x", None),
+        "abc=bye def=hello"
+    );
     assert_eq!(env("FROM a\nARG TARGETARCH\nRUN x", None), "TARGETARCH=amd64");
     assert_eq!(env("FROM a AS s\nARG TARGETSTAGE\nRUN x", None), "TARGETSTAGE=s");
 }
@@ -105,7 +118,7 @@ fn proxies_are_seen_and_not_kept() {
         request.build_args.insert("http_proxy".into(), "p".into());
     });
     let Op::Run(run) = &lowered.definition.vertex(lowered.target).op else { panic!("no process") };
-    assert_eq!(run.unkeyed_env, ["http_proxy=p"]);
+    assert_eq!(run.unkeyed_env, ["HTTP_PROXY=p", "http_proxy=p"]);
     assert!(!run.env.iter().any(|pair| pair.contains("proxy")));
     assert!(lowered.unused_args.is_empty());
     let history = lowered.image.history.last().unwrap();
@@ -122,14 +135,47 @@ fn the_configuration_follows_the_instructions() {
     assert_eq!(config("FROM scratch\nUSER x").working_dir, "/");
     let ports = config("FROM a\nARG P=\"80 81/udp\"\nEXPOSE $P").exposed_ports;
     assert_eq!(ports.into_keys().collect::<Vec<_>>(), ["80/tcp", "81/udp"]);
+    let none = config("FROM a\nCMD []\nENTRYPOINT []");
+    assert_eq!((none.cmd, none.entrypoint), (None, None));
     let shell = config("FROM a\nSHELL [\"x\", \"-y\"]\nCMD z");
     assert_eq!(shell.cmd, Some(vec!["x".into(), "-y".into(), "z".into()]));
 }
 
 #[test]
+fn a_search_path_is_always_known_and_kept_unless_there_is_no_image() {
+    let lowered = |text: &str| {
+        let file = lines::parse(text.as_bytes()).unwrap();
+        lower(&file, &request(), &mut |name, _| {
+            let mut image = base(name);
+            image.config.config.env = vec!["A=1".into()];
+            Ok(image)
+        })
+        .unwrap()
+    };
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(lowered("FROM a").image.config.env, ["A=1", path]);
+    assert_eq!(lowered("FROM scratch\nENV B=2").image.config.env, ["B=2"]);
+    let longer = path.replace('=', "=/x:");
+    assert_eq!(lowered("FROM scratch\nENV PATH=/x:$PATH").image.config.env, [longer]);
+}
+
+#[test]
+fn a_linked_copy_with_a_mode_is_an_ordinary_one() {
+    let merges = |text: &str| {
+        let vertices = lowered(text, |_| {}).definition.vertices;
+        vertices.iter().filter(|vertex| matches!(vertex.op, Op::Merge(_))).count()
+    };
+    assert_eq!(merges("FROM a\nCOPY --link --chown=1 f /d/"), 1);
+    assert_eq!(merges("FROM a\nCOPY --link --chmod=600 f /d/"), 0);
+}
+
+#[test]
 fn triggers_run_first_and_are_cleared() {
     let lowered = lowered("FROM triggers\nRUN own\nONBUILD RUN later", |_| {});
-    assert_eq!(names(&lowered), ["FROM triggers", "[2/3] ONBUILD RUN trigger", "[3/3] RUN own"]);
+    assert_eq!(
+        names(&lowered),
+        ["[1/3] FROM triggers", "[2/3] ONBUILD RUN trigger", "[3/3] RUN own"]
+    );
     assert_eq!(last_env(&lowered).last().unwrap(), "T=1");
     assert_eq!(lowered.image.config.on_build, ["RUN later"]);
 }
@@ -137,11 +183,14 @@ fn triggers_run_first_and_are_cleared() {
 #[test]
 fn history_has_an_entry_for_each_instruction_and_a_vertex_for_each_layer() {
     let lowered = lowered("FROM a\nARG X=1\nRUN [\"ls\"]\nCOPY --link f /\nLABEL l=1\n", |_| {});
-    let said: Vec<_> = lowered.image.history.iter().map(|entry| entry.created_by.clone().unwrap()).collect();
+    let said: Vec<_> =
+        lowered.image.history.iter().map(|entry| entry.created_by.clone().unwrap()).collect();
     assert_eq!(said, ["ARG X=1", "RUN |1 X=1 ls # buildkit", "COPY f / # buildkit", "LABEL l=1"]);
     let made: Vec<bool> = lowered.history.iter().map(Option::is_some).collect();
     assert_eq!(made, [false, true, true, false]);
-    assert!(lowered.image.history.iter().zip(&made).all(|(entry, made)| entry.empty_layer != *made));
+    assert!(
+        lowered.image.history.iter().zip(&made).all(|(entry, made)| entry.empty_layer != *made)
+    );
 }
 
 #[test]
@@ -151,7 +200,8 @@ fn named_contexts_take_the_place_of_stages_and_images() {
         request.contexts.insert("dep".into(), NamedContext::Local("dep".into()));
         request.contexts.insert("img".into(), NamedContext::Image("other".into()));
     });
-    let all: Vec<_> = lowered.definition.vertices.iter().map(|vertex| vertex.name.as_str()).collect();
+    let all: Vec<_> =
+        lowered.definition.vertices.iter().map(|vertex| vertex.name.as_str()).collect();
     assert!(all.contains(&"[internal] load context dep") && all.contains(&"FROM other"), "{all:?}");
     assert!(!all.contains(&"FROM base"), "{all:?}");
 }
@@ -160,7 +210,9 @@ fn named_contexts_take_the_place_of_stages_and_images() {
 fn a_build_without_cache_does_its_steps_again() {
     use engine::graph::Caching::{Skip, Use};
     let caching = |no_cache: NoCache| {
-        let lowered = lowered("FROM a AS x\nRUN 1\nFROM x AS y\nRUN 2", |request| request.no_cache = no_cache);
+        let lowered = lowered("FROM a AS x\nRUN 1\nFROM x AS y\nRUN 2", |request| {
+            request.no_cache = no_cache
+        });
         let steps = lowered.definition.vertices.iter().filter(|vertex| vertex.name.contains("RUN"));
         steps.map(|vertex| vertex.caching).collect::<Vec<_>>()
     };

@@ -24,8 +24,9 @@ fn commands_have_two_forms() {
     check(r#"SHELL ["a", "b"]"#, r#"Shell(["a", "b"])"#);
     check("SHELL a b", "SHELL requires the arguments to be in JSON form");
     check("SHELL []", "SHELL requires at least one argument");
+    check(r#"CMD ["a", 42]"#, r#"Cmd(Shell("[\"a\", 42]"))"#);
     check(
-        r#"CMD ["a", 42]"#,
+        r#"CMD ["a", ["b"]]"#,
         "when using JSON array syntax, arrays must be comprised of strings only",
     );
 }

@@ -213,6 +213,12 @@ pub(crate) fn check(literal: &str, out: &str) {
     assert_eq!(Test::of(literal).build(&[]).read("out"), unindent(out));
 }
 
+/// Builds a literal and compares the whole file system that comes out, one line a file.
+#[track_caller]
+pub(crate) fn check_tree(literal: &str, tree: &str) {
+    assert_eq!(Test::of(literal).build(&[]).tree(), unindent(tree));
+}
+
 /// `rbuild build`'s arguments: plain progress, the test's own, the context.
 pub(crate) fn build_line<'a>(first: &[&'a str], arguments: &[&'a str]) -> Vec<&'a str> {
     let mut line = vec!["build", "--progress", "plain"];

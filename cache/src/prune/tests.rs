@@ -27,7 +27,7 @@ fn image(store: &Store, layers: &[Digest]) -> Digest {
 
 fn record(store: &Store, key: &str, layer: Digest, finished: i64) -> Digest {
     let digest = Digest::of(key);
-    let record = Record { layer, took_ms: 1, finished };
+    let record = Record { layer, took_ms: 1, finished, in_full: None };
     store.put_record(&digest, key, &record).expect("record");
     digest
 }
@@ -37,7 +37,7 @@ fn names(plan: &Plan, kind: Kind) -> Vec<String> {
 }
 
 fn pruned(store: &Store, cache: Option<&CacheScope>) -> Plan {
-    store.prune(cache).expect("prune").expect("nobody else uses the store")
+    store.prune(&[], cache).expect("prune").expect("nobody else uses the store")
 }
 
 #[test]
@@ -63,8 +63,7 @@ fn an_image_off_the_list_goes_but_for_what_others_need() {
     let (shared, own) = (layer(&store, 1, 8192), layer(&store, 2, 8192));
     let stays = image(&store, &[shared]);
     let goes = image(&store, &[shared, own]);
-    store.forget_image(&goes).expect("forget");
-    let plan = pruned(&store, None);
+    let plan = store.prune(&[goes], None).expect("prune").expect("nobody else uses the store");
     assert_eq!(names(&plan, Kind::Layer), [own.hex()]);
     assert_eq!(plan.of(Kind::Blob).count(), 3, "manifest, configuration, layer: {plan:?}");
     assert!(!store.blob_path(&goes).exists() && !store.blob_path(&own).exists());
@@ -113,9 +112,11 @@ fn the_build_cache_goes_as_far_as_it_is_asked_to() {
 fn a_store_that_others_use_is_left_alone() {
     let (dir, store) = store();
     let layer = layer(&store, 1, 1);
+    let image = image(&store, &[layer]);
     let _other = Store::open(dir.path()).expect("open");
-    assert!(store.prune(None).expect("prune").is_none());
+    assert!(store.prune(&[image], None).expect("prune").is_none());
     assert!(store.layer(&layer).expect("look").is_some());
+    assert_eq!(store.list_images().expect("list").len(), 1);
 }
 
 #[test]
@@ -130,4 +131,15 @@ fn use_is_told_of_images_and_of_the_build_cache() {
     assert!((1 << 19..(1 << 19) + 65536).contains(&usage.cache_bytes()), "{usage:?}");
     let seen: Vec<_> = usage.cache.iter().map(|entry| (entry.changed, entry.shared)).collect();
     assert_eq!(seen, [(7, true), (5, false)]);
+}
+
+#[test]
+fn a_damaged_image_holds_nobody_up() {
+    let (_dir, store) = store();
+    let layer = layer(&store, 1, 1);
+    let digest = image(&store, &[layer]);
+    fs::write(store.blob_path(&digest), "no manifest").expect("damage");
+    let plan = pruned(&store, None);
+    assert_eq!(names(&plan, Kind::Layer), [layer.hex()]);
+    assert!(store.blob_path(&digest).exists());
 }

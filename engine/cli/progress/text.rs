@@ -12,7 +12,9 @@ pub(super) fn clean(line: &str) -> String {
         match char {
             '\x1b' => skip_sequence(&mut chars),
             '\r' => returned = true,
-            '\x08' => drop(shown.pop()),
+            '\x08' => {
+                shown.pop();
+            }
             '\t' => {
                 let spaces = 8 - shown.chars().count() % 8;
                 shown.extend(std::iter::repeat_n(' ', spaces));
@@ -35,20 +37,21 @@ pub(super) fn clean(line: &str) -> String {
 /// character with its intermediates.
 fn skip_sequence(chars: &mut std::str::Chars<'_>) {
     match chars.next() {
-        Some('[') => drop(chars.find(|char| ('\x40'..='\x7e').contains(char))),
+        Some('[') => {
+            chars.find(|char| ('\x40'..='\x7e').contains(char));
+        }
         Some(']' | 'P' | 'X' | '^' | '_') => {
             let mut before = ' ';
-            let ends = |char: char| {
-                let end = char == '\x07' || (before == '\x1b' && char == '\\');
+            for char in chars {
+                if char == '\x07' || (before == '\x1b' && char == '\\') {
+                    break;
+                }
                 before = char;
-                end
-            };
-            chars.by_ref().find({
-                let mut ends = ends;
-                move |char| ends(*char)
-            });
+            }
         }
-        Some(' '..='/') => drop(chars.find(|char| ('\x30'..='\x7e').contains(char))),
+        Some(' '..='/') => {
+            chars.find(|char| ('\x30'..='\x7e').contains(char));
+        }
         _ => {}
     }
 }

@@ -259,15 +259,15 @@ mod tests {
         let steps =
             [("done a", ""), ("run b", "1\n2\n"), ("done c", ""), ("run d", "3\n"), ("done e", "")];
         let header = "[+] Building 2.0s (3/9)";
-        let (b, d, e) = (" => run b      2.0s", " => run d      2.0s", " => done e     1.5s");
-        let narrow = |text: &str| text.split_at(text.len() - 4).0.trim_end().to_owned();
-        let (b, d, e) = (&*narrow(b), &*narrow(d), &*narrow(e));
-        check(&steps, 20, 5, &[header, b, d, e].map(|text| fit(text, 20)));
-        check(&steps, 20, 4, &[header, b, d].map(|text| fit(text, 20)));
-        check(&steps, 20, 3, &[header, b].map(|text| fit(text, 20)));
-        check(&steps, 20, 1, &[fit(header, 20)]);
-        let all = [header, " => done a", b, " => => # 2", " => done c", d, " => => # 3", e];
-        check(&steps, 20, 9, &all.map(|text| fit(text, 20)));
+        let (b, d, e) =
+            (" => run b           2.0s", " => run d           2.0s", " => done e          1.5s");
+        check(&steps, 24, 5, &[header, b, d, e]);
+        check(&steps, 24, 4, &[header, b, d]);
+        check(&steps, 24, 3, &[header, b]);
+        check(&steps, 24, 1, &[header]);
+        let (a, c) = (" => done a          1.5s", " => done c          1.5s");
+        check(&steps, 24, 9, &[header, a, b, " => => # 2", c, d, " => => # 3", e]);
+        check(&steps, 8, 4, &["[+] Buil", " => run ", " => run "]);
     }
 
     #[test]
