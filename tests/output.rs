@@ -40,13 +40,11 @@ fn local_and_tar_give_the_files() {
 }
 
 #[test]
-fn several_platforms_have_a_folder_each() {
+fn another_platform_is_built_for_and_several_at_once_are_refused() {
     let test = Test::of("FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n-- a\n");
-    test.rbuild(&["build", "--platform", "linux/amd64,linux/arm64", "-o", "../out", "."])
-        .succeeded();
-    for name in ["linux_amd64/amd64", "linux_arm64/arm64"] {
-        assert!(test.outside("out").join(name).is_file(), "{name}");
-    }
+    let image = test.build(&["--platform", "linux/arm64"]);
+    assert_eq!(image.tree(), "-rw-r--r-- 0/0 arm64\n");
+    test.refused(&["--platform", "linux/amd64,linux/arm64"], &["build one platform at a time"]);
 }
 
 #[test]

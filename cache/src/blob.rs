@@ -24,7 +24,7 @@ impl Store {
         if fs::read(&path).is_ok_and(|present| present == bytes) {
             return Ok(digest);
         }
-        self.write_atomically(&path, bytes)?;
+        self.write_durably(&path, bytes)?;
         Ok(digest)
     }
 

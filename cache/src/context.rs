@@ -104,7 +104,8 @@ fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, (Stat, Digest)>> {
         return None;
     }
     let mut rest = body.strip_prefix(MAGIC.as_slice())?;
-    let mut known = HashMap::new();
+    // An entry is hardly shorter than this; growing the map costs more than some spare room.
+    let mut known = HashMap::with_capacity(rest.len() / 100);
     while !rest.is_empty() {
         let length = u32::from_le_bytes(take::<4>(&mut rest)?) as usize;
         let (path, behind) = rest.split_at_checked(length)?;

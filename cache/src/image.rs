@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::oci::{self, Descriptor, ImageConfig, Index, Manifest};
-use crate::store::Store;
+use crate::store::{Store, sync_dir};
 
 /// An image of the store, whole.
 #[derive(Clone, Debug)]
@@ -64,6 +64,8 @@ impl Store {
                 platform: None,
             });
         }
+        // Layers are named without waiting for the disk; what an image is made of has to stay.
+        sync_dir(&self.root().join("layers"))?;
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(oci::MANIFEST.to_owned()),
@@ -186,7 +188,7 @@ impl Store {
         if index == before && path.exists() {
             return Ok(());
         }
-        self.write_atomically(&path, &json(&index))
+        self.write_durably(&path, &json(&index))
     }
 }
 

@@ -13,7 +13,7 @@ use fs_err as fs;
 
 use crate::digest::{Digest, DigestWriter};
 use crate::error::{Error, Result};
-use crate::layer::{self, Timestamp, pack, unpack};
+use crate::layer::{self, Timestamp, pack};
 use crate::store::Store;
 
 /// Big enough that a read costs little beside the copying.
@@ -88,8 +88,13 @@ impl<'store> Draft<'store> {
 
     /// Commits a layer that changes nothing.
     pub fn commit_empty(self) -> Result<Layer> {
-        let failed = |source| Error::Layer { what: "cannot be written".to_owned(), source: Box::new(source) };
-        self.commit_tar(|out| layer::writer::LayerWriter::new(out).finish().map(drop).map_err(failed))
+        let failed = |source| Error::Layer {
+            what: "cannot be written".to_owned(),
+            source: Box::new(source),
+        };
+        self.commit_tar(|out| {
+            layer::writer::LayerWriter::new(out).finish().map(drop).map_err(failed)
+        })
     }
 
     /// Commits a tar from elsewhere byte by byte; one that is no tar is refused.
@@ -190,63 +195,6 @@ impl Store {
         }
     }
 
-    /// Returns the layer as a directory in overlay's form, unpacking it when that has not been
-    /// done; a tar that does not have its digest is refused.
-    pub fn layer_tree(&self, diff_id: &Digest) -> Result<PathBuf> {
-        let tree = self.layer_dir(diff_id).join("tree");
-        if tree.is_dir() {
-            return Ok(tree);
-        }
-        let temp = self.scratch_dir()?;
-        self.unpack_verified(diff_id, &temp)?;
-        match self.publish(&temp, &tree) {
-            Ok(()) => Ok(tree),
-            // Another thread or process was faster; its tree is as good.
-            Err(_) if tree.is_dir() => {
-                fs::remove_dir_all(&temp).map_err(Error::Io)?;
-                Ok(tree)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Unpacks a layer over nothing into an empty directory, in overlay's form.
-    pub fn unpack_layer(&self, diff_id: &Digest, dest: &Path) -> Result<()> {
-        self.unpack_verified(diff_id, dest)
-    }
-
-    /// Returns the trees that overlay makes a file system of, the lowest first. A layer that occurs
-    /// twice is needed only where it lies highest: whatever it did below, it does again there.
-    pub fn layer_trees(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
-        let covered = |at: usize| diff_ids[at + 1..].contains(&diff_ids[at]);
-        let places = (0..diff_ids.len()).filter(|at| !covered(*at));
-        places.map(|at| self.layer_tree(&diff_ids[at])).collect()
-    }
-
-    fn unpack_verified(&self, diff_id: &Digest, dest: &Path) -> Result<()> {
-        let path = self.layer_tar(diff_id);
-        let file = fs::File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::Missing { digest: *diff_id },
-            _ => Error::Io(error),
-        })?;
-        let mut reader = HashingReader { inner: file, hasher: Default::default() };
-        let dir = fs::File::open(dest).map_err(Error::Io)?;
-        let unpacked = {
-            let mut buffered = io::BufReader::with_capacity(BUFFER, &mut reader);
-            unpack::unpack_layer(&mut buffered, dir.as_fd(), unpack::Form::Overlay)
-        };
-        // A wrong digest explains a tar that cannot be read, so it is told first.
-        io::copy(&mut reader, &mut io::sink()).map_err(Error::Io)?;
-        let found = reader.hasher.finish();
-        if found != *diff_id {
-            return Err(Error::Corrupt { path, expected: *diff_id, found });
-        }
-        unpacked.map(drop).map_err(|source| Error::Layer {
-            what: format!("{diff_id} cannot be unpacked"),
-            source: Box::new(source),
-        })
-    }
-
     /// Makes a layer visible as a blob of the image layout, sharing its bytes; returns its size.
     pub(crate) fn share_layer_as_blob(&self, diff_id: &Digest) -> Result<u64> {
         let layer = self.layer(diff_id)?.ok_or(Error::Missing { digest: *diff_id })?;
@@ -268,19 +216,6 @@ impl<R: io::Read> io::Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
         io::Write::write_all(self.out, &buffer[..read])?;
-        Ok(read)
-    }
-}
-
-struct HashingReader<R> {
-    inner: R,
-    hasher: crate::digest::Hasher,
-}
-
-impl<R: io::Read> io::Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
         Ok(read)
     }
 }

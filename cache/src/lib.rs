@@ -6,8 +6,9 @@
 //!   images/                  an OCI image layout: oci-layout, index.json, blobs/sha256/<hex>
 //!   layers/<hex>/layer.tar   a layer's canonical form, named by its diff id
 //!   layers/<hex>/tree/       the same layer unpacked in overlay's form: derived, disposable
-//!   cache/records/<hex>      what the operation with this key produced, as JSON
-//!   cache/preimages/<hex>    the text the key is the digest of
+//!   layers/<hex>/opaque      says that its root hides all layers below
+//!   cache/records/<hex>      what the operation with this key produced: a line of JSON, and then
+//!                            the text that the key is the digest of
 //!   cache/mounts/<id>/       the directories behind `RUN --mount=type=cache`
 //!   cache/context/<id>       what is known of a context's files: stat -> digest
 //!   cache/builds/<id>.json   what the last build of a context looked like
@@ -31,6 +32,7 @@ pub mod oci;
 pub mod prune;
 pub mod record;
 pub mod store;
+mod trees;
 pub mod usage;
 
 pub use error::{Error, Result};

@@ -23,8 +23,6 @@ use crate::usage::{self, Tally};
 pub enum Kind {
     /// What a step of a build produced.
     Record,
-    /// The text of a key.
-    Preimage,
     /// A layer in all its forms.
     Layer,
     /// A manifest, a configuration, or a layer as the image layout shows it.
@@ -104,7 +102,7 @@ impl Store {
         }
         needed.layers.extend(stay.values().map(|record| record.layer));
         if let Some(scope) = cache {
-            self.plan_cache(scope, &stay, &mut planner)?;
+            self.plan_cache(scope, &mut planner)?;
         }
         for (digest, path) in self.listed("layers")? {
             if !needed.layers.contains(&digest) {
@@ -183,7 +181,7 @@ impl Store {
         let mut all = Vec::new();
         for (key, path) in self.listed("cache/records")? {
             let bytes = fs::read(&path).map_err(Error::Io)?;
-            all.push(Kept { key, record: serde_json::from_slice(&bytes).ok(), path });
+            all.push(Kept { key, record: Record::parse(&bytes), path });
         }
         all.sort_by_key(|kept| {
             std::cmp::Reverse(kept.record.as_ref().map(|record| record.finished))
@@ -238,17 +236,7 @@ impl Store {
     }
 
     /// Adds what the build cache has beside records and layers.
-    fn plan_cache(
-        &self,
-        scope: &CacheScope,
-        stay: &BTreeMap<Digest, Record>,
-        planner: &mut Planner,
-    ) -> Result<()> {
-        for (key, path) in self.listed("cache/preimages")? {
-            if !stay.contains_key(&key) && is_old(&path, scope.before)? {
-                planner.add(Kind::Preimage, &path)?;
-            }
-        }
+    fn plan_cache(&self, scope: &CacheScope, planner: &mut Planner) -> Result<()> {
         // What keeps steps for their size keeps what they were made from.
         let also = [
             (Kind::Source, "cache/sources", scope.keep_bytes.is_none()),

@@ -3,7 +3,7 @@
 //! The text is kept so that a miss can be explained by comparing it with an earlier one. What the
 //! text says is the engine's business.
 
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -27,48 +27,51 @@ pub struct Record {
     pub in_full: Option<Digest>,
 }
 
+impl Record {
+    /// Reads a record from a file that begins with it.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let line = bytes.split(|byte| *byte == b'\n').next()?;
+        serde_json::from_slice(line).ok()
+    }
+}
+
 impl Store {
     fn record_path(&self, key: &Digest) -> PathBuf {
         self.root().join("cache/records").join(key.hex())
     }
 
-    fn preimage_path(&self, key: &Digest) -> PathBuf {
-        self.root().join("cache/preimages").join(key.hex())
-    }
-
     /// Looks up what the operation with this key produced. A record whose layer is gone, or that
     /// cannot be read, counts as none: the operation runs again.
     pub fn record(&self, key: &Digest) -> Result<Option<Record>> {
-        let bytes = match fs::read(self.record_path(key)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::Io(error)),
-        };
-        let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
+        let mut line = Vec::new();
+        // Of a long text only the beginning is read.
+        if let Some(mut file) = self.open_record(key)? {
+            file.read_until(b'\n', &mut line).map_err(Error::Io)?;
+        }
+        let Some(record) = Record::parse(&line) else { return Ok(None) };
         Ok(self.layer(&record.layer)?.map(|_| record))
     }
 
-    /// Keeps what the operation with this key produced, and the key's text beside it.
+    /// Keeps what the operation with this key produced, and the key's text behind it.
     pub fn put_record(&self, key: &Digest, preimage: &str, record: &Record) -> Result<()> {
-        // The text first: a record without it could not be explained.
-        self.put_preimage(key, preimage)?;
-        let bytes = serde_json::to_vec(record).expect("records have string keys only");
+        let mut bytes = serde_json::to_vec(record).expect("records have string keys only");
+        bytes.push(b'\n');
+        bytes.extend_from_slice(preimage.as_bytes());
         self.write_atomically(&self.record_path(key), &bytes)
-    }
-
-    /// Keeps a key's text.
-    pub fn put_preimage(&self, key: &Digest, preimage: &str) -> Result<()> {
-        let path = self.preimage_path(key);
-        if path.exists() {
-            return Ok(());
-        }
-        self.write_atomically(&path, preimage.as_bytes())
     }
 
     /// The text a key is the digest of.
     pub fn preimage(&self, key: &Digest) -> Result<Option<String>> {
-        match fs::read_to_string(self.preimage_path(key)) {
-            Ok(text) => Ok(Some(text)),
+        let Some(mut file) = self.open_record(key)? else { return Ok(None) };
+        let mut text = String::new();
+        file.skip_until(b'\n').map_err(Error::Io)?;
+        file.read_to_string(&mut text).map_err(Error::Io)?;
+        Ok(Some(text).filter(|text| Digest::of(text) == *key))
+    }
+
+    fn open_record(&self, key: &Digest) -> Result<Option<BufReader<fs::File>>> {
+        match fs::File::open(self.record_path(key)) {
+            Ok(file) => Ok(Some(BufReader::with_capacity(1024, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::Io(error)),
         }

@@ -32,7 +32,6 @@ impl Store {
             "images/blobs/sha256",
             "layers",
             "cache/records",
-            "cache/preimages",
             "cache/mounts",
             "cache/context",
             "cache/sources",
@@ -96,7 +95,8 @@ impl Store {
         Ok(path)
     }
 
-    /// Writes `bytes` to `path` so that readers see the old file or the whole new one.
+    /// Writes `bytes` to `path` so that readers see the old file or the whole new one, also after
+    /// a crash. After a loss of power it may be the old one: for what can be made again.
     pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let temp = self.scratch.next_path();
         let mut file = fs::File::create(&temp).map_err(Error::Io)?;
@@ -105,11 +105,16 @@ impl Store {
         self.publish(&temp, path)
     }
 
-    /// Gives what was made in scratch space its final name. The file or directory must be synced.
+    /// Writes `bytes` to `path` as [`Store::write_atomically`] does, and returns when no loss of
+    /// power can take it back: for what nobody can make again, and for what names it.
+    pub fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.write_atomically(path, bytes)?;
+        sync_dir(path.parent().expect("a path in the store has a parent"))
+    }
+
+    /// Gives what was made in scratch space its final name. Its content must be synced.
     pub(crate) fn publish(&self, temp: &Path, path: &Path) -> Result<()> {
-        fs::rename(temp, path).map_err(Error::Io)?;
-        let parent = path.parent().expect("a path in the store has a parent");
-        fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::Io)
+        fs::rename(temp, path).map_err(Error::Io)
     }
 
     /// Removes the scratch space of processes that are gone.
@@ -126,7 +131,7 @@ impl Store {
                 Err(_) => Err(Error::Damaged { path, why: "not a number".to_owned() }),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.write_atomically(&path, format!("{VERSION}\n").as_bytes())
+                self.write_durably(&path, format!("{VERSION}\n").as_bytes())
             }
             Err(error) => Err(Error::Io(error)),
         }
@@ -140,6 +145,11 @@ impl Store {
         }
         self.write_atomically(&path, br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
+}
+
+/// Waits until a directory's names are on the disk.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::Io)
 }
 
 /// Makes a directory and its parents; one that exists is fine.

@@ -95,7 +95,6 @@ impl Store {
     /// A step of a build: its record, its key's text and its layer.
     fn step_entry(&self, kept: &Kept, needed: &Needed, tally: &mut Tally) -> Result<Entry> {
         let mut step = entry(Kind::Record, &kept.path, tally)?;
-        step.bytes += tally.add(&self.root().join("cache/preimages").join(kept.key.hex()))?;
         if let Some(record) = &kept.record {
             step.bytes += tally.add(&self.layer_dir(&record.layer))?;
             step.changed = record.finished;

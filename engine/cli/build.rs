@@ -258,15 +258,13 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Runs what has to be run, and makes an image of it in the store.
-    fn solve(
-        &mut self,
-        session: Session<'_>,
-    ) -> anyhow::Result<(Solution, cache::image::Image)> {
+    fn solve(&mut self, session: Session<'_>) -> anyhow::Result<(Solution, cache::image::Image)> {
         let definition = &self.lowered.definition;
         let id =
             Journal::id(&self.input.context_name, &self.input.name, self.args.target.as_deref());
         let earlier = Journal::load(self.store, Some(id));
-        let progress = Progress::start(definition, self.lowered.target, self.args.effective_style());
+        let progress =
+            Progress::start(definition, self.lowered.target, self.args.effective_style());
         let listener = |event: engine::progress::Event<'_>| progress.event(event);
         let epoch = session.epoch;
         let session = Session { listener: &listener, ..session };

@@ -169,7 +169,7 @@ fn image_rows(images: &[Named]) -> Vec<Value> {
 
 fn cache_row(entry: &Entry) -> Value {
     let kind = match entry.kind {
-        Kind::Record | Kind::Preimage => "regular",
+        Kind::Record => "regular",
         Kind::Layer | Kind::Blob => "internal",
         Kind::Source => "source.local",
         Kind::Context => "context",

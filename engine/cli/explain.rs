@@ -97,8 +97,7 @@ fn reasons(store: &Store, step: &Step) -> anyhow::Result<Vec<String>> {
     if step.base.is_none() && all.iter().any(|one| one.fact != "base") {
         all.retain(|one| one.fact != "base");
     }
-    let mut reasons: Vec<String> = 
-        all.iter().take(MOST).map(|one| shown(one, step)).collect();
+    let mut reasons: Vec<String> = all.iter().take(MOST).map(|one| shown(one, step)).collect();
     if all.len() > MOST {
         reasons.push(format!("and {} differences more", all.len() - MOST));
     }

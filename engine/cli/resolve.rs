@@ -72,9 +72,5 @@ pub(crate) fn base(store: &Store, name: &str, _platform: &Platform) -> anyhow::R
             bail!("{reference}: its layer {layer} is gone from the store; import the image again");
         }
     }
-    Ok(BaseImage {
-        reference,
-        layers: image.config.rootfs.diff_ids.clone(),
-        config: image.config,
-    })
+    Ok(BaseImage { reference, layers: image.config.rootfs.diff_ids.clone(), config: image.config })
 }

@@ -24,7 +24,8 @@ use crate::error::RunFailed;
 use crate::resolve;
 
 /// Where programs are looked up when nothing says otherwise.
-pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What `run` is told.
 #[derive(Args)]

@@ -28,9 +28,8 @@ fn read_one(text: &str) -> anyhow::Result<(String, Vec<u8>)> {
     if kind == Some("env") && variable.is_none() {
         variable = file.take().or(Some(id));
     }
-    let from_variable = |name: &str| {
-        std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
-    };
+    let from_variable =
+        |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
     let bytes = match (variable, file) {
         (Some(name), _) => {
             from_variable(name).with_context(|| format!("the variable {name} is not set"))?

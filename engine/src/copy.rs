@@ -231,8 +231,9 @@ fn place<'a>(
         (made.uid, made.gid) = (uid.into(), gid.into());
         changes.apply(&mut made);
         if made.kind == Kind::Directory {
-            if !entry.below.is_empty() {
-                plan.put_dir(made, true)?;
+            match entry.below.is_empty() {
+                true => plan.made_at(made.mtime),
+                false => plan.put_dir(made)?,
             }
             continue;
         }
@@ -318,6 +319,8 @@ fn unpack<'a>(
         path: format!("/{}", String::from_utf8_lossy(&archive.path)),
         source,
     };
+    // A mode is for what is copied; an archive says its own.
+    let changes = Changes { mode: None, ..changes.clone() };
     let root = plan.make_dirs(dest)?;
     let mut entries = reader::entries(io::BufReader::new(open()?));
     // Directories of the archive by the paths they have in the target.
@@ -351,7 +354,7 @@ fn unpack<'a>(
             Kind::Directory if plan.is_dir(&entry.path)? => {
                 entry.path = plan.resolve(&entry.path)?;
                 targets.clear();
-                plan.put_dir(entry, true)?;
+                plan.put_dir(entry)?;
             }
             Kind::Symlink(_) => {
                 targets.clear();
@@ -361,4 +364,74 @@ fn unpack<'a>(
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::VertexId;
+    use cache::layer::writer::LayerWriter;
+
+    /// Copies everything that a directory holds into an empty root, and lists the layer.
+    fn copied(from: &std::path::Path, dest: &str, changes: &Changes) -> Vec<layer::Entry> {
+        let empty = tempfile::tempdir().expect("tempdir");
+        let base = View::open(empty.path()).expect("open");
+        let tree = Tree::new(View::open(from).expect("open"), Owners::Root);
+        let from = VertexId(0);
+        let source =
+            CopySource { from, path: "/".into(), wildcards: true, unpack: Unpack::Archives };
+        let source = |path: &str| CopySource { path: path.into(), ..source.clone() };
+        let copy = Copy {
+            base: from,
+            sources: vec![source("/*")],
+            dest: dest.to_owned(),
+            owner: None,
+            mode: None,
+            parents: false,
+            excludes: Vec::new(),
+        };
+        let sources = select(&copy, &[&tree]).expect("select");
+        let scratch = tempfile::tempfile().expect("a file");
+        let mut layer = Vec::new();
+        let planned = plan(&copy, &sources, &base, changes, &scratch).expect("plan");
+        planned.write(&mut layer, None).expect("write");
+        let mut entries = reader::entries(io::Cursor::new(layer));
+        let mut listed = Vec::new();
+        while let Some((entry, _)) = entries.next_entry().expect("read") {
+            listed.push(entry);
+        }
+        listed
+    }
+
+    #[test]
+    fn a_mode_is_not_for_what_is_in_an_archive() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join("plain"), "").expect("write");
+        let archive = std::fs::File::create(dir.path().join("archive")).expect("create");
+        let mut writer = LayerWriter::new(archive);
+        let packed = layer::Entry::new("packed", Kind::File { size: 0 }, 0o4711);
+        writer.append(&packed, io::empty()).expect("append");
+        writer.finish().expect("finish");
+        let mode = Some(Mode::parse("1740").expect("a mode"));
+        let entries = copied(dir.path(), "/to/", &Changes { owner: Some((7, 8)), mode });
+        let shown = entries.iter().map(|entry| {
+            (String::from_utf8_lossy(&entry.path).into_owned(), entry.mode, (entry.uid, entry.gid))
+        });
+        let expected =
+            [("to", 0o740, (7, 8)), ("to/packed", 0o4711, (7, 8)), ("to/plain", 0o1740, (7, 8))];
+        let expected = expected.map(|(path, mode, owner)| (path.to_owned(), mode, owner));
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_directory_made_for_an_empty_one_has_its_time() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(dir.path().join("empty")).expect("mkdir");
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
+        let empty = std::fs::File::open(dir.path().join("empty")).expect("open");
+        empty.set_modified(time).expect("touch");
+        let entries = copied(dir.path(), "/to/", &Changes::default());
+        let times: Vec<i64> = entries.iter().map(|entry| entry.mtime.seconds).collect();
+        assert_eq!(times, [1_500_000_000]);
+    }
 }

@@ -8,9 +8,9 @@
 //!
 //! The engine has never heard of Dockerfiles. It does not print, read the environment or exit.
 
+pub mod cache_transfer;
 #[cfg(test)]
 mod conformance;
-pub mod cache_transfer;
 pub mod container;
 pub mod copy;
 pub mod duration;

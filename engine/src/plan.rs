@@ -177,14 +177,16 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Puts a directory at a path whose parent exists; `overwrite` tells whether one that exists
-    /// takes the new one's owner, mode and times.
-    pub fn put_dir(&mut self, entry: Entry, overwrite: bool) -> Result<(), Error> {
+    /// Tells the time of something that makes directories and is not put anywhere itself.
+    pub fn made_at(&mut self, time: Timestamp) {
+        self.newest = self.newest.max(time);
+    }
+
+    /// Puts a directory at a path whose parent exists; one that exists takes its owner, mode and
+    /// times.
+    pub fn put_dir(&mut self, entry: Entry) -> Result<(), Error> {
         match self.kind_at(&entry.path)? {
-            Some(FileType::Directory) if !overwrite || entry.path.is_empty() => {
-                let path = entry.path.clone();
-                self.carry(&path)
-            }
+            Some(FileType::Directory) if entry.path.is_empty() => Ok(()),
             Some(FileType::Directory) | None => {
                 self.insert(entry, Content::None);
                 Ok(())

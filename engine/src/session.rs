@@ -79,8 +79,9 @@ impl Networks {
     }
 
     fn pool(&self) -> &NetworkPool {
-        self.pool
-            .get_or_init(|| NetworkPool::new(&self.directory, DEFAULT_BRIDGE, Subnets::Free, self.ahead))
+        self.pool.get_or_init(|| {
+            NetworkPool::new(&self.directory, DEFAULT_BRIDGE, Subnets::Free, self.ahead)
+        })
     }
 }
 

@@ -143,9 +143,8 @@ fn work(
     let input = |id: VertexId| products[id.0].get().expect("inputs are done before their users");
     let done = step::run(session, definition.vertex(id), id, &input);
     let took = begun.elapsed();
-    let (key, short_key, created) = done
-        .as_ref()
-        .map_or((None, None, None), |done| (done.key, done.short_key, done.created));
+    let (key, short_key, created) =
+        done.as_ref().map_or((None, None, None), |done| (done.key, done.short_key, done.created));
     let (outcome, result) = match done {
         Ok(done) => (done.outcome, Ok(done.product)),
         // What was killed because something else failed has not failed itself.

@@ -12,14 +12,14 @@ use std::sync::Mutex;
 use cache::context::{ContextIndex, Stat};
 use cache::digest::{Digest, Hasher};
 use cache::layer::Timestamp;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
 use crate::pattern::glob::{self, Glob};
 use crate::pattern::walk::{Directory, Filter, Visit};
 use crate::view::{Metadata, View, join, metadata_at, split, xattrs};
 
-/// Fewer files than this are digested without waking the thread pool.
+/// Fewer files or directories than this are worked on without waking the thread pool.
 const FEW: usize = 16;
 
 /// A tree to take files from.
@@ -215,8 +215,10 @@ impl Tree {
     fn list_below(&self, filter: &Filter, entries: &mut Vec<Entry>) -> Result<(), Error> {
         let root = entries[0].path.clone();
         let ignored = self.ignore_state(&root);
-        let mut walk = Walk { tree: self, filter, entries, pending: Vec::new() };
-        walk.descend(&root, b"", ignored.as_ref(), None)
+        let walk = Walk { tree: self, filter };
+        let rules = Rules { ignored: ignored.as_ref(), ..Rules::default() };
+        entries.extend(walk.below(&root, b"", rules)?);
+        Ok(())
     }
 
     /// What is at a path without links, unless it is ignored.
@@ -301,66 +303,102 @@ impl Tree {
 struct Walk<'a> {
     tree: &'a Tree,
     filter: &'a Filter,
-    entries: &'a mut Vec<Entry>,
-    /// Directories that are kept only if something below them is.
-    pending: Vec<Entry>,
+}
+
+/// What the rules know of a directory's entries.
+#[derive(Clone, Copy, Default)]
+struct Rules<'a> {
+    ignored: Option<&'a Directory>,
+    filtered: Option<&'a Directory>,
+}
+
+/// A directory being listed, and whether it is kept with nothing below it.
+struct Subdirectory {
+    entry: Entry,
+    kept: bool,
+    ignored: Directory,
+    filtered: Directory,
 }
 
 impl Walk<'_> {
-    fn descend(
-        &mut self,
-        dir: &[u8],
-        below: &[u8],
-        ignored: Option<&Directory>,
-        filtered: Option<&Directory>,
-    ) -> Result<(), Error> {
+    /// Lists what is below a directory, parents before children, names sorted.
+    fn below(&self, dir: &[u8], below: &[u8], rules: Rules<'_>) -> Result<Vec<Entry>, Error> {
+        let mut files = Vec::new();
+        let mut dirs = Vec::new();
+        for (name, metadata) in self.names(dir)? {
+            let entry = Entry { path: join(dir, &name), below: join(below, &name), metadata };
+            if entry.metadata.is_dir() {
+                dirs.extend(self.enter(entry, rules));
+            } else if entry.metadata.kind != FileType::Socket
+                && self.tree.ignore.keeps_file(&entry.path, rules.ignored)
+                && self.filter.keeps_file(&entry.below, rules.filtered)
+            {
+                files.push(entry);
+            }
+        }
+        // A wide tree is listed by all processors; for a narrow one they are not worth waking.
+        let list = |dir: Subdirectory| self.list(dir);
+        let listed: Vec<Vec<Entry>> = match dirs.len() {
+            ..FEW => dirs.into_iter().map(list).collect::<Result<_, _>>()?,
+            _ => dirs.into_par_iter().map(list).collect::<Result<_, _>>()?,
+        };
+        Ok(merge(files, listed))
+    }
+
+    /// A subdirectory, unless nothing of it can be kept.
+    fn enter(&self, entry: Entry, rules: Rules<'_>) -> Option<Subdirectory> {
+        let (visit, ignored) = self.tree.ignore.visit_directory(&entry.path, rules.ignored);
+        let (wanted, filtered) = self.filter.visit_directory(&entry.below, rules.filtered);
+        let kept = visit == Visit::Keep && wanted == Visit::Keep;
+        let pruned = visit == Visit::Prune || wanted == Visit::Prune;
+        (!pruned).then_some(Subdirectory { entry, kept, ignored, filtered })
+    }
+
+    /// A subdirectory with what is below it; nothing if it is kept only for what is below.
+    fn list(&self, dir: Subdirectory) -> Result<Vec<Entry>, Error> {
+        let Subdirectory { entry, kept, ignored, filtered } = dir;
+        let rules = Rules { ignored: Some(&ignored), filtered: Some(&filtered) };
+        let mut below = self.below(&entry.path, &entry.below, rules)?;
+        if kept || !below.is_empty() {
+            below.insert(0, entry);
+        }
+        Ok(below)
+    }
+
+    /// What is in a directory, by name.
+    fn names(&self, dir: &[u8]) -> Result<Vec<(Vec<u8>, Metadata)>, Error> {
         let failed = |source| Error::Read { path: shown(dir), source };
         let view = &self.tree.view;
         let fd = view.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
         let lister = rustix::io::dup(&fd).map_err(|error| failed(error.into()))?;
+        let mut found = Vec::new();
         for name in list(lister).map_err(failed)? {
-            let metadata = metadata_at(fd.as_fd(), &name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|source| Error::Read { path: shown(&join(dir, &name)), source })?;
-            let entry = Entry { path: join(dir, &name), below: join(below, &name), metadata };
-            if entry.metadata.is_dir() {
-                self.directory(entry, ignored, filtered)?;
-            } else if entry.metadata.kind != FileType::Socket
-                && self.tree.ignore.keeps_file(&entry.path, ignored)
-                && self.filter.keeps_file(&entry.below, filtered)
-            {
-                self.keep(entry);
+            match metadata_at(fd.as_fd(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(metadata) => found.push((name, metadata)),
+                // Overlay lists a whiteout with nothing below it, and then says it is not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    return Err(Error::Read { path: shown(&join(dir, &name)), source });
+                }
             }
         }
-        Ok(())
+        Ok(found)
     }
+}
 
-    fn directory(
-        &mut self,
-        entry: Entry,
-        ignored: Option<&Directory>,
-        filtered: Option<&Directory>,
-    ) -> Result<(), Error> {
-        let (ignore_visit, ignored) = self.tree.ignore.visit_directory(&entry.path, ignored);
-        let (filter_visit, filtered) = self.filter.visit_directory(&entry.below, filtered);
-        if ignore_visit == Visit::Prune || filter_visit == Visit::Prune {
-            return Ok(());
+/// Puts the files of a directory and the listings of its subdirectories into one order.
+fn merge(files: Vec<Entry>, listed: Vec<Vec<Entry>>) -> Vec<Entry> {
+    let mut merged = Vec::with_capacity(files.len() + listed.iter().map(Vec::len).sum::<usize>());
+    let mut files = files.into_iter().peekable();
+    for dir in listed {
+        let Some(first) = dir.first() else { continue };
+        while let Some(file) = files.next_if(|file| file.below < first.below) {
+            merged.push(file);
         }
-        let (path, below) = (entry.path.clone(), entry.below.clone());
-        let depth = self.pending.len();
-        if ignore_visit == Visit::Keep && filter_visit == Visit::Keep {
-            self.keep(entry);
-        } else {
-            self.pending.push(entry);
-        }
-        self.descend(&path, &below, Some(&ignored), Some(&filtered))?;
-        self.pending.truncate(depth);
-        Ok(())
+        merged.extend(dir);
     }
-
-    fn keep(&mut self, entry: Entry) {
-        self.entries.append(&mut self.pending);
-        self.entries.push(entry);
-    }
+    merged.extend(files);
+    merged
 }
 
 fn is_file(entry: &Entry) -> bool {

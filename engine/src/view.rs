@@ -159,11 +159,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Tells what is at `name` in `dir`.
-pub fn metadata_at(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    flags: AtFlags,
-) -> io::Result<Metadata> {
+pub fn metadata_at(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Result<Metadata> {
     let stat = rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
     let time = |time: rustix::fs::StatxTimestamp| Timestamp {
         seconds: time.tv_sec,
@@ -233,10 +229,7 @@ pub type LinkAt<'a, E> = dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, E> + 'a;
 
 /// Follows all links of a path in a tree of which `link_at` tells the text of the link at a path.
 /// `..` above the root stays at the root, as in the kernel.
-pub fn resolve<E: From<io::Error>>(
-    path: &[u8],
-    link_at: &mut LinkAt<'_, E>,
-) -> Result<Vec<u8>, E> {
+pub fn resolve<E: From<io::Error>>(path: &[u8], link_at: &mut LinkAt<'_, E>) -> Result<Vec<u8>, E> {
     let mut reached: Vec<u8> = Vec::new();
     let mut rest: Vec<Vec<u8>> = components(path);
     let mut links = 0;

@@ -31,7 +31,11 @@ pub mod lines;
 #[cfg(test)]
 mod lines_conformance;
 pub mod lower;
+#[cfg(test)]
+mod lower_conformance;
 mod lower_stage;
+#[cfg(test)]
+mod lower_tests;
 pub mod mount;
 mod mount_options;
 pub mod parse;
@@ -48,7 +52,3 @@ pub mod suggest;
 pub mod words;
 #[cfg(test)]
 mod words_conformance;
-#[cfg(test)]
-mod lower_conformance;
-#[cfg(test)]
-mod lower_tests;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use cache::oci::{ImageConfig, Platform};
 use engine::graph::{
-    Base, Caching, Copy, CopySource, Definition, Local, Op, Origin as Place, Unpack, Vertex, VertexId,
+    Base, Caching, Copy, CopySource, Definition, Local, Op, Origin as Place, Unpack, Vertex,
+    VertexId,
 };
 
 use crate::error::{Error, ErrorKind, StageError};

@@ -12,6 +12,7 @@ use std::vec;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RawDir, Stat, major, minor, openat, readlinkat, statat,
 };
+use rustix::io::Errno;
 
 use super::entry::{Entry, Kind, Timestamp};
 use super::{Error, xattr};
@@ -171,8 +172,12 @@ pub fn walk<E: From<Error>>(
         };
         path.extend_from_slice(name.to_bytes());
         let directory = level.directory.as_fd();
-        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| Error::tree("stat", &path, error))?;
+        let stat = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // Overlay lists a whiteout with nothing below it, and then says that it is not there.
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(Error::tree("stat", &path, error).into()),
+        };
         let found = Found { path: &path, name: &name, directory, stat };
         let next = visit(&found)?;
         if next == Next::Enter && found.file_type() == FileType::Directory {

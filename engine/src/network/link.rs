@@ -141,10 +141,7 @@ pub(super) fn list(socket: &Socket) -> Result<Vec<Link>, Refusal> {
 pub(super) type Subnets = (Option<Subnet<Ipv4Addr>>, Option<Subnet<Ipv6Addr>>);
 
 /// The subnets that a device has addresses in, without IPv6's link-local one.
-pub(super) fn subnets(
-    socket: &Socket,
-    index: u32,
-) -> Result<Subnets, Refusal> {
+pub(super) fn subnets(socket: &Socket, index: u32) -> Result<Subnets, Refusal> {
     let message = Message::new("list the addresses", libc::RTM_GETADDR, 0, &[0; IFADDRMSG]);
     let (mut ipv4, mut ipv6) = (None, None);
     for reply in socket.dump(message)? {

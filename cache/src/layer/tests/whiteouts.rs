@@ -54,6 +54,7 @@ fn whiteouts_delete_what_is_below() {
     check(lower, &["d/", "d/.wh..wh..opq="], &["d/", "f=4"]);
     check(lower, &["d/", "d/s/", "d/s/.wh.x=", "d/.wh.a="], &["d/", "d/b=2", "d/s/", "f=4"]);
     check(lower, &[".wh..wh..opq=", "g=5"], &["g=5"]);
+    check(&["f=4"], &["new/", "new/.wh.x=", "new/y=5"], &["f=4", "new/", "new/y=5"]);
     check(
         lower,
         &[".wh..wh.plnk=", "f/", ".wh..wh.aufs="],
