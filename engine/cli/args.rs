@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// Builds Dockerfiles and runs containers, without a daemon.
 #[derive(Parser)]
@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 #[command(defer = true)]
 pub(crate) enum Verb {
-    /// Build an image from a Dockerfile (also: rbuild [OPTIONS] PATH)
+    /// Build an image from a Dockerfile (also without the verb: rbuild -t NAME PATH)
     Build(Box<crate::build::BuildArgs>),
     /// Run a command in a new container
     Run(Box<crate::run::RunArgs>),
@@ -68,24 +68,6 @@ pub(crate) enum Verb {
     Version(crate::info::InfoArgs),
 }
 
-/// Where everything is kept.
-pub(crate) fn store_root(given: Option<PathBuf>) -> PathBuf {
-    given.unwrap_or_else(|| {
-        if rustix::process::geteuid().is_root() {
-            return PathBuf::from("/var/lib/rbuild");
-        }
-        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-        data.unwrap_or_else(|| home().join(".local/share")).join("rbuild")
-    })
-}
-
-/// Where it is written down who uses which address: one place for the machine, whatever stores
-/// there are, because the bridge is one too.
-pub(crate) fn network_dir() -> PathBuf {
-    PathBuf::from("/run/rbuild/networks")
-}
-
 /// Turns docker's longer spellings into ours, and a call without a verb into a build.
 pub(crate) fn normalize(mut argv: Vec<OsString>) -> Vec<OsString> {
     let at = first_word(&argv);
@@ -124,48 +106,4 @@ fn is_path(word: &str) -> bool {
         || word == "."
         || word.contains('/')
         || (!word.is_empty() && Path::new(word).join("Dockerfile").exists())
-}
-
-/// Limits and kernel settings of containers, the same for build steps and for `run`.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct LimitArgs {
-    /// Memory limit, as 512m
-    #[arg(short, long, value_name = "BYTES")]
-    pub(crate) memory: Option<String>,
-    /// Memory and swap limit; -1 is unlimited swap
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub(crate) memory_swap: Option<String>,
-    /// How many CPUs may be used, as 1.5
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) cpus: Option<f64>,
-    /// CPU time per period, in microseconds
-    #[arg(long, value_name = "US", allow_hyphen_values = true)]
-    pub(crate) cpu_quota: Option<i64>,
-    /// The period of --cpu-quota, in microseconds
-    #[arg(long, value_name = "US")]
-    pub(crate) cpu_period: Option<u64>,
-    /// Relative CPU weight
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    pub(crate) cpu_shares: Option<u64>,
-    /// CPUs that may be used, as 0-2
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_cpus: Option<String>,
-    /// Memory nodes that may be used
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_mems: Option<String>,
-    /// How many processes may run at once; -1 is unlimited
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pub(crate) pids_limit: Option<i64>,
-    /// Size of /dev/shm
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) shm_size: Option<String>,
-    /// Resource limit, as nofile=1024:2048
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    pub(crate) ulimit: Vec<String>,
-    /// Extra line for /etc/hosts, as name:address or name:host-gateway
-    #[arg(long, value_name = "NAME:ADDRESS")]
-    pub(crate) add_host: Vec<String>,
-    /// Where the containers' cgroups are made
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cgroup_parent: Option<String>,
 }

@@ -17,10 +17,10 @@ use frontend::lines;
 use frontend::lower::{LowerError, Lowered, MAIN_CONTEXT, lower};
 use frontend::request::{Entitlement, NoCache, Request};
 
-use crate::args::LimitArgs;
 use crate::cache_flags::CacheFlags;
 use crate::context::{self, Input};
 use crate::journal::Journal;
+use crate::limits::LimitArgs;
 use crate::progress::{Progress, Style};
 use crate::{checks, contexts, explain, failure, output, resolve, secrets, signals, ui};
 
@@ -222,7 +222,7 @@ pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
         access,
         jobs: args.jobs.max(1),
         epoch: epoch(&request)?,
-        networks: &Networks::new(&crate::args::network_dir(), 2),
+        networks: &Networks::new(&crate::paths::network_dir(), 2),
         cancel: &cancel,
         listener: &|_| {},
     };

@@ -4,7 +4,51 @@ use anyhow::{Context, bail};
 use engine::container::spec::{Resources, Rlimit};
 use engine::units::{Ulimit, parse_memory};
 
-use crate::args::LimitArgs;
+use clap::Args;
+
+/// Limits and kernel settings of containers, the same for build steps and for `run`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LimitArgs {
+    /// Memory limit, as 512m
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Memory and swap limit; -1 is unlimited swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+    /// How many CPUs may be used, as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<f64>,
+    /// CPU time per period, in microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub(crate) cpu_quota: Option<i64>,
+    /// The period of --cpu-quota, in microseconds
+    #[arg(long, value_name = "US")]
+    pub(crate) cpu_period: Option<u64>,
+    /// Relative CPU weight
+    #[arg(short = 'c', long, value_name = "WEIGHT")]
+    pub(crate) cpu_shares: Option<u64>,
+    /// CPUs that may be used, as 0-2
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// How many processes may run at once; -1 is unlimited
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<i64>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+    /// Resource limit, as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Extra line for /etc/hosts, as name:address or name:host-gateway
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Where the containers' cgroups are made
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+}
 
 impl LimitArgs {
     /// Takes limits from a list, as BuildKit's `--resource` has them: `memory=2g`.

@@ -23,6 +23,7 @@ mod journal;
 mod layout;
 mod limits;
 mod output;
+mod paths;
 mod progress;
 mod prune;
 mod resolve;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
-    let root = args::store_root(cli.root);
+    let root = paths::store_root(cli.root);
     match cli.verb {
         args::Verb::Build(build) => build::build(&root, *build),
         args::Verb::Run(run) => run::run(&root, *run),

@@ -19,8 +19,8 @@ use engine::session::Networks;
 use engine::signals::{HANG_UP, INTERRUPT, QUIT, RESIZE, Signals, TERMINATE};
 use rustix::process::Signal;
 
-use crate::args::LimitArgs;
 use crate::error::RunFailed;
+use crate::limits::LimitArgs;
 use crate::resolve;
 
 /// Where programs are looked up when nothing says otherwise.
@@ -88,7 +88,7 @@ fn execute(root: &Path, args: &RunArgs) -> anyhow::Result<i32> {
     let Some(image) = resolve::find(&store, &args.image)? else {
         bail!("Unable to find image '{}' locally", args.image);
     };
-    let networks = Networks::new(&crate::args::network_dir(), 0);
+    let networks = Networks::new(&crate::paths::network_dir(), 0);
     let config = &image.config.config;
     let dir = args.workdir.as_ref().unwrap_or(&config.working_dir);
     foreground(

@@ -87,7 +87,7 @@ pub(crate) fn shell(root: &Path, args: &ShellArgs) -> anyhow::Result<ExitCode> {
         command => command.to_vec(),
     };
     ui::note(format_args!("{}: changes made here are dropped", step.name));
-    let networks = Networks::new(&crate::args::network_dir(), 0);
+    let networks = Networks::new(&crate::paths::network_dir(), 0);
     let code = run::foreground(
         &store,
         &networks,

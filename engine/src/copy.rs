@@ -1,7 +1,7 @@
 //! Copies files into a root file system: what COPY and ADD do.
 //!
 //! Three steps, each a function: [`select`] finds the files, [`rows`] says what the result depends
-//! on (the text goes into the key), [`plan`] decides what lands where. The rules of where things
+//! on (the text goes into the key), [`plan()`] decides what lands where. The rules of where things
 //! land are docker's.
 
 use std::collections::{BTreeMap, HashMap};

@@ -19,21 +19,31 @@ pub fn look_up(spec: &str, passwd: &str, group: &str) -> Result<(u32, u32), Erro
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (spec, None),
     };
-    let (uid, primary) = match user.parse::<u32>() {
-        Ok(uid) => (uid, uid),
-        Err(_) if user.is_empty() => (0, 0),
-        Err(_) => ids(passwd, user, [2, 3])
+    let (uid, primary) = match number(user) {
+        Some(uid) => (uid, uid),
+        None if user.is_empty() => (0, 0),
+        None => ids(passwd, user, [2, 3])
             .map(|[uid, gid]| (uid, gid))
             .ok_or_else(|| Error::NoSuchUser(user.to_owned()))?,
     };
     let Some(name) = group_spec else { return Ok((uid, primary)) };
-    let gid = match name.parse::<u32>() {
-        Ok(gid) => gid,
-        Err(_) => ids(group, name, [2])
+    let gid = match number(name) {
+        Some(gid) => gid,
+        None => ids(group, name, [2])
             .map(|[gid]| gid)
             .ok_or_else(|| Error::NoSuchGroup(name.to_owned()))?,
     };
     Ok((uid, gid))
+}
+
+/// Whether `user[:group]` can be told without any file.
+pub fn is_numeric(spec: &str) -> bool {
+    spec.split(':').all(|name| name.is_empty() || number(name).is_some())
+}
+
+/// An id as it is written; root is the same one everywhere.
+fn number(name: &str) -> Option<u32> {
+    if name == "root" { Some(0) } else { name.parse().ok() }
 }
 
 /// The numbers in these columns of the line that begins with `name` (passwd(5), group(5)).
@@ -67,8 +77,17 @@ mod tests {
         check("12:", Ok((12, 12)));
         check("12:staff", Ok((12, 50)));
         check(":web", Ok((0, 33)));
+        check("root:app", Err(Error::NoSuchGroup("app".into())));
         check("nobody", Err(Error::NoSuchUser("nobody".into())));
         check("broken", Err(Error::NoSuchUser("broken".into())));
         check("app:nogroup", Err(Error::NoSuchGroup("nogroup".into())));
+    }
+
+    #[test]
+    fn root_and_numbers_need_no_files() {
+        assert_eq!(look_up("root:root", "", ""), Ok((0, 0)));
+        assert_eq!(look_up("7:root", "", ""), Ok((7, 0)));
+        assert!(is_numeric("root:5") && is_numeric("5:") && is_numeric(":5"));
+        assert!(!is_numeric("app") && !is_numeric("5:app"));
     }
 }

@@ -402,7 +402,11 @@ impl<'p> Step<'_, 'p> {
             return Ok(self.on_top(operation.base, &record, &image, Outcome::Cached));
         }
         let view = self.view(layers)?;
-        let (uid, gid) = look_up_owner(&view, &operation.owner)?;
+        // Of a user that nobody knows it is root's, as in BuildKit; a process would be refused.
+        let (uid, gid) = match look_up_owner(&view, &operation.owner) {
+            Err(StepError::Owner(_)) => (0, 0),
+            owner => owner?,
+        };
         let mut plan = Plan::new(&view, NewDirectories { mode: 0o755, uid, gid });
         plan.make_dirs(operation.path.as_bytes())?;
         plan.forget_unchanged();

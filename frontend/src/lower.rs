@@ -1,6 +1,6 @@
 //! From stages to an [`engine::graph::Definition`] and the image's configuration.
 //!
-//! Each instruction is lowered once, in order, by [`StageLowering`] in [`crate::lower_stage`];
+//! Each instruction is lowered once, in order, by `StageLowering` in `lower_stage`;
 //! here stages are found, their bases resolved and their results shared. Only stages that the
 //! target needs are looked at.
 

@@ -160,13 +160,14 @@ fn a_search_path_is_always_known_and_kept_unless_there_is_no_image() {
 }
 
 #[test]
-fn a_linked_copy_with_a_mode_is_an_ordinary_one() {
+fn a_linked_copy_with_a_mode_or_a_users_name_is_an_ordinary_one() {
     let merges = |text: &str| {
         let vertices = lowered(text, |_| {}).definition.vertices;
         vertices.iter().filter(|vertex| matches!(vertex.op, Op::Merge(_))).count()
     };
     assert_eq!(merges("FROM a\nCOPY --link --chown=1 f /d/"), 1);
     assert_eq!(merges("FROM a\nCOPY --link --chmod=600 f /d/"), 0);
+    assert_eq!(merges("FROM a\nCOPY --link --chown=1:app f /d/"), 0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::sys::process::{
     bring_up_loopback, close_on_exec_from, reset_signals, take_descriptor, unshare_cgroups,
 };
 
-/// Whether this process was started by [`launch`](super::launch) to be a container's init.
+/// Whether this process was started by [`launch()`](super::launch()) to be a container's init.
 pub fn is_init() -> bool {
     std::env::args_os().next().is_some_and(|name| name == OsStr::new(INIT_NAME))
 }

@@ -70,7 +70,7 @@ pub fn matches(pattern: &str, name: impl AsRef<[u8]>) -> Result<bool, PatternErr
     Ok(Glob::parse(pattern)?.matches(name))
 }
 
-/// Tells whether `pattern` has characters that [`matches`] does not take literally.
+/// Tells whether `pattern` has characters that [`matches()`] does not take literally.
 pub fn has_wildcards(pattern: &str) -> bool {
     let mut bytes = pattern.bytes();
     while let Some(byte) = bytes.next() {

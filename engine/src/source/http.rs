@@ -3,7 +3,7 @@
 //! A file whose `ETag` is known is asked for by `HEAD` first, since some servers send tags and yet
 //! do not honour `If-None-Match`. Without a tag it is downloaded anew each time; a date alone is
 //! too coarse to trust. Where the wanted digest is known and at hand, nobody is asked.
-//! How files lie on disk is for [`super::kept`] to know.
+//! How files lie on disk is for `kept` to know.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -159,7 +159,7 @@ proptest! {
             let mut header = tar::Header::new_old();
             header.as_mut_bytes().copy_from_slice(&tar[block..block + 512]);
             header.set_cksum();
-            if place % 3 > 0 && (148..156).all(|offset| tar[block + offset] != 0 || offset == 154) {
+            if !place.is_multiple_of(3) && (148..156).all(|offset| tar[block + offset] != 0 || offset == 154) {
                 tar[block..block + 512].copy_from_slice(header.as_bytes());
             }
         }

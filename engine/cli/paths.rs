@@ -1,0 +1,21 @@
+//! Where things are kept when nothing says otherwise.
+
+use std::path::PathBuf;
+
+/// Where everything is kept.
+pub(crate) fn store_root(given: Option<PathBuf>) -> PathBuf {
+    given.unwrap_or_else(|| {
+        if rustix::process::geteuid().is_root() {
+            return PathBuf::from("/var/lib/rbuild");
+        }
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        data.unwrap_or_else(|| home().join(".local/share")).join("rbuild")
+    })
+}
+
+/// Where it is written down who uses which address: one place for the machine, whatever stores
+/// there are, because the bridge is one too.
+pub(crate) fn network_dir() -> PathBuf {
+    PathBuf::from("/run/rbuild/networks")
+}
