@@ -387,3 +387,41 @@ fn what_a_step_leaves_running_ends_with_it() {
     );
     assert_eq!(test.build(&[]).read("out"), "started\n0\n");
 }
+
+#[test]
+fn mount_points_made_for_a_step_are_not_kept_in_its_layer() {
+    let test = Test::of(
+        r#"
+        FROM busybox
+        RUN --mount=type=cache,target=/new/cache/dir --mount=type=tmpfs,target=/new/tmp \
+            --mount=type=secret,id=s --mount=type=bind,target=/src \
+            cat /run/secrets/s && touch /new/cache/dir/file && ls /src/Dockerfile
+        "#,
+    );
+    let secret = test.outside("secret");
+    fs_err::write(&secret, "hidden").unwrap();
+    let source = format!("id=s,src={}", secret.display());
+    let image = test.build(&["--secret", &source]);
+    assert_eq!(image.top_layer(), "");
+}
+
+#[test]
+fn the_containers_of_a_build_live_below_the_cgroup_that_is_asked_for() {
+    let test = Test::of("FROM busybox\nRUN cat /proc/1/cgroup > /out; sleep 0.1\n");
+    let parent = format!("rbuild-test-{}", std::process::id());
+    let mut build = test.command(&["build", "--memory", "64m", "--cgroup-parent", &parent, "."]);
+    let mut running = build.spawn().expect("start the build");
+    let seen = || {
+        let below = test.shell(&format!("find /sys/fs/cgroup -path '*/{parent}/*' -type d"));
+        !below.is_empty()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut found = false;
+    while running.try_wait().expect("look at the build").is_none() {
+        found |= seen();
+        assert!(std::time::Instant::now() < deadline, "the build hangs");
+    }
+    assert!(found, "no cgroup below {parent} was seen");
+    test.shell(&format!("! find /sys/fs/cgroup -path '*/{parent}/*' -type d | grep ."));
+    test.shell(&format!("find /sys/fs/cgroup -depth -name '{parent}' -type d -exec rmdir '{{}}' + || :"));
+}

@@ -245,6 +245,9 @@ fn onbuild_triggers_are_kept_in_the_image_and_run_when_it_is_built_upon() {
     let child = test.build(&[]);
     assert_eq!(child.read("out"), "trigger\nchild\n");
     assert!(child.config()["OnBuild"].as_array().is_none_or(Vec::is_empty));
+    test.rbuild(&["tag", "test", "child"]).ok();
+    test.file("Dockerfile", "FROM child\nRUN echo grandchild >> /out\n");
+    assert_eq!(test.build(&[]).read("out"), "trigger\nchild\ngrandchild\n");
 }
 
 #[test]

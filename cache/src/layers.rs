@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -150,19 +151,16 @@ impl<'store> Draft<'store> {
 
     fn publish(self, layer: Layer) -> Result<Layer> {
         let target = self.store.layer_dir(&layer.diff_id);
-        if self.store.layer(&layer.diff_id)?.is_some() {
-            fs::remove_dir_all(&self.dir).map_err(Error::Io)?;
-            return Ok(layer);
-        }
         match self.store.publish(&self.dir, &target) {
             Ok(()) => Ok(layer),
-            // Somebody else committed the same content between the look and the rename.
+            // The layer is there, or what is left of it: a tar in its place is the repair.
             Err(Error::Io(error))
                 if matches!(
                     error.kind(),
                     io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
                 ) =>
             {
+                self.store.publish(&self.dir.join("layer.tar"), &target.join("layer.tar"))?;
                 fs::remove_dir_all(&self.dir).map_err(Error::Io)?;
                 Ok(layer)
             }
@@ -198,9 +196,19 @@ impl Store {
     /// Makes a layer visible as a blob of the image layout, sharing its bytes; returns its size.
     pub(crate) fn share_layer_as_blob(&self, diff_id: &Digest) -> Result<u64> {
         let layer = self.layer(diff_id)?.ok_or(Error::Missing { digest: *diff_id })?;
-        match fs::hard_link(self.layer_tar(diff_id), self.blob_path(diff_id)) {
+        let (tar, blob) = (self.layer_tar(diff_id), self.blob_path(diff_id));
+        match fs::hard_link(&tar, &blob) {
             Ok(()) => Ok(layer.size),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(layer.size),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let inode = |path| fs::metadata(path).map(|file| file.ino()).map_err(Error::Io);
+                // A layer that was made again may be the repair of one that was damaged.
+                if inode(&tar)? != inode(&blob)? {
+                    let link = self.scratch_dir()?.join("layer.tar");
+                    fs::hard_link(&tar, &link).map_err(Error::Io)?;
+                    self.publish(&link, &blob)?;
+                }
+                Ok(layer.size)
+            }
             Err(error) => Err(Error::Io(error)),
         }
     }
@@ -217,5 +225,34 @@ impl<R: io::Read> io::Read for Tee<'_, R> {
         let read = self.input.read(buffer)?;
         io::Write::write_all(self.out, &buffer[..read])?;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn making_a_damaged_layer_again_repairs_it_and_its_blob() {
+        let damage: [fn(&Store, &Digest); 3] = [
+            |store, layer| fs::write(store.layer_tar(layer), "flipped").expect("write"),
+            |store, layer| fs::write(store.layer_tar(layer), "").expect("write"),
+            |store, layer| fs::remove_file(store.layer_tar(layer)).expect("remove"),
+        ];
+        for damage in damage {
+            let dir = tempfile::tempdir().expect("tempdir");
+            let store = Store::open(dir.path()).expect("open");
+            let make = || store.draft_layer().expect("draft").commit_empty().expect("commit");
+            let layer = make();
+            store.share_layer_as_blob(&layer.diff_id).expect("share");
+            store.layer_tree(&layer.diff_id).expect("unpack");
+            damage(&store, &layer.diff_id);
+            assert_eq!(make(), layer);
+            assert_eq!(store.layer(&layer.diff_id).expect("look up"), Some(layer));
+            store.share_layer_as_blob(&layer.diff_id).expect("share again");
+            store.read_blob(&layer.diff_id).expect("whole");
+            let tar = fs::read(store.layer_tar(&layer.diff_id)).expect("read");
+            assert_eq!(Digest::of(tar), layer.diff_id);
+        }
     }
 }

@@ -145,8 +145,17 @@ impl Store {
     fn discard(&self, path: &Path) -> Result<Option<PathBuf>> {
         let gone = match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                let trash = self.scratch_dir()?;
-                return fs::rename(path, &trash).map(|()| Some(trash)).map_err(Error::Io);
+                match self.scratch_dir() {
+                    Ok(trash) => {
+                        return fs::rename(path, &trash).map(|()| Some(trash)).map_err(Error::Io);
+                    }
+                    // A full disk has no room even for this. The tar goes first: without it the
+                    // layer is not there.
+                    Err(_) => {
+                        let _ = fs::remove_file(path.join("layer.tar"));
+                        fs::remove_dir_all(path)
+                    }
+                }
             }
             Ok(_) => fs::remove_file(path),
             Err(error) => Err(error),

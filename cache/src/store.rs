@@ -8,6 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err as fs;
@@ -21,7 +22,8 @@ pub const VERSION: u32 = 1;
 pub struct Store {
     root: PathBuf,
     lock: File,
-    scratch: Scratch,
+    /// Made when it is first needed: a full disk must not keep anybody from looking or pruning.
+    scratch: Mutex<Option<Scratch>>,
 }
 
 impl Store {
@@ -50,8 +52,7 @@ impl Store {
             .into_parts()
             .0;
         lock.lock_shared().map_err(|source| Error::Lock { path: root.join("lock"), source })?;
-        let scratch = Scratch::new(&root.join("tmp"))?;
-        let store = Self { root, lock, scratch };
+        let store = Self { root, lock, scratch: Mutex::new(None) };
         store.check_version()?;
         store.write_layout()?;
         Ok(store)
@@ -90,15 +91,24 @@ impl Store {
     /// Makes an empty directory that is removed with this process, or by the next one if this one
     /// is killed.
     pub fn scratch_dir(&self) -> Result<PathBuf> {
-        let path = self.scratch.next_path();
+        let path = self.scratch_path()?;
         fs::create_dir(&path).map_err(Error::Io)?;
         Ok(path)
+    }
+
+    /// A path in the scratch space that nothing has.
+    fn scratch_path(&self) -> Result<PathBuf> {
+        let mut scratch = self.scratch.lock().expect("no holder panics");
+        if scratch.is_none() {
+            *scratch = Some(Scratch::new(&self.root.join("tmp"))?);
+        }
+        Ok(scratch.as_ref().expect("it has just been made").next_path())
     }
 
     /// Writes `bytes` to `path` so that readers see the old file or the whole new one, also after
     /// a crash. After a loss of power it may be the old one: for what can be made again.
     pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let temp = self.scratch.next_path();
+        let temp = self.scratch_path()?;
         let mut file = fs::File::create(&temp).map_err(Error::Io)?;
         file.write_all(bytes).map_err(Error::Io)?;
         file.sync_all().map_err(Error::Io)?;

@@ -187,10 +187,7 @@ impl<'a> Plan<'a> {
     pub fn put_dir(&mut self, entry: Entry) -> Result<(), Error> {
         match self.kind_at(&entry.path)? {
             Some(FileType::Directory) if entry.path.is_empty() => Ok(()),
-            Some(FileType::Directory) | None => {
-                self.insert(entry, Content::None);
-                Ok(())
-            }
+            Some(FileType::Directory) | None => self.insert(entry, Content::None),
             Some(_) => Err(Error::NotADirectory(shown(&entry.path))),
         }
     }
@@ -201,8 +198,7 @@ impl<'a> Plan<'a> {
         if self.kind_at(&entry.path)? == Some(FileType::Directory) {
             return Err(Error::IsADirectory(shown(&entry.path)));
         }
-        self.insert(entry, content);
-        Ok(())
+        self.insert(entry, content)
     }
 
     /// Puts an archive's entry at a path whose parent exists: it replaces whatever is there, as
@@ -213,13 +209,23 @@ impl<'a> Plan<'a> {
             let below = join(&entry.path, b"");
             self.planned.retain(|path, _| !path.starts_with(&below));
         }
-        self.insert(entry, content);
-        Ok(())
+        self.insert(entry, content)
     }
 
-    fn insert(&mut self, entry: Entry, content: Content<'a>) {
+    fn insert(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+        // In a layer these two would delete something instead of being there.
+        if split(&entry.path).1.starts_with(b".wh.") {
+            return Err(inexpressible(
+                &entry.path,
+                "names that start with \".wh.\" stand for deleted files there",
+            ));
+        }
+        if entry.kind == Kind::Char(0, 0) {
+            return Err(inexpressible(&entry.path, "device 0:0 stands for a deleted file there"));
+        }
         self.newest = self.newest.max(entry.mtime);
         self.planned.insert(entry.path.clone(), Planned { entry, content, existed: false });
+        Ok(())
     }
 
     /// Leaves directories out that existed and have nothing new below them.
@@ -275,6 +281,26 @@ impl<'a> Plan<'a> {
         path.to_vec()
     }
 
+    /// Refuses hard links to what is not there, or is a directory: nobody could unpack the layer.
+    fn check_hard_links(&self) -> Result<(), Error> {
+        for (path, planned) in &self.planned {
+            if !matches!(planned.entry.kind, Kind::Hardlink(_)) {
+                continue;
+            }
+            let file = self.linked_file(path);
+            let linkable = match self.planned.get(&file) {
+                Some(planned) => !matches!(planned.entry.kind, Kind::Directory | Kind::Hardlink(_)),
+                None => self
+                    .base_metadata(&file)?
+                    .is_some_and(|metadata| metadata.kind != FileType::Directory),
+            };
+            if !linkable {
+                return Err(inexpressible(path, "it is a hard link to a file that is not there"));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the layer. Times later than `clamp` are lowered to it.
     pub fn write(mut self, out: impl io::Write, clamp: Option<Timestamp>) -> Result<(), Error> {
         for path in &self.made {
@@ -282,6 +308,7 @@ impl<'a> Plan<'a> {
                 made.entry.mtime = self.newest;
             }
         }
+        self.check_hard_links()?;
         self.order_hard_links();
         let mut writer = LayerWriter::new(out);
         for (_, Planned { mut entry, content, existed }) in self.planned {
@@ -332,6 +359,10 @@ pub fn entry_of(path: &[u8], metadata: &Metadata, kind: Kind) -> Entry {
     entry
 }
 
+fn inexpressible(path: &[u8], reason: &'static str) -> Error {
+    Error::Write(layer::Error::Inexpressible { path: path.to_vec(), reason })
+}
+
 fn shown(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
@@ -371,7 +402,7 @@ mod tests {
             ("b", link("gone")),
         ];
         for (path, kind) in entries {
-            plan.insert(Entry::new(path, kind, 0o640), Content::None);
+            plan.insert(Entry::new(path, kind, 0o640), Content::None).expect("insert");
         }
         plan.order_hard_links();
         let kinds = plan.planned.into_iter().map(|(path, planned)| {
@@ -385,5 +416,48 @@ mod tests {
             ("z", link("a")),
         ];
         assert_eq!(kinds.collect::<Vec<_>>(), expected.map(|(path, kind)| (path.into(), kind)));
+    }
+
+    #[test]
+    fn what_a_layer_cannot_say_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        fs_err::write(dir.path().join("there"), "").expect("write");
+        fs_err::create_dir(dir.path().join("dir")).expect("mkdir");
+        let base = View::open(dir.path()).expect("open");
+        let file = Kind::File { size: 0 };
+        let link = |target: &str| Kind::Hardlink(target.into());
+        let check = |entries: &[(&str, Kind)], expected: Option<&str>| {
+            let mut plan = Plan::new(&base, NewDirectories { mode: 0o755, uid: 0, gid: 0 });
+            let mut put = || {
+                for (path, kind) in entries {
+                    plan.put_unpacked(Entry::new(*path, kind.clone(), 0o640), Content::None)?;
+                }
+                plan.check_hard_links()
+            };
+            let found = put().err().map(|error| match error {
+                Error::Write(error) => error.to_string(),
+                other => other.to_string(),
+            });
+            let expected = expected.map(|text| format!("cannot put {text}"));
+            assert_eq!(found, expected, "{entries:?}");
+        };
+        let dangling = |path| {
+            format!("\"{path}\" into a layer: it is a hard link to a file that is not there")
+        };
+        check(&[("a", link("b")), ("b", link("there"))], None);
+        check(&[("a", file.clone()), ("b", link("a"))], None);
+        check(&[("a", link("a"))], Some(&dangling("a")));
+        check(&[("a", link("b")), ("b", link("a"))], Some(&dangling("a")));
+        check(&[("a", link("gone"))], Some(&dangling("a")));
+        check(&[("a", link("dir"))], Some(&dangling("a")));
+        check(
+            &[("a", file.clone()), ("b", link("a")), ("a", Kind::Directory)],
+            Some(&dangling("b")),
+        );
+        let mark = "names that start with \".wh.\" stand for deleted files there";
+        check(&[("d/.wh.x", file)], Some(&format!("\"d/.wh.x\" into a layer: {mark}")));
+        let device = "\"d\" into a layer: device 0:0 stands for a deleted file there";
+        check(&[("d", Kind::Char(0, 0))], Some(device));
+        check(&[("d", Kind::Char(1, 3))], None);
     }
 }

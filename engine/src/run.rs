@@ -139,14 +139,15 @@ impl Step<'_, '_> {
         if self.session.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let layer = draft.commit_upper(self.clamp())?.diff_id;
+        let committed = draft.commit_upper(self.clamp());
         if exit.code != 0 {
             let mut layers = self.layers(run.base).to_vec();
-            layers.push(layer);
+            // What it left behind is only there to be looked at; that it failed is the news.
+            layers.extend(committed.ok().map(|layer| layer.diff_id));
             let oom_killed = exit.oom_killed;
             return Err(StepError::Exit { command, code: exit.code, oom_killed, layers });
         }
-        Ok(layer)
+        Ok(committed?.diff_id)
     }
 
     fn run_container(
