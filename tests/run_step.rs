@@ -423,5 +423,7 @@ fn the_containers_of_a_build_live_below_the_cgroup_that_is_asked_for() {
     }
     assert!(found, "no cgroup below {parent} was seen");
     test.shell(&format!("! find /sys/fs/cgroup -path '*/{parent}/*' -type d | grep ."));
-    test.shell(&format!("find /sys/fs/cgroup -depth -name '{parent}' -type d -exec rmdir '{{}}' + || :"));
+    test.shell(&format!(
+        "find /sys/fs/cgroup -depth -name '{parent}' -type d -exec rmdir '{{}}' + || :"
+    ));
 }

@@ -364,7 +364,6 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             }
         }
     }
-
 }
 
 /// Changes what an instruction without a layer changes.

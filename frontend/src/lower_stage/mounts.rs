@@ -98,4 +98,3 @@ fn ownership(owner: mount::Owner, mode: u32) -> Ownership {
         mode: owner.mode.unwrap_or(mode),
     }
 }
-
