@@ -373,6 +373,7 @@ fn request(args: &BuildArgs) -> anyhow::Result<Request> {
     }
     for given in &args.build_arg {
         match given.split_once('=') {
+            Some(("", _)) => bail!("invalid key-value pair {given:?}: empty key"),
             Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
             None => {
                 if let Ok(value) = std::env::var(given) {

@@ -160,7 +160,8 @@ fn dockerfile_path(dir: &Path, given: Option<&str>, is_remote: bool) -> anyhow::
     if is_remote {
         return Ok(dir.join(given.trim_start_matches('/')));
     }
-    let from_here = PathBuf::from(given);
+    // As Go's programs do: `sub/../Dockerfile` is found also where there is no `sub`.
+    let from_here = PathBuf::from(frontend::path::clean(given));
     if from_here.exists() {
         return Ok(std::path::absolute(from_here)?);
     }

@@ -22,6 +22,7 @@ pub mod network;
 pub mod owner;
 pub mod pattern;
 pub mod plan;
+pub mod product;
 pub mod progress;
 pub mod reference;
 pub mod run;

@@ -25,8 +25,8 @@ use crate::graph::{
 };
 use crate::keys::{self, chain_id};
 use crate::network::{self, Lease, resolv};
+use crate::product::Product;
 use crate::progress::{Event, Outcome, Stream};
-use crate::solve::Product;
 use crate::ssh_agent::{Relay, SocketOwner};
 use crate::step::{Done, Step, StepError};
 

@@ -9,28 +9,19 @@
 //! on the first failure: take nothing more, cancel what runs, wait for it
 //! ```
 
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cache::digest::Digest;
 
 use crate::graph::{Definition, VertexId};
+use crate::product::Product;
 use crate::progress::{Event, Outcome};
 use crate::schedule::Schedule;
 use crate::session::Session;
 use crate::step::{self, StepError};
-use crate::tree::Tree;
-
-/// What a vertex gives to those that use it.
-#[derive(Clone)]
-pub enum Product {
-    /// A root file system: the diff ids of its layers, the lowest first.
-    Rootfs(Vec<Digest>),
-    /// Files to copy from.
-    Files(Arc<Tree>),
-}
 
 /// How a vertex went.
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ use crate::graph::{Caching, Copy, Git, Http, Inline, Local, Mkdir, Op, Vertex, V
 use crate::keys::{self, Preimage, chain_id};
 use crate::mode::{Mode, ModeError};
 use crate::plan::{self, NewDirectories, Plan};
+use crate::product::Product;
 use crate::progress::Outcome;
 use crate::session::Session;
-use crate::solve::Product;
 use crate::source::{self, git, http};
 use crate::tree::{self, Owners, Tree};
 use crate::view::View;
