@@ -12,6 +12,7 @@ mod config;
 mod copy;
 mod dockerignore;
 mod examples;
+mod hostile;
 mod images;
 mod language;
 mod layers;

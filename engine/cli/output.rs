@@ -150,7 +150,8 @@ fn path(output: &Output) -> &Path {
     }
 }
 
-/// Writes an archive to its place: a file appears whole or not at all.
+/// Writes an archive to its place: a file appears whole or not at all; a device or a pipe is
+/// written to, and stays what it is.
 fn to_file(
     output: &Output,
     write: impl FnOnce(&mut dyn Write) -> Result<(), export::Error>,
@@ -158,6 +159,11 @@ fn to_file(
     let Some(Dest::Path(path)) = &output.dest else {
         return Ok(write(&mut std::io::stdout().lock())?);
     };
+    // A link stays too, and what it leads to is written.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Ok(write(&mut fs_err::File::options().write(true).open(path)?)?);
+    }
     let mut temp = path.as_os_str().to_owned();
     temp.push(format!(".{}.part", std::process::id()));
     let temp = PathBuf::from(temp);

@@ -45,6 +45,9 @@ pub enum Error {
     /// Nothing is at the path.
     #[error("\"{0}\": not found")]
     NotFound(String),
+    /// The tree was removed while it was in use.
+    #[error("the directory was removed")]
+    Removed,
     /// The path is a malformed pattern.
     #[error(transparent)]
     Pattern(#[from] crate::pattern::PatternError),
@@ -134,6 +137,10 @@ impl Tree {
     /// Finds what a selector names. A pattern that matches nothing gives an empty list, a path
     /// without anything at it is an error.
     pub fn select(&self, selector: &Selector<'_>) -> Result<Vec<Selected>, Error> {
+        // To us, who hold it open, a directory that was removed looks like an empty one.
+        if self.view.metadata(b"")?.is_some_and(|root| root.links == 0) {
+            return Err(Error::Removed);
+        }
         let (root, include) = match selector.parents {
             false => (selector.path, None),
             true => {
@@ -542,6 +549,16 @@ mod tests {
         check(&[], path("link/z.txt"), "z.txt:");
         check(&[], path("nope"), "\"/nope\": not found");
         check(&[], path("nope*"), "");
+    }
+
+    #[test]
+    fn a_tree_that_was_removed_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let tree = Tree::new(View::open(dir.path()).expect("open"), Owners::Root);
+        assert_eq!(tree.select(&path("/")).expect("empty").len(), 1);
+        dir.close().expect("remove");
+        let error = tree.select(&path("/")).expect_err("removed");
+        assert_eq!(error.to_string(), "the directory was removed");
     }
 
     #[test]
