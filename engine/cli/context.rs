@@ -11,6 +11,9 @@ use engine::source::context::{ContextSource, RemoteContext, fetch_remote_context
 use engine::source::git::GitRequest;
 use frontend::git_url::GitRef;
 
+/// No Dockerfile is longer than this; a device may go on for ever.
+const LONGEST: u64 = 16 << 20;
+
 /// What is built: the Dockerfile's text and the files beside it.
 pub(crate) struct Input {
     /// The directory that COPY copies from.
@@ -172,12 +175,21 @@ fn read(path: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     if path.is_dir() {
         bail!("failed to read dockerfile: read {name}: is a directory");
     }
-    fs_err::read(path).map_err(|error| match error.kind() {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        fs_err::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             anyhow::anyhow!("failed to read dockerfile: open {name}: no such file or directory")
         }
         _ => anyhow::Error::new(error).context("failed to read dockerfile"),
-    })
+    })?;
+    if bytes.len() as u64 > LONGEST {
+        bail!("failed to read dockerfile: {name} is longer than {LONGEST} bytes");
+    }
+    Ok(bytes)
 }
 
 fn read_stdin() -> anyhow::Result<Vec<u8>> {

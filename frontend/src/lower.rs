@@ -111,6 +111,10 @@ pub fn lower(
         images: BTreeMap::new(),
         locals: BTreeMap::new(),
     };
+    // In this order a stage finds all it needs lowered already, however long the chain is.
+    for index in lowering.order(target)? {
+        lowering.stage(index)?;
+    }
     let built = lowering.stage(target)?;
     let mut image = built.image;
     image.config.labels.extend(request.labels.clone());
@@ -216,6 +220,24 @@ impl Lowering<'_> {
         };
         self.built.insert(index, built.clone());
         Ok(built)
+    }
+
+    /// The stages that the target needs when named contexts have taken their places.
+    fn order(&self, target: usize) -> Result<Vec<usize>, Error> {
+        let named = |context: Option<NamedContext>| match context {
+            Some(NamedContext::Stage(name)) => {
+                let error = |error| Error::new(ErrorKind::Stage(error), Lines::default());
+                self.stages.target(Some(&name)).map(|index| vec![index]).map_err(error)
+            }
+            _ => Ok(Vec::new()),
+        };
+        self.stages.order(std::iter::once(target), &|origin| match origin {
+            Origin::Stage(index) => match self.replaced(index) {
+                None => Ok(vec![index]),
+                context => named(context),
+            },
+            Origin::Elsewhere(name) => named(self.context_for_image(&name)),
+        })
     }
 
     /// What the caller replaces a stage by.

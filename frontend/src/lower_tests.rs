@@ -74,10 +74,10 @@ fn only_needed_stages_are_lowered_and_named_as_buildkit_does() {
     assert_eq!(
         names(&lowered(text, |_| {})),
         [
-            "[stage-2 1/3] FROM c",
-            "[stage-2 2/3] WORKDIR /x",
             "[one 1/2] FROM a",
             "[one 2/2] RUN 1",
+            "[stage-2 1/3] FROM c",
+            "[stage-2 2/3] WORKDIR /x",
             "[stage-2 3/3] COPY --from=one /f ."
         ]
     );
@@ -220,4 +220,26 @@ fn a_build_without_cache_does_its_steps_again() {
     assert_eq!(caching(NoCache::Never), [Use, Use]);
     assert_eq!(caching(NoCache::All), [Skip, Skip]);
     assert_eq!(caching(NoCache::Stages(vec!["Y".into()])), [Use, Skip]);
+}
+
+#[test]
+fn a_file_may_chain_any_number_of_stages() {
+    let mut text = String::from("FROM a AS s0\n");
+    for index in 1..3000 {
+        let from = index - 1;
+        text += &match index % 2 {
+            0 => format!("FROM s{from} AS s{index}\n"),
+            _ => format!("FROM a AS s{index}\nCOPY --from=s{from} /f /\n"),
+        };
+    }
+    assert!(!names(&lowered(&text, |_| {})).is_empty());
+}
+
+#[test]
+fn a_context_that_leads_back_to_its_stage_is_a_circle() {
+    let file = lines::parse(b"FROM a AS base\nFROM base AS other\nFROM other\n").unwrap();
+    let mut request = request();
+    request.contexts.insert("base".into(), NamedContext::Stage("other".into()));
+    let error = lower(&file, &request, &mut |name, _| Ok(base(name))).unwrap_err();
+    assert!(error.to_string().contains("circular dependency"), "{error}");
 }

@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of images: a base that is no stage is just a name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cache::oci::Platform;
 
@@ -125,9 +125,13 @@ impl Stages {
         self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&name))
     }
 
-    /// The stages that a stage needs, in the order they are mentioned.
-    fn needs(&self, stage: &Stage) -> Result<Vec<usize>, Error> {
-        let mut needs: Vec<usize> = stage.base_stage.into_iter().collect();
+    /// What a stage needs, its base first, in the order it is mentioned.
+    fn needs(&self, stage: &Stage) -> Result<Vec<Origin>, Error> {
+        let base = match stage.base_stage {
+            Some(index) => Origin::Stage(index),
+            None => Origin::Elsewhere(stage.base.clone()),
+        };
+        let mut needs = vec![base];
         for instruction in &stage.instructions {
             let froms: Vec<&String> = match &instruction.kind {
                 Kind::Copy(copy) => copy.from.iter().collect(),
@@ -137,46 +141,71 @@ impl Stages {
                 _ => continue,
             };
             for from in froms {
-                let origin = self
-                    .origin(from)
-                    .map_err(|error| Error::new(ErrorKind::Stage(error), instruction.lines))?;
-                if let Origin::Stage(index) = origin {
-                    needs.push(index);
-                }
+                let origin = self.origin(from);
+                needs.push(
+                    origin
+                        .map_err(|error| Error::new(ErrorKind::Stage(error), instruction.lines))?,
+                );
             }
         }
         Ok(needs)
     }
 
-    fn check_circles(&self) -> Result<(), Error> {
-        let mut done = BTreeSet::new();
-        for index in 0..self.stages.len() {
-            self.check_circle(index, &mut Vec::new(), &mut done)?;
+    /// The stages that `roots` need, themselves included, each after all that it needs. `replace`
+    /// says which stages, if any, stand for something that is needed. Without recursion: a file
+    /// may chain any number of stages.
+    pub fn order(
+        &self,
+        roots: impl Iterator<Item = usize>,
+        replace: &dyn Fn(Origin) -> Result<Vec<usize>, Error>,
+    ) -> Result<Vec<usize>, Error> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum State {
+            Unseen,
+            Open,
+            Done,
         }
-        Ok(())
+        let mut states = vec![State::Unseen; self.stages.len()];
+        let mut order = Vec::new();
+        for root in roots {
+            let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
+            let mut next = Some(root);
+            while next.is_some() || !open.is_empty() {
+                if let Some(index) = next.take() {
+                    let stage = &self.stages[index];
+                    match states[index] {
+                        State::Done => continue,
+                        State::Open => {
+                            let error = StageError::Circular { stage: stage.label() };
+                            return Err(Error::new(ErrorKind::Stage(error), stage.from.lines));
+                        }
+                        State::Unseen => states[index] = State::Open,
+                    }
+                    let mut needs = Vec::new();
+                    for origin in self.needs(stage)? {
+                        needs.extend(replace(origin)?);
+                    }
+                    needs.reverse();
+                    open.push((index, needs));
+                } else if let Some((index, needs)) = open.last_mut() {
+                    next = needs.pop();
+                    if next.is_none() {
+                        states[*index] = State::Done;
+                        order.push(*index);
+                        open.pop();
+                    }
+                }
+            }
+        }
+        Ok(order)
     }
 
-    fn check_circle(
-        &self,
-        index: usize,
-        path: &mut Vec<usize>,
-        done: &mut BTreeSet<usize>,
-    ) -> Result<(), Error> {
-        let stage = &self.stages[index];
-        if path.contains(&index) {
-            let error = StageError::Circular { stage: stage.label() };
-            return Err(Error::new(ErrorKind::Stage(error), stage.from.lines));
-        }
-        if done.contains(&index) {
-            return Ok(());
-        }
-        path.push(index);
-        for needed in self.needs(stage)? {
-            self.check_circle(needed, path, done)?;
-        }
-        path.pop();
-        done.insert(index);
-        Ok(())
+    fn check_circles(&self) -> Result<(), Error> {
+        let stages = |origin| match origin {
+            Origin::Stage(index) => Ok(vec![index]),
+            Origin::Elsewhere(_) => Ok(Vec::new()),
+        };
+        self.order(0..self.stages.len(), &stages).map(drop)
     }
 }
 

@@ -98,13 +98,22 @@ impl Cgroups {
             limit,
             reason: format!("no {controller} cgroup can be made: {error}"),
         };
-        prepare_parent(hierarchy, parent, controller).map_err(unsupported)?;
         if let Some((_, directory)) = self.own.iter().find(|(known, _)| known == hierarchy) {
+            prepare_parent(hierarchy, parent, controller).map_err(unsupported)?;
             return Ok(directory.clone());
         }
         let name = format!("{id}.{}-{}", std::process::id(), start_time("self").unwrap_or(0));
         let directory = hierarchy.mount.join(parent).join(name);
-        fs_err::create_dir(&directory).map_err(unsupported)?;
+        let make = || {
+            prepare_parent(hierarchy, parent, controller)?;
+            fs_err::create_dir(&directory)
+        };
+        // Whoever was the last to use the parent may remove it between the two.
+        let mut made = make();
+        while made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            made = make();
+        }
+        made.map_err(unsupported)?;
         self.own.push((hierarchy.clone(), directory.clone()));
         if controller == "cpuset" && hierarchy.version == Version::One {
             inherit_cpuset(&directory).map_err(unsupported)?;
@@ -203,6 +212,9 @@ impl Drop for Cgroups {
     fn drop(&mut self) {
         for (_, directory) in &self.own {
             remove(directory);
+            // Our own parent goes with its last user; one that somebody chose is theirs.
+            let parent = directory.parent().filter(|parent| parent.ends_with(DEFAULT_PARENT));
+            parent.map(std::fs::remove_dir);
         }
     }
 }
