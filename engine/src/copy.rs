@@ -13,6 +13,7 @@ use std::sync::Arc;
 use cache::compress::decompress;
 use cache::digest::Digest;
 use cache::layer::{self, Kind, reader};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::FileType;
 
 use crate::graph::{Copy, CopySource, Unpack};
@@ -86,23 +87,39 @@ pub fn select<'a>(copy: &'a Copy, trees: &[&'a Tree]) -> Result<Vec<Source<'a>>,
     Ok(sources)
 }
 
+/// As many rows are written in one go; a large tree's are written by all processors.
+const BATCH: usize = 1024;
+
 /// One line for each selected file, saying all of it that the result depends on.
 pub fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
-    use std::fmt::Write;
     let mut text = String::new();
     for source in sources {
         for selected in &source.selected {
-            let entries: Vec<&Entry> = selected.entries.iter().collect();
-            let digests = source.tree.digests(&entries)?;
-            for (entry, digest) in entries.iter().zip(digests) {
-                let path = join(&selected.name, &entry.below);
-                let (uid, gid) = owner_of(source.tree, entry);
-                let what = describe(source.tree, entry, digest)?;
-                let mode = entry.metadata.mode;
-                writeln!(text, "file {} {mode:04o} {uid}:{gid} {what}", quoted(&path))
-                    .expect("writing to a string cannot fail");
-            }
+            let batches: Vec<&[Entry]> = selected.entries.chunks(BATCH).collect();
+            let written: Vec<String> = match batches.as_slice() {
+                [only] => vec![batch_rows(source.tree, &selected.name, only)?],
+                batches => batches
+                    .par_iter()
+                    .map(|batch| batch_rows(source.tree, &selected.name, batch))
+                    .collect::<Result<_, _>>()?,
+            };
+            text.extend(written);
         }
+    }
+    Ok(text)
+}
+
+fn batch_rows(tree: &Tree, name: &[u8], entries: &[Entry]) -> Result<String, Error> {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(entries.len() * 128);
+    let wanted: Vec<&Entry> = entries.iter().collect();
+    for (entry, digest) in entries.iter().zip(tree.digests(&wanted)?) {
+        let path = quoted(&join(name, &entry.below));
+        let (uid, gid) = owner_of(tree, entry);
+        let what = describe(tree, entry, digest)?;
+        let mode = entry.metadata.mode;
+        writeln!(text, "file {path} {mode:04o} {uid}:{gid} {what}")
+            .expect("writing to a string cannot fail");
     }
     Ok(text)
 }
