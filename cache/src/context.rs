@@ -4,7 +4,7 @@
 //! git calls racy: a file changed within the clock's grain of its last reading is never trusted.
 //! Losing or damaging an index only costs reading the files again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -39,21 +39,33 @@ pub struct Stat {
 #[derive(Default)]
 pub struct ContextIndex {
     path: PathBuf,
-    known: HashMap<Vec<u8>, (Stat, Digest)>,
-    changed: bool,
+    /// What the file says, sorted by path as it stands there: nothing to build before it is used.
+    known: Vec<(Vec<u8>, Known)>,
+    /// What has been found out since; nothing for what is not to be trusted.
+    learnt: BTreeMap<Vec<u8>, Option<Known>>,
 }
+
+type Known = (Stat, Digest);
 
 impl ContextIndex {
     /// Loads the index of the directory named by `id`; an unreadable one is empty.
     pub fn load(store: &Store, id: &Digest) -> Self {
         let path = store.root().join("cache/context").join(id.hex());
         let known = fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, known, changed: false }
+        Self { path, known, learnt: BTreeMap::new() }
     }
 
     /// The digest of the file at `path` if it is still as it was when it was read.
     pub fn get(&self, path: &[u8], stat: &Stat) -> Option<Digest> {
-        self.known.get(path).filter(|(known, _)| known == stat).map(|(_, digest)| *digest)
+        let (known, digest) = match self.learnt.get(path) {
+            Some(learnt) => (*learnt)?,
+            None => {
+                let at =
+                    self.known.binary_search_by(|(known, _)| known.as_slice().cmp(path)).ok()?;
+                self.known[at].1
+            }
+        };
+        (known == *stat).then_some(digest)
     }
 
     /// Remembers that the file had `digest` when it had `stat`, unless it changed so recently that
@@ -61,28 +73,27 @@ impl ContextIndex {
     pub fn set(&mut self, path: &[u8], stat: Stat, digest: Digest) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let trusted_until = now.saturating_sub(GRAIN).as_nanos() as i64;
-        self.changed = true;
-        if stat.ctime < trusted_until && stat.mtime < trusted_until {
-            self.known.insert(path.to_vec(), (stat, digest));
-        } else {
-            self.known.remove(path);
-        }
+        let trusted = stat.ctime < trusted_until && stat.mtime < trusted_until;
+        self.learnt.insert(path.to_vec(), trusted.then_some((stat, digest)));
     }
 
     /// Writes the index back if anything was learnt.
     pub fn save(&mut self, store: &Store) -> Result<()> {
-        if self.changed {
-            store.write_atomically(&self.path, &self.encode())?;
-            self.changed = false;
+        if self.learnt.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut all: BTreeMap<_, _> = std::mem::take(&mut self.known)
+            .into_iter()
+            .map(|(path, known)| (path, Some(known)))
+            .collect();
+        all.append(&mut self.learnt);
+        self.known = all.into_iter().filter_map(|(path, known)| Some((path, known?))).collect();
+        store.write_atomically(&self.path, &self.encode())
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut entries: Vec<_> = self.known.iter().collect();
-        entries.sort_unstable_by_key(|(path, _)| *path);
         let mut bytes = MAGIC.to_vec();
-        for (path, (stat, digest)) in entries {
+        for (path, (stat, digest)) in &self.known {
             bytes.extend((path.len() as u32).to_le_bytes());
             bytes.extend(path);
             for number in [stat.size, stat.mtime as u64, stat.ctime as u64, stat.inode, stat.device]
@@ -98,14 +109,14 @@ impl ContextIndex {
 }
 
 /// `None` when the bytes are not a whole index of this version.
-fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, (Stat, Digest)>> {
+fn decode(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Known)>> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if Digest::of(body).bytes() != check {
         return None;
     }
     let mut rest = body.strip_prefix(MAGIC.as_slice())?;
-    // An entry is hardly shorter than this; growing the map costs more than some spare room.
-    let mut known = HashMap::with_capacity(rest.len() / 100);
+    // An entry is hardly shorter than this; growing costs more than some spare room.
+    let mut known = Vec::with_capacity(rest.len() / 80);
     while !rest.is_empty() {
         let length = u32::from_le_bytes(take::<4>(&mut rest)?) as usize;
         let (path, behind) = rest.split_at_checked(length)?;
@@ -118,7 +129,7 @@ fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, (Stat, Digest)>> {
             inode: number()?,
             device: number()?,
         };
-        known.insert(path.to_vec(), (stat, Digest::from_bytes(take::<32>(&mut rest)?)));
+        known.push((path.to_vec(), (stat, Digest::from_bytes(take::<32>(&mut rest)?))));
     }
     Some(known)
 }
@@ -175,7 +186,9 @@ mod tests {
         let store = Store::open(dir.path()).expect("open");
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
         index.set(b"a", OLD, Digest::of("content"));
+        index.save(&store).expect("save");
         let mut bytes = index.encode();
+        assert!(decode(&bytes).is_some());
         bytes[20] ^= 1;
         assert!(decode(&bytes).is_none());
         assert!(decode(&bytes[..30]).is_none());

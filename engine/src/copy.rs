@@ -138,7 +138,10 @@ fn describe(tree: &Tree, entry: &Entry, digest: Option<Digest>) -> Result<String
 
 /// A name in quotes; two names never look the same, whatever bytes they have.
 fn quoted(name: &[u8]) -> String {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'\'');
     match std::str::from_utf8(name) {
+        // Nearly all names; looking at each character for what it needs takes longer.
+        Ok(text) if name.iter().all(plain) => format!("\"{text}\""),
         Ok(text) => format!("{text:?}"),
         Err(_) => format!("b\"{}\"", name.escape_ascii()),
     }

@@ -13,6 +13,7 @@
 //! The text has a line for each fact, `name value`, values quoted where they may hold anything.
 //! Two texts can thus be compared line by line: that is how a miss is explained.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -25,11 +26,11 @@ const VERSION: u32 = 1;
 
 /// A key's text in the making.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preimage(String);
+pub struct Preimage(String, OnceCell<Digest>);
 
 impl Preimage {
     fn new(operation: &str) -> Self {
-        Self(format!("rbuild {VERSION} {operation}\n"))
+        Self(format!("rbuild {VERSION} {operation}\n"), OnceCell::new())
     }
 
     /// Adds a fact that needs no quotes.
@@ -53,9 +54,9 @@ impl Preimage {
         &self.0
     }
 
-    /// The key.
+    /// The key. Asked for once the text is whole: it is digested once.
     pub fn key(&self) -> Digest {
-        Digest::of(self.0.as_bytes())
+        *self.1.get_or_init(|| Digest::of(self.0.as_bytes()))
     }
 }
 
