@@ -20,3 +20,4 @@ mod output;
 mod run_step;
 mod stages;
 mod support;
+mod tools;

@@ -13,6 +13,7 @@ use clap::Args;
 use engine::units;
 
 use crate::images::{self, Filters};
+use crate::paths::network_dir;
 use crate::{format, tags, ui};
 
 /// How long other processes have to finish what they do with the store.
@@ -140,6 +141,7 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
     let scope = (until.len() == args.filter.len()).then_some(scope);
     let chosen = choose_images(&store, &filters, args.all)?;
     let plan = carry_out(&store, &chosen.images, scope.as_ref())?;
+    engine::network::sweep(&network_dir()).context("remove networks that nobody uses")?;
     tell_images(&chosen, &plan);
     tell_cache(&plan);
     tell_total(&plan);
