@@ -141,6 +141,34 @@ fn the_same_input_gives_the_same_image_in_another_store() {
 }
 
 #[test]
+fn copied_files_give_the_same_layers_in_any_store_place_and_time() {
+    let literal = "
+        FROM scratch
+        COPY . /new/place/
+        ADD made.tar /unpacked/
+        -- b/file 600
+        text
+        -- a 755
+        #!/bin/sh
+        -- link -> b/file
+        ";
+    let first = Test::of(literal);
+    first.shell(
+        "touch -d @1234567890.5 a b/file; touch -h -d @1200000000 link b; tar -cf made.tar a b",
+    );
+    first.shell("touch -d @1234567890 made.tar Dockerfile");
+    let layers = first.build(&[]).layers();
+    // Another store, another folder, another order of its names, another owner, and later.
+    let second = Test::empty();
+    let from = first.context();
+    second
+        .shell(&format!("cp -a {}/link {0}/b {0}/a {0}/made.tar {0}/Dockerfile .", from.display()));
+    second.shell("chown -h 1234:1234 a b b/file link");
+    assert_eq!(second.build(&[]).layers(), layers);
+    assert_eq!(second.build(&["--no-cache"]).layers(), layers);
+}
+
+#[test]
 fn builds_at_once_in_one_store_do_not_disturb_each_other() {
     let test = Test::of(APP);
     let start = |i: usize| {

@@ -251,9 +251,13 @@ fn place<'a>(
         (made.uid, made.gid) = (uid.into(), gid.into());
         changes.apply(&mut made);
         if made.kind == Kind::Directory {
-            match entry.below.is_empty() {
-                true => plan.made_at(made.mtime),
-                false => plan.put_dir(made)?,
+            // When a directory of a context changed says what else was ever in it.
+            let timeless = source.tree.owners() == Owners::Root;
+            match (entry.below.is_empty(), timeless) {
+                (true, true) => {}
+                (true, false) => plan.made_at(made.mtime),
+                (false, true) => plan.put_timeless_dir(made)?,
+                (false, false) => plan.put_dir(made)?,
             }
             continue;
         }

@@ -56,6 +56,9 @@ pub enum Content<'a> {
     Range(Arc<File>, u64),
 }
 
+/// The earliest time that a zip archive can hold: what has no time of its own gets no earlier one.
+pub const EARLIEST: Timestamp = Timestamp { seconds: 315_532_800, nanoseconds: 0 };
+
 struct Planned<'a> {
     entry: Entry,
     content: Content<'a>,
@@ -192,6 +195,13 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Puts a directory whose own time means nothing: it takes that of the newest thing copied.
+    pub fn put_timeless_dir(&mut self, mut entry: Entry) -> Result<(), Error> {
+        entry.mtime = EARLIEST;
+        self.made.push(entry.path.clone());
+        self.put_dir(entry)
+    }
+
     /// Puts anything but a directory at a path whose parent exists, replacing what is there unless
     /// that is a directory.
     pub fn put(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
@@ -305,7 +315,7 @@ impl<'a> Plan<'a> {
     pub fn write(mut self, out: impl io::Write, clamp: Option<Timestamp>) -> Result<(), Error> {
         for path in &self.made {
             if let Some(made) = self.planned.get_mut(path) {
-                made.entry.mtime = self.newest;
+                made.entry.mtime = self.newest.max(EARLIEST);
             }
         }
         self.check_hard_links()?;

@@ -23,8 +23,8 @@ use crate::tree::{self, Owners, Tree};
 use crate::view::View;
 use crate::{copy, owner, pattern, run};
 
-/// The time of files given in the text: the earliest that a zip archive can hold.
-const INLINE_TIME: i64 = 315_532_800;
+/// The time of files given in the text.
+const INLINE_TIME: i64 = plan::EARLIEST.seconds;
 
 /// Why a vertex failed.
 #[derive(Debug, thiserror::Error)]
