@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_made_for_an_empty_one_has_its_time() {
+    fn a_contexts_directories_have_the_time_of_the_newest_file() {
         let dir = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir(dir.path().join("empty")).expect("mkdir");
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
@@ -456,6 +456,11 @@ mod tests {
         empty.set_modified(time).expect("touch");
         let entries = copied(dir.path(), "/to/", &Changes::default());
         let times: Vec<i64> = entries.iter().map(|entry| entry.mtime.seconds).collect();
-        assert_eq!(times, [1_500_000_000]);
+        assert_eq!(times, [plan::EARLIEST.seconds], "there is no file");
+        let file = std::fs::File::create(dir.path().join("file")).expect("create");
+        file.set_modified(time).expect("touch");
+        let entries = copied(dir.path(), "/to/", &Changes::default());
+        let times: Vec<i64> = entries.iter().map(|entry| entry.mtime.seconds).collect();
+        assert_eq!(times, [1_500_000_000; 2]);
     }
 }
