@@ -7,6 +7,10 @@
 //! | `Copy` | chain id of the base, destination, owner, mode, flags, and a row for each selected file: name, mode, owner, kind, digest of content and attributes |
 //! | `Mkdir` | chain id of the base, path, owner |
 //!
+//! Each has the time that `SOURCE_DATE_EPOCH` sets, if it does. Sources (`Local`, `Http`, `Git`,
+//! `Inline`) have no key: the copies from them have their files'. A copy from file systems in the
+//! store has a second, short key with their chain ids instead of rows.
+//!
 //! What is not in a key: time, host paths, inodes, modification times, secrets, the content of
 //! cache mounts, proxies, cgroup limits, the order of anything unordered.
 //!
