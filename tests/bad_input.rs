@@ -92,3 +92,103 @@ fn what_the_reference_refuses_is_refused() {
         test.file("Dockerfile", dockerfile).refused(&["--target", "0"], &[]);
     }
 }
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_refused_and_one_of_a_shell_is_read() {
+    let test = Test::of(
+        "FROM busybox\nRUN --mount=type=secret,id=s,required=true cat /run/secrets/s > /out\n",
+    );
+    test.shell("mkfifo ../pipe; echo from-a-file > ../file");
+    let secret = |place: &str| format!("id=s,src={place}");
+    test.refused(&["--secret", &secret("../pipe")], &["../pipe is not a regular file"]);
+    let image = test.build(&["--secret", &secret("../file")]);
+    assert_eq!(image.read("out"), "from-a-file\n");
+    // A secret is in no key.
+    for place in ["/dev/stdin", "/dev/fd/3"] {
+        let build = "$RBUILD build -q --no-cache -o type=tar,dest=../t --secret id=s,src=";
+        let script = match place {
+            "/dev/stdin" => format!("echo piped | {build}{place} ."),
+            _ => format!("echo piped | {{ exec 3<&0; {build}{place} . < /dev/null; }}"),
+        };
+        test.shell(&script);
+        assert_eq!(test.shell("tar -xOf ../t out"), "piped\n", "{place}");
+    }
+    test.shell("head -c 512001 /dev/zero > ../big");
+    test.refused(&["--secret", &secret("../big")], &["../big is larger than 500 KiB"]);
+    test.refused(&["--secret", &secret("/dev/zero")], &["/dev/zero is larger than 500 KiB"]);
+    test.shell("mkfifo .dockerignore");
+    test.refused(&[], &[".dockerignore is not a regular file"]);
+    test.shell("mv .dockerignore Dockerfile");
+    test.refused(&[], &["failed to read dockerfile", "Dockerfile is not a regular file"]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_unless_its_reader_has_left() {
+    let test = Test::of("FROM busybox\nRUN echo > /out\n");
+    test.build(&[]);
+    for line in [
+        "build -q .",
+        "images",
+        "images -q",
+        "history test",
+        "system df",
+        "image inspect test",
+        "version",
+        "--help",
+        "build -o - .",
+    ] {
+        let failed = test.shell(&format!(
+            "code=0; $RBUILD {line} 2> ../err > /dev/full || code=$?; echo $code; cat ../err"
+        ));
+        assert!(failed.starts_with("1\n"), "{line}: {failed}");
+        assert!(failed.contains("No space left on device"), "{line}: {failed}");
+        if line != "build -o - ." {
+            assert!(
+                failed.contains("cannot write to standard output: No space left on device"),
+                "{line}: {failed}"
+            );
+            let quiet = test.shell(&format!(
+                "{{ code=0; $RBUILD {line} 2> ../err || code=$?; echo $code > ../code; }} | :; cat ../code ../err"
+            ));
+            assert_eq!(quiet, "0\n", "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_compressed_archive_that_is_cut_is_refused_wherever_it_is_cut() {
+    let test = Test::of("FROM scratch\nADD cut /\n-- made/file\n");
+    test.shell("head -c 2000000 /dev/urandom > made/noise; tar -cf made.tar made; gzip -k made.tar; bzip2 -k made.tar; xz -k made.tar; zstd -q made.tar");
+    for kind in ["gz", "bz2", "xz", "zst"] {
+        let whole = fs_err::read(test.context().join(format!("made.tar.{kind}"))).unwrap();
+        test.file("cut", &whole).build(&[]);
+        for missing in [1, 4, 12] {
+            test.file("cut", &whole[..whole.len() - missing]);
+            test.refused(&[], &["ADD cut /: cannot ", " \"/cut\": "]);
+        }
+    }
+    // What tapes put behind a gzip archive is no part of it.
+    test.shell("{ cat made.tar.gz; head -c 700 /dev/zero; } > cut");
+    assert!(test.build(&[]).tree().ends_with(" made/noise\n"));
+}
+
+#[test]
+fn a_malformed_attribute_in_an_archive_fails_where_the_archive_is_added() {
+    let test = Test::of("FROM scratch\nADD bad.tar /\n-- file\ntext\n");
+    let valid = [&[0, 0, 0, 2][..], &[0; 16]].concat();
+    for (value, valid) in [(&valid[..], true), (&valid[..17], false), (&[0], false)] {
+        // The kernel would not set it, but it would one of a name as long.
+        let file = test.context().join("file");
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&file, "user.yyy.capability", value, flags).unwrap();
+        test.shell("tar --xattrs --xattrs-include='*' -cf bad.tar file");
+        test.shell("LC_ALL=C sed -i s/user.yyy.cap/security.cap/ bad.tar");
+        let built = test.rbuild(&["build", "-t", "test", "."]);
+        let text = "the archive's entry \"file\" has an invalid extended attribute \"security.capability\"";
+        assert_eq!(
+            (built.code == Some(0), built.stderr.contains(text)),
+            (valid, !valid),
+            "{built}"
+        );
+    }
+}

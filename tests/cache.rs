@@ -321,3 +321,67 @@ fn explain_tells_why_a_step_ran_again() {
     assert!(told.ok().contains("deps"), "{told}");
     assert!(need::program("tar"));
 }
+
+#[test]
+fn of_two_builds_of_the_same_at_once_one_runs_each_step_and_both_have_it() {
+    let test = Test::of(
+        "
+        FROM busybox
+        RUN --mount=type=cache,target=/ran echo x >> /ran/times; sleep 1; head -c 8 /dev/urandom > /out
+        RUN --mount=type=cache,target=/ran echo x >> /ran/times; head -c 8 /dev/urandom > /more
+        ",
+    );
+    let start = |name: &str| {
+        let mut command = test.command(&build_line(&["-q", "-t", name], &[]));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children = ["one", "two", "three"].map(start);
+    let ids = children.map(|child| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    });
+    assert!(ids[0] == ids[1] && ids[1] == ids[2], "{ids:?}");
+    let times = test.shell("cat \"$RBUILD_ROOT\"/cache/mounts/*/0/times");
+    assert_eq!(times, "x\nx\n");
+    assert_eq!(test.shell("find \"$RBUILD_ROOT\"/tmp -mindepth 1"), "");
+}
+
+#[test]
+fn who_waits_for_a_build_that_fails_or_is_killed_runs_the_step() {
+    let test = Test::of(
+        "FROM busybox\nRUN --mount=type=cache,target=/c test -e /c/go || { echo waits; sleep 4711; }; echo > /out\n",
+    );
+    let spawn = || {
+        let mut command = test.command(&build_line(&["-t", "app"], &[]));
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let lines_until = |child: &mut std::process::Child, end: &str| {
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+        assert!(lines.any(|line| line.contains(end)), "no {end:?}");
+        lines
+    };
+    let mut first = spawn();
+    let first_lines = lines_until(&mut first, " waits");
+    let mut second = spawn();
+    let second_lines = lines_until(&mut second, "] RUN ");
+    test.shell("for dir in \"$RBUILD_ROOT\"/cache/mounts/*/0; do touch \"$dir/go\"; done");
+    let pid = rustix::process::Pid::from_child(&first).as_raw_nonzero();
+    test.shell(&format!("pkill -KILL -P {pid}"));
+    let log: Vec<String> = second_lines.collect();
+    assert!(second.wait().unwrap().success(), "{log:?}");
+    drop(first_lines);
+    first.wait().unwrap();
+    assert!(!log.iter().any(|line| line.ends_with(" CACHED")), "{log:?}");
+    // Nobody waits who does everything again: not even for one who is stopped.
+    test.file("Dockerfile", "FROM busybox\nRUN echo begun; sleep 1\n");
+    let mut stopped = spawn();
+    let stopped_lines = lines_until(&mut stopped, " begun");
+    let pid = rustix::process::Pid::from_child(&stopped).as_raw_nonzero();
+    test.shell(&format!("pkill -STOP -P {pid}"));
+    test.build(&["--no-cache"]);
+    test.shell(&format!("pkill -CONT -P {pid}"));
+    assert!(stopped_lines.count() > 0);
+    assert!(stopped.wait().unwrap().success());
+}

@@ -239,7 +239,7 @@ fn scripts_that_ask_for_versions_and_builders_are_answered() {
         (&["version"][..], "Version:"),
         (&["version", "--format", "{{.Server.Version}}"], "."),
         (&["version", "--format", "json"], "\"ApiVersion\""),
-        (&["info"], "Storage Driver: dir"),
+        (&["info"], "Storage Driver: "),
         (&["system", "info", "--format", "{{.OSType}}"], "linux"),
         (&["buildx", "version"], "github.com/docker/buildx v0."),
         (&["buildx", "ls"], "default"),

@@ -17,6 +17,7 @@ mod images;
 mod language;
 mod layers;
 mod output;
+mod prune;
 mod run_step;
 mod stages;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Server, Test, finish, need};
+use crate::support::{Server, Test, finish, need, sha256, unindent};
 
 const SMALL: &str = "
     FROM scratch
@@ -63,6 +63,145 @@ fn oci_and_docker_archives_are_read_by_other_programs() {
         let config: serde_json::Value = serde_json::from_str(&finish(skopeo, None).ok()).unwrap();
         assert_eq!(config["config"]["Cmd"][0], "/dir/a", "{config}");
     }
+}
+
+/// `docker load` and `podman load` take their images by `manifest.json`, and read nothing but the
+/// files that it names.
+#[test]
+fn a_docker_archive_has_what_others_load_an_image_from() {
+    let test = Test::of("FROM scratch\nCOPY a /\nCOPY a /b\nCOPY a /\n-- a\ntext\n");
+    let line = ["build", "-t", "small:1", "-t", "example.com/user/app:2", "-o"];
+    test.rbuild(&[&line[..], &["type=docker,dest=../archive.tar", "."]].concat()).succeeded();
+    test.shell("mkdir ../archive; tar -C ../archive -xf ../archive.tar");
+    let read = |name: &str| fs_err::read(test.outside("archive").join(name)).unwrap();
+    let json = |name: &str| -> serde_json::Value { serde_json::from_slice(&read(name)).unwrap() };
+    let manifest = json("manifest.json");
+    let image = &manifest[0];
+    let tags = serde_json::json!(["docker.io/library/small:1", "example.com/user/app:2"]);
+    assert_eq!((manifest.as_array().unwrap().len(), &image["RepoTags"]), (1, &tags));
+    let config = json(image["Config"].as_str().unwrap());
+    let layers = image["Layers"].as_array().unwrap();
+    let digests: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", sha256(&read(layer.as_str().unwrap()))))
+        .collect();
+    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(digests));
+    assert_eq!(json("index.json")["manifests"].as_array().unwrap().len(), 2);
+    if !need::program("skopeo") {
+        return;
+    }
+    for tag in ["small:1", "example.com/user/app:2"] {
+        let mut skopeo = Command::new("skopeo");
+        let from = format!("docker-archive:{}:{tag}", test.outside("archive.tar").display());
+        let to = format!("oci:{}:x", test.outside("copied").display());
+        skopeo.args(["copy", "--insecure-policy", "-q", &from, &to]);
+        finish(skopeo, None).ok();
+    }
+    test.file("from", "FROM busybox\nCOPY a /c\n");
+    let copied = test.rbuild(&[
+        "build",
+        "-f",
+        "from",
+        "-o",
+        "-",
+        "--build-context",
+        &format!("busybox=oci-layout://{}:x", test.outside("copied").display()),
+        ".",
+    ]);
+    assert_eq!(tar_names(&copied.succeeded().stdout), "a b c");
+}
+
+#[test]
+fn an_output_that_does_not_fit_leaves_what_was_there() {
+    let test = Test::of(SMALL);
+    test.build(&["-o", "type=oci,tar=false,dest=../old"]);
+    test.shell("head -c 4000000 /dev/urandom > a");
+    test.build(&[]);
+    let script = r#"
+        mkdir ../full
+        mount -t tmpfs -o size=3m none ../full
+        cp -a ../old ../full/layout
+        mkdir -p ../full/local/dir
+        for file in tar oci docker id metadata local/dir/a local/other; do echo old > ../full/$file; done
+        listed() { (cd ../full; find . -type f -exec sha256sum {} + | sort); }
+        listed > ../before
+        for kind in tar oci docker; do
+          if "$RBUILD" build -o type=$kind,dest=../full/$kind . 2> ../log; then exit 1; fi
+          grep -q "No space left on device" ../log
+        done
+        if "$RBUILD" build -o type=local,dest=../full/local . 2> ../log; then exit 1; fi
+        if "$RBUILD" build -o type=oci,tar=false,dest=../full/layout . 2> ../log; then exit 1; fi
+        dd if=/dev/zero of=../full/filler bs=4k 2> ../log || true
+        if "$RBUILD" build --iidfile ../full/id . 2> ../log; then exit 1; fi
+        grep -q "No space left on device" ../log
+        if "$RBUILD" build --metadata-file ../full/metadata . 2> ../log; then exit 1; fi
+        rm ../full/filler
+        listed > ../after
+        comm -23 ../before ../after
+        # Blobs may have come to the layout; each is whole.
+        listed | grep sha256/ | while read -r digest file; do [ "$digest" = "${file##*/}" ]; done
+        find ../full -name '.rbuild-*'
+        "$RBUILD" build --iidfile ../full/id . 2> ../log
+        cat ../full/id
+        "#;
+    let id = test.rbuild(&["build", "-q", "."]).ok();
+    assert_eq!(format!("{}\n", test.unshared(script)), id);
+}
+
+#[test]
+fn files_are_put_over_a_directory_that_is_there() {
+    let test = Test::of(
+        "
+        FROM scratch
+        COPY new /
+        COPY --chown=7:8 --chmod=700 new/dir /owned/
+        -- new/dir/file
+        new
+        -- new/file-to-dir/in
+        new
+        -- new/dir-to-file
+        new
+        -- new/link-to-dir/in
+        new
+        -- new/hard
+        new
+        -- new/mounted/sub/in
+        new
+        ",
+    );
+    let script = r#"
+        mkdir -p ../out/dir ../out/dir-to-file/gone ../out/owned ../elsewhere ../out/mounted
+        mount -t tmpfs none ../out/mounted
+        mkdir ../out/mounted/sub ../out/.rbuild-1-0.part
+        echo kept > ../out/dir/kept
+        echo old > ../out/dir/file
+        echo old > ../out/file-to-dir
+        ln -s ../elsewhere ../out/link-to-dir
+        echo precious > ../elsewhere/precious
+        ln ../elsewhere/precious ../out/hard
+        echo kept > ../out/mounted/sub/kept
+        "$RBUILD" build -o ../out . 2> ../log
+        cd ../out
+        find . -name '.rbuild-*'
+        find . -type f | sort | while read -r file; do echo "$file $(cat "$file")"; done
+        stat -c '%u:%g %a' owned
+        ls ../elsewhere; cat ../elsewhere/precious
+        "#;
+    let expected = "
+        ./dir-to-file new
+        ./dir/file new
+        ./dir/kept kept
+        ./file-to-dir/in new
+        ./hard new
+        ./link-to-dir/in new
+        ./mounted/sub/in new
+        ./mounted/sub/kept kept
+        ./owned/file new
+        7:8 700
+        precious
+        precious
+        ";
+    assert_eq!(test.unshared(script), unindent(expected));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Test, need};
+use crate::support::{Server, Test, need, unindent};
 
 const STEPS: &str = "
     FROM busybox AS one
@@ -126,4 +126,180 @@ fn a_full_disk_fails_the_step_and_leaves_the_store_whole() {
     let output = shell.env("RBUILD", need::RBUILD).output().expect("start a shell");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "fine\n", "{stderr}");
+}
+
+/// Runs a script with a tmpfs as the store: `$SMALL` is its folder, `$RBUILD_ROOT` the store in it.
+fn on_small_disk(test: &Test, size: &str, script: &str) -> String {
+    let folder = test.outside("small");
+    fs_err::create_dir(&folder).unwrap();
+    let script = format!(
+        r#"
+        SMALL={folder}
+        mount -t tmpfs -o size={size} none $SMALL
+        export RBUILD_ROOT=$SMALL/store
+        {bases} import busybox > /dev/null
+        fill() {{ dd if=/dev/zero of=$SMALL/filler bs=4k 2> /dev/null || true; }}
+        full() {{ ! sh -c 'echo x > $0/probe' $SMALL 2> /dev/null; }}
+        {script}"#,
+        folder = folder.display(),
+        bases = need::BASES,
+    );
+    test.unshared(&script)
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_from_looking_and_pruning() {
+    let test = Test::empty();
+    test.write("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=4\nRUN echo > /x\n");
+    let said = on_small_disk(
+        &test,
+        "24m",
+        r#"
+        "$RBUILD" build -q -t app . > /dev/null
+        "$RBUILD" image prune -f > /dev/null
+        fill; full
+        "$RBUILD" images --format '{{.Repository}}' | sort
+        "$RBUILD" history -q app > $SMALL.log; wc -l < $SMALL.log
+        "$RBUILD" system df --format '{{.Type}} {{.TotalCount}}' | grep -v Cache
+        "$RBUILD" image inspect app > /dev/null
+        "$RBUILD" tag app again 2> $SMALL.log && exit 1
+        grep -q 'No space left on device' $SMALL.log
+        # Steps need the layers of both images: there is nothing to make room for the new list with.
+        "$RBUILD" image prune -af 2> $SMALL.log && exit 1
+        grep -q 'No space left on device' $SMALL.log
+        "$RBUILD" images -q | wc -l
+        "$RBUILD" system prune -af | grep -c '^Total reclaimed space: [1-9]'
+        "$RBUILD" system df --format '{{.Type}} {{.TotalCount}} {{.Size}}'
+        rm $SMALL/filler
+        {bases} import busybox > /dev/null
+        "$RBUILD" build -q -t app . > /dev/null
+        "$RBUILD" run --rm --network none app stat -c %s /big
+        find $RBUILD_ROOT/tmp -mindepth 1
+        "#
+        .replace("{bases}", need::BASES)
+        .as_str(),
+    );
+    let expected = "
+        app
+        busybox
+        3
+        Images 2
+        Containers 0
+        Local Volumes 0
+        2
+        1
+        Images 0 0B
+        Containers 0 0B
+        Local Volumes 0 0B
+        Build Cache 0 0B
+        4194304
+        ";
+    assert_eq!(said, unindent(expected));
+}
+
+/// A build in a process group of its own, as a shell starts it; its standard error goes to a file.
+struct Foreground {
+    child: std::process::Child,
+    log: std::path::PathBuf,
+}
+
+impl Foreground {
+    fn start(test: &Test) -> Self {
+        let log = test.outside("log");
+        let mut build = std::process::Command::new(need::RBUILD);
+        build.args(["build", "--progress", "plain", "-t", "test", "."]).stdin(Stdio::null());
+        build.current_dir(test.context()).env("RBUILD_ROOT", test.outside("store"));
+        build.stderr(fs_err::File::create(&log).unwrap().into_parts().0);
+        std::os::unix::process::CommandExt::process_group(&mut build, 0);
+        Self { child: build.spawn().expect("start the build"), log }
+    }
+
+    fn log(&self) -> String {
+        fs_err::read_to_string(&self.log).expect("read the log")
+    }
+
+    fn wait_until(&self, happened: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !happened() {
+            assert!(Instant::now() < deadline, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What Ctrl-C does: the signal goes to the whole group.
+    fn interrupt(mut self, test: &Test) {
+        let asked = Instant::now();
+        test.shell(&format!("kill -INT -{}", self.child.id()));
+        let status = self.child.wait().expect("wait for the build");
+        assert_eq!(status.code(), Some(130), "{}", self.log());
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    }
+}
+
+#[test]
+fn an_interrupted_download_or_copy_leaves_nothing_and_the_next_build_works() {
+    let test = Test::of("FROM busybox\nADD {url} /file\nRUN cat /file > /out\n-- file\nwhole\n");
+    let records = || test.shell("ls \"$RBUILD_ROOT\"/cache/records");
+    let left = || test.shell("find \"$RBUILD_ROOT\"/tmp -mindepth 1");
+    let none = records();
+    for slow in [Slow::Dribbles, Slow::Stalls] {
+        let (url, asked) = slow.serve();
+        test.file("Dockerfile", format!("FROM busybox\nADD {url} /file\nRUN cat /file > /out\n"));
+        let build = Foreground::start(&test);
+        asked.recv_timeout(Duration::from_secs(30)).expect("the file is asked for");
+        build.interrupt(&test);
+        assert_eq!((left(), records()), (String::new(), none.clone()), "{slow:?}");
+    }
+    let server = Server::of(&test.context());
+    let dockerfile = |url: &str| format!("FROM busybox\nADD {url} /file\nRUN cat /file > /out\n");
+    test.file("Dockerfile", dockerfile(&server.url("file")));
+    assert_eq!(test.build(&[]).read("out"), "whole\n");
+
+    test.file("Dockerfile", "FROM busybox\nADD big.tar /\nRUN cat /big > /out\n");
+    // An archive is written twice and read at once: there is much to be left.
+    test.shell("truncate -s 16G big; tar -cf big.tar --sparse big");
+    let none = records();
+    let build = Foreground::start(&test);
+    build.wait_until(|| left().contains("/spool"));
+    build.interrupt(&test);
+    assert_eq!((left(), records()), (String::new(), none.clone()));
+    test.file("Dockerfile", "FROM busybox\nCOPY big /big\nRUN cat /big > /out\n");
+    let build = Foreground::start(&test);
+    build.wait_until(|| build.log().contains("] COPY big /big"));
+    build.interrupt(&test);
+    assert_eq!((left(), records()), (String::new(), none));
+    test.shell("echo small > big");
+    assert_eq!(test.build(&[]).read("out"), "small\n");
+}
+
+/// A server that never comes to the end of a file.
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    /// It sends a byte now and then.
+    Dribbles,
+    /// It sends nothing more.
+    Stalls,
+}
+
+impl Slow {
+    /// Serves one request; tells when the beginning of the file is under way.
+    fn serve(self) -> (String, std::sync::mpsc::Receiver<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/file", listener.local_addr().expect("it is bound"));
+        let (sender, asked) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("a request");
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegin";
+            let mut sent = std::io::Write::write_all(&mut peer, head);
+            let _ = sender.send(());
+            while sent.is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+                match self {
+                    Self::Dribbles => sent = std::io::Write::write_all(&mut peer, b"."),
+                    Self::Stalls => {}
+                }
+            }
+        });
+        (url, asked)
+    }
 }

@@ -20,6 +20,7 @@ impl Store {
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
+        self.pin(&[digest])?;
         // A blob of the right length may still be corrupt: writing it again is the repair.
         if fs::read(&path).is_ok_and(|present| present == bytes) {
             return Ok(digest);

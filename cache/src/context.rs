@@ -108,6 +108,11 @@ impl ContextIndex {
     }
 }
 
+/// Tells whether these are the bytes of a whole index of this version.
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+    decode(bytes).is_some()
+}
+
 /// `None` when the bytes are not a whole index of this version.
 fn decode(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Known)>> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;

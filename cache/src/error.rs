@@ -15,7 +15,10 @@ pub enum Error {
     #[error("the store cannot be used")]
     Io(#[source] io::Error),
     /// The store was made by another version.
-    #[error("the store {root} has version {found}, this program knows version {known}")]
+    #[error(
+        "the store {root} has version {found}, this program knows version {known}: use the rbuild that \
+         made it, or another store (--root DIR)"
+    )]
     Version {
         /// The store.
         root: PathBuf,
@@ -64,5 +67,11 @@ pub enum Error {
         /// Why.
         #[source]
         source: Box<crate::layer::Error>,
+    },
+    /// A layer's index cannot be made.
+    #[error("a layer cannot be indexed")]
+    Index {
+        /// Why.
+        source: Box<crate::erofs::Error>,
     },
 }

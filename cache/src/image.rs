@@ -144,8 +144,19 @@ impl Store {
             .map(|listed| listed.digest))
     }
 
-    /// Reads an image by the digest of its manifest.
+    /// Reads an image by the digest of its manifest, to use it: it stays whole as long as this store
+    /// is open.
     pub fn read_image(&self, digest: &Digest) -> Result<Image> {
+        self.pin(&[*digest])?;
+        let image = self.peek_image(digest)?;
+        let blobs = image.manifest.layers.iter().map(|layer| layer.digest);
+        let layers = image.config.rootfs.diff_ids.iter().copied();
+        self.pin(&blobs.chain(layers).chain([image.id()]).collect::<Vec<_>>())?;
+        Ok(image)
+    }
+
+    /// Reads an image by the digest of its manifest, only to tell of it.
+    pub fn peek_image(&self, digest: &Digest) -> Result<Image> {
         let manifest: Manifest = self.read_json(digest)?;
         let config = self.read_json(&manifest.config.digest)?;
         Ok(Image { digest: *digest, manifest, config })

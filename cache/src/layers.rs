@@ -1,8 +1,8 @@
 //! Layers in the store: made as drafts, committed under their diff id by one rename, and mounted
 //! as directories in overlay's form.
 //!
-//! `layer.tar` is the layer; `tree/` is derived from it (or is the very directory a step wrote to)
-//! and may be removed at any time. Knows nothing of images or of what made a layer.
+//! `layer.tar` is the layer; what it is mounted by is derived from it, made on the way where that
+//! costs nothing, and may be removed at any time. Knows nothing of images or of what made a layer.
 
 use std::fs::File;
 use std::io;
@@ -13,15 +13,22 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::digest::{Digest, DigestWriter};
+use crate::erofs::{Builder, Content};
 use crate::error::{Error, Result};
-use crate::layer::{self, Timestamp, pack};
+use crate::index::{self, INDEX};
+use crate::layer::writer::{Append, LayerWriter};
+use crate::layer::{self, Entry, Timestamp, pack};
+use crate::lower::Driver;
 use crate::store::Store;
 
 /// Big enough that a read costs little beside the copying.
 const BUFFER: usize = 1 << 18;
 
+/// Bytes that a tar counts in.
+const BLOCK: u64 = 512;
+
 /// Where a draft's tar goes; its bytes are digested on the way.
-pub type TarWriter = DigestWriter<File>;
+type TarFile = DigestWriter<File>;
 
 /// A layer that is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +68,12 @@ impl<'store> Draft<'store> {
         self.dir.join("tree")
     }
 
-    /// Packs what was written to the upper directory and commits it; the directory stays as the
-    /// layer's tree. Times later than `clamp` are lowered to it.
+    /// Packs what was written to the upper directory and commits it. Times later than `clamp` are
+    /// lowered to it.
     pub fn commit_upper(self, clamp: Option<Timestamp>) -> Result<Layer> {
         let upper = self.upper();
         let dir = fs::File::open(&upper).map_err(Error::Io)?;
-        let layer = self.write_tar(|out| {
+        let layer = self.write_entries(|out| {
             pack::pack_upper(dir.as_fd(), out, clamp).map(drop).map_err(|source| Error::Layer {
                 what: format!("cannot be packed from {}", upper.display()),
                 source: Box::new(source),
@@ -74,28 +81,22 @@ impl<'store> Draft<'store> {
         })?;
         // Overlay leaves a directory of mode 0 in its work directory.
         let _ = fs::remove_dir_all(self.dir.join("work"));
-        if clamp.is_some() {
-            // The tree shows the times as they were, the tar has others: derive it again.
-            fs::remove_dir_all(&upper).map_err(Error::Io)?;
+        // The upper directory is the layer's tree already, but for the times that the tar has.
+        if self.store.driver() == Driver::Erofs || clamp.is_some() {
+            self.store.discard(&upper)?;
         }
         self.publish(layer)
     }
 
-    /// Commits the tar that `write` produces; the tree is derived when somebody needs it.
-    pub fn commit_tar(self, write: impl FnOnce(&mut TarWriter) -> Result<()>) -> Result<Layer> {
-        let layer = self.write_tar(write)?;
+    /// Commits the layer of the entries that `write` appends.
+    pub fn commit_tar(self, write: impl FnOnce(&mut dyn Append) -> Result<()>) -> Result<Layer> {
+        let layer = self.write_entries(write)?;
         self.publish(layer)
     }
 
     /// Commits a layer that changes nothing.
     pub fn commit_empty(self) -> Result<Layer> {
-        let failed = |source| Error::Layer {
-            what: "cannot be written".to_owned(),
-            source: Box::new(source),
-        };
-        self.commit_tar(|out| {
-            layer::writer::LayerWriter::new(out).finish().map(drop).map_err(failed)
-        })
+        self.commit_tar(|_| Ok(()))
     }
 
     /// Commits a tar from elsewhere byte by byte; one that is no tar is refused.
@@ -127,19 +128,42 @@ impl<'store> Draft<'store> {
             what: "cannot be imported".to_owned(),
             source: Box::new(source),
         };
-        let mut count = 0;
+        let (mut count, mut index) = (0, self.index());
         let layer = self.write_tar(|out| {
             let mut entries =
                 layer::reader::entries(io::BufReader::with_capacity(BUFFER, Tee { input, out }));
-            while entries.next_entry().map_err(failed)?.is_some() {
+            while let Some((entry, data)) = entries.next_entry().map_err(failed)? {
                 count += 1;
+                index.add(&entry, || data.content());
             }
             entries.finish().map(drop).map_err(failed)
         })?;
+        index.write(&self.dir, &layer.diff_id)?;
         Ok((layer, count))
     }
 
-    fn write_tar(&self, write: impl FnOnce(&mut TarWriter) -> Result<()>) -> Result<Layer> {
+    /// The index that is made while the tar is, if the layer is to be mounted by one.
+    fn index(&self) -> Index {
+        Index((self.store.driver() == Driver::Erofs).then(Builder::new))
+    }
+
+    /// Writes the tar of the entries that `write` appends.
+    fn write_entries(&self, write: impl FnOnce(&mut dyn Append) -> Result<()>) -> Result<Layer> {
+        let mut index = self.index();
+        let layer = self.write_tar(|out| {
+            let mut tar = Indexed { tar: LayerWriter::new(out), index: &mut index };
+            write(&mut tar)?;
+            let failed = |source| Error::Layer {
+                what: "cannot be written".to_owned(),
+                source: Box::new(source),
+            };
+            tar.tar.finish().map(drop).map_err(failed)
+        })?;
+        index.write(&self.dir, &layer.diff_id)?;
+        Ok(layer)
+    }
+
+    fn write_tar(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<Layer> {
         let file = fs::File::create(self.dir.join("layer.tar")).map_err(Error::Io)?.into_parts().0;
         let mut out = DigestWriter::new(file);
         write(&mut out)?;
@@ -150,6 +174,7 @@ impl<'store> Draft<'store> {
     }
 
     fn publish(self, layer: Layer) -> Result<Layer> {
+        self.store.pin(&[layer.diff_id])?;
         let target = self.store.layer_dir(&layer.diff_id);
         match self.store.publish(&self.dir, &target) {
             Ok(()) => Ok(layer),
@@ -184,8 +209,15 @@ impl Store {
         Ok(Draft { store: self, dir: self.scratch_dir()? })
     }
 
-    /// Looks a layer up; `None` when it is not in the store.
+    /// Looks a layer up; `None` when it is not in the store. One that is found stays there as long
+    /// as this store is open.
     pub fn layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
+        self.pin(&[*diff_id])?;
+        self.peek_layer(diff_id)
+    }
+
+    /// Looks a layer up without using it.
+    pub(crate) fn peek_layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
         match fs::metadata(self.layer_tar(diff_id)) {
             Ok(metadata) => Ok(Some(Layer { diff_id: *diff_id, size: metadata.len() })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -214,10 +246,53 @@ impl Store {
     }
 }
 
+/// The index of a tar in the making. A layer that no index can express goes without, and is
+/// unpacked when it is used.
+struct Index(Option<Builder>);
+
+impl Index {
+    fn add(&mut self, entry: &Entry, content: impl FnOnce() -> Content) {
+        if let Some(builder) = &mut self.0
+            && builder.add(entry, content()).is_err()
+        {
+            self.0 = None;
+        }
+    }
+
+    fn write(self, dir: &Path, diff_id: &Digest) -> Result<()> {
+        let Some(mut builder) = self.0 else { return Ok(()) };
+        builder.set_tag(diff_id.hex().as_bytes());
+        for mark in index::marks(&builder) {
+            fs::write(dir.join(mark.name()), b"").map_err(Error::Io)?;
+        }
+        let tar = fs::File::open(dir.join("layer.tar")).map_err(Error::Io)?;
+        index::finish(builder, &[tar], &dir.join(INDEX))
+    }
+}
+
+/// A tar that is indexed while it is written.
+struct Indexed<'a> {
+    tar: LayerWriter<&'a mut TarFile>,
+    index: &'a mut Index,
+}
+
+impl Append for Indexed<'_> {
+    fn append(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), layer::Error> {
+        self.tar.append(entry, data)?;
+        let (end, size) = (self.tar.position(), entry.size());
+        self.index.add(entry, || match size {
+            0 => Content::None,
+            // Content is padded to whole blocks.
+            _ => Content::At(end - size.next_multiple_of(BLOCK)),
+        });
+        Ok(())
+    }
+}
+
 /// Passes on what is read, and writes it too.
 struct Tee<'a, R> {
     input: R,
-    out: &'a mut TarWriter,
+    out: &'a mut TarFile,
 }
 
 impl<R: io::Read> io::Read for Tee<'_, R> {

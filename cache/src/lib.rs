@@ -2,17 +2,24 @@
 //!
 //! ```text
 //! <root>/
-//!   version, lock            the lock is held shared to use the store, exclusive to prune it
+//!   version, lock            the lock orders what is said to be in use and what is removed
+//!   boot                     the start of the machine that derived forms are trusted since
 //!   images/                  an OCI image layout: oci-layout, index.json, blobs/sha256/<hex>
 //!   layers/<hex>/layer.tar   a layer's canonical form, named by its diff id
+//!   layers/<hex>/index.erofs    a file system over that tar: derived, disposable
+//!   layers/<hex>/chain-*.erofs  one over it and all layers below: derived, disposable
 //!   layers/<hex>/tree/       the same layer unpacked in overlay's form: derived, disposable
 //!   layers/<hex>/opaque      says that its root hides all layers below
+//!   layers/<hex>/dependent   says that it shows what it should only as one with those below
+//!   driver                   which of these is mounted, as found by trying
 //!   cache/records/<hex>      what the operation with this key produced: a line of JSON, and then
 //!                            the text that the key is the digest of
 //!   cache/mounts/<id>/       the directories behind `RUN --mount=type=cache`
 //!   cache/context/<id>       what is known of a context's files: stat -> digest
 //!   cache/builds/<id>.json   what the last build of a context looked like
 //!   tmp/<id>/                whatever is being made; swept when its maker is gone
+//!   tmp/<id>.lock            held while its maker lives; says what that uses
+//!   tmp/<key>.lock           held by who does the operation with this key
 //! ```
 //!
 //! Every file is committed by temp, fsync, rename; a directory becomes visible by one rename.
@@ -21,16 +28,25 @@
 //! This crate knows nothing of Dockerfiles, containers or registries.
 
 mod blob;
+pub mod check;
+pub mod claim;
 pub mod compress;
 pub mod context;
 pub mod digest;
+mod discard;
+pub mod erofs;
 pub mod error;
 pub mod image;
+pub mod index;
 pub mod layer;
 pub mod layers;
+pub mod lower;
+mod measure;
 pub mod oci;
+mod pins;
 pub mod prune;
 pub mod record;
+mod scratch;
 pub mod store;
 mod trees;
 pub mod usage;

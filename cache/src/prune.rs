@@ -2,27 +2,39 @@
 //!
 //! An image on the list needs its manifest, its configuration and its layers; a record needs its
 //! layer; what a build wrote down about itself (`cache/builds`) needs nothing. Deciding
-//! ([`Store::plan_prune`]) and doing ([`Store::prune`]) are two functions, and what is decided is a
-//! value. Does not know why an image is on the list: who wants one gone takes it off first.
+//! ([`Store::plan_prune`], `decide`) and doing ([`Store::prune`]) are two functions, and what is
+//! decided is a value. Does not know why an image is on the list: who wants one gone names it.
+//!
+//! Others may use the store meanwhile: what they have pinned stays (`pins` says why that is enough).
+//! The decision is made twice. The first time anybody may go on, and what takes long, measuring, is
+//! kept; the second time, quickly and with the lock, is what counts: between the two somebody may
+//! have come to need a thing and have ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod decide;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use fs_err as fs;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::measure::{self, Measures};
 use crate::record::Record;
 use crate::store::Store;
-use crate::usage::{self, Tally};
 
-/// What a thing in the store is.
+/// What a thing in the store is; in this order they go: who needs something before what it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// What a build wrote down about itself.
+    Journal,
     /// What a step of a build produced.
     Record,
+    /// What was derived from a layer to mount it.
+    Derived,
     /// A layer in all its forms.
     Layer,
     /// A manifest, a configuration, or a layer as the image layout shows it.
@@ -35,15 +47,62 @@ pub enum Kind {
     Mount,
 }
 
-/// How much of the build cache goes.
+/// What is to go beside what nothing needs.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Images, by the digests of their manifests; those that a process uses stay.
+    pub images: Vec<Digest>,
+    /// How much of the build cache.
+    pub cache: Option<CacheScope>,
+}
+
+/// How much of the build cache goes: all of it, or as little as the limits allow.
 #[derive(Clone, Debug, Default)]
 pub struct CacheScope {
-    /// Cache mounts too.
+    /// Cache mounts too, and what builds wrote down about themselves.
     pub mounts: bool,
-    /// Only what was made before this time, in seconds since 1970.
+    /// Only what was last used before this time, in seconds since 1970.
     pub before: Option<i64>,
-    /// The newest steps stay as long as their layers need no more than so many bytes.
+    /// No more than what brings the build cache down to so many bytes.
     pub keep_bytes: Option<u64>,
+    /// No more than what brings the whole store down to so many bytes; for that, cache mounts and
+    /// derived forms of layers may go too.
+    pub max_bytes: Option<u64>,
+}
+
+/// Why a thing goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No image and no step needs it.
+    Unneeded,
+    /// It is of no use to anybody.
+    Useless(&'static str),
+    /// The build cache is to go, and this is its turn.
+    Unused(Use),
+}
+
+/// Why a thing stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// An image needs it.
+    Image,
+    /// A process uses it, or its layer is that of an image or a step in use.
+    InUse,
+    /// It was used after the time that was given.
+    Recent(Use),
+    /// The limit is kept without its removal.
+    Fits(Use),
+    /// Nobody asked for things of this kind to go.
+    NotAsked,
+}
+
+/// When something was last used, and what it takes to make it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Seconds since 1970.
+    pub last: i64,
+    /// Milliseconds to make it, if that was ever measured.
+    pub took_ms: Option<u64>,
 }
 
 /// One thing that goes.
@@ -55,14 +114,33 @@ pub struct Item {
     pub name: String,
     /// What its removal gives back; a file that has another name elsewhere gives back nothing.
     pub bytes: u64,
-    path: PathBuf,
+    /// Why.
+    pub reason: Reason,
+    paths: Vec<PathBuf>,
 }
 
-/// All that goes.
+/// One thing that stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staying {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name: a digest's hexadecimal digits, or its file's name.
+    pub name: String,
+    /// Why.
+    pub why: Stay,
+}
+
+/// All that goes, and all that does not.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// In the order of removal: who needs something goes before what it needs.
+    /// The images that go off the list: those of the scope that nobody uses.
+    pub images: Vec<Digest>,
+    /// In the order of removal.
     pub items: Vec<Item>,
+    /// What stays.
+    pub stays: Vec<Staying>,
+    /// Where a limit was given for the whole store, what it takes afterwards.
+    pub left: Option<u64>,
 }
 
 impl Plan {
@@ -88,61 +166,58 @@ pub(crate) struct Needed {
 pub(crate) struct Kept {
     pub(crate) key: Digest,
     pub(crate) record: Option<Record>,
+    /// When it was last used, in seconds since 1970.
+    pub(crate) used: i64,
     pub(crate) path: PathBuf,
 }
 
 impl Store {
-    /// Decides what would go: whatever nothing needs and, within `cache`, the build cache.
-    pub fn plan_prune(&self, cache: Option<&CacheScope>) -> Result<Plan> {
-        let mut planner = Planner { tally: Tally::of_removal(), plan: Plan::default() };
-        let mut needed = self.needed_by_images()?;
-        let (stay, go) = self.split_records(&needed, cache)?;
-        for kept in go {
-            planner.add(Kind::Record, &kept.path)?;
-        }
-        needed.layers.extend(stay.values().map(|record| record.layer));
-        if let Some(scope) = cache {
-            self.plan_cache(scope, &mut planner)?;
-        }
-        for (digest, path) in self.listed("layers")? {
-            if !needed.layers.contains(&digest) {
-                planner.add(Kind::Layer, &path)?;
-            }
-        }
-        for (digest, path) in self.listed("images/blobs/sha256")? {
-            if !needed.blobs.contains(&digest) {
-                planner.add(Kind::Blob, &path)?;
-            }
-        }
-        Ok(planner.plan)
+    /// Decides what would go now.
+    pub fn plan_prune(&self, scope: &Scope) -> Result<Plan> {
+        self.decide(scope, &self.pinned_by_others()?, &mut Measures::default())
     }
 
-    /// Takes images off the list, given by the digests of their manifests, and removes what
-    /// [`Store::plan_prune`] decides then, while no other process uses the store; `None` when one
-    /// does, and then nothing has changed.
-    pub fn prune(&self, images: &[Digest], cache: Option<&CacheScope>) -> Result<Option<Plan>> {
+    /// Removes what [`Store::plan_prune`] decides, while others may use the store.
+    pub fn prune(&self, scope: &Scope) -> Result<Plan> {
+        let mut measures = Measures::default();
+        self.decide(scope, &self.pinned_by_others()?, &mut measures)?;
         let mut trash = Vec::new();
-        let pruned = self.try_exclusively(|| {
-            self.sweep()?;
-            for image in images {
+        let pruned = self.exclusively(|pinned| {
+            let plan = self.decide(scope, pinned, &mut measures)?;
+            // What no image needs goes before the list is written anew: a full disk has no room
+            // for the new one until something is gone.
+            let of_images = |item: &&Item| matches!(item.kind, Kind::Layer | Kind::Blob);
+            for path in plan.items.iter().filter(|item| !of_images(item)).flat_map(|i| &i.paths) {
+                trash.extend(self.take_away(path)?);
+            }
+            for image in &plan.images {
                 self.forget_image(image)?;
             }
-            let plan = self.plan_prune(cache)?;
-            for item in &plan.items {
-                trash.extend(self.discard(&item.path)?);
+            for path in plan.items.iter().filter(of_images).flat_map(|item| &item.paths) {
+                trash.extend(self.take_away(path)?);
             }
             Ok(plan)
-        })?;
+        });
         // Others need not wait for this; after a crash the directories are swept with our scratch.
         for path in trash {
             fs::remove_dir_all(path).map_err(Error::Io)?;
         }
-        Ok(pruned)
+        pruned
+    }
+
+    fn decide(
+        &self,
+        scope: &Scope,
+        pinned: &BTreeSet<Digest>,
+        measures: &mut Measures,
+    ) -> Result<Plan> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        decide::Decision::new(self, scope, pinned, measures, now.as_secs() as i64)?.plan()
     }
 
     /// Takes a file or a directory away at once, so that nobody ever sees half of a layer; returns
     /// where a directory has gone.
-    fn discard(&self, path: &Path) -> Result<Option<PathBuf>> {
+    pub(crate) fn take_away(&self, path: &Path) -> Result<Option<PathBuf>> {
         let gone = match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
                 match self.scratch_dir() {
@@ -166,13 +241,16 @@ impl Store {
         }
     }
 
-    /// What the images on the list need. An image that cannot be read cannot be used either, and so
-    /// needs nothing but the right to be found damaged.
-    pub(crate) fn needed_by_images(&self) -> Result<Needed> {
+    /// What the images on the list need, but for those that are `going`. An image that cannot be
+    /// read cannot be used either, and so needs nothing but the right to be found damaged.
+    pub(crate) fn needed_by_images(&self, going: &[Digest]) -> Result<Needed> {
         let mut needed = Needed::default();
         for listed in self.list_images()? {
+            if going.contains(&listed.digest) {
+                continue;
+            }
             needed.blobs.insert(listed.digest);
-            match self.read_image(&listed.digest) {
+            match self.peek_image(&listed.digest) {
                 Ok(image) => {
                     needed.blobs.insert(image.id());
                     needed.blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest));
@@ -185,115 +263,38 @@ impl Store {
         Ok(needed)
     }
 
-    /// All records, the newest first.
+    /// All records, the last used first.
     pub(crate) fn kept_records(&self) -> Result<Vec<Kept>> {
         let mut all = Vec::new();
         for (key, path) in self.listed("cache/records")? {
-            let bytes = fs::read(&path).map_err(Error::Io)?;
-            all.push(Kept { key, record: Record::parse(&bytes), path });
+            let Some(metadata) = measure::stat(&path)? else { continue };
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::Io(error)),
+            };
+            let record = Record::parse(&bytes);
+            let used = record.as_ref().map_or(0, |record| metadata.mtime().max(record.finished));
+            all.push(Kept { key, record, used, path });
         }
-        all.sort_by_key(|kept| {
-            std::cmp::Reverse(kept.record.as_ref().map(|record| record.finished))
-        });
+        all.sort_by_key(|kept| (std::cmp::Reverse(kept.used), kept.key));
         Ok(all)
-    }
-
-    /// Divides the records into those that stay and those that go. One that cannot be read, or
-    /// whose layer is gone, is of no use to anybody.
-    fn split_records(
-        &self,
-        needed: &Needed,
-        cache: Option<&CacheScope>,
-    ) -> Result<(BTreeMap<Digest, Record>, Vec<Kept>)> {
-        let (mut stay, mut go) = (BTreeMap::new(), Vec::new());
-        let mut tally = Tally::of_use();
-        for kept in self.kept_records()? {
-            let useful = match &kept.record {
-                Some(record) => self.layer(&record.layer)?.is_some(),
-                None => false,
-            };
-            let stays = match (&kept.record, cache) {
-                (Some(_), None) => useful,
-                (Some(record), Some(scope)) => {
-                    useful
-                        && (is_newer(record.finished, scope.before)
-                            || self.fits(record, needed, scope, &mut tally)?)
-                }
-                (None, _) => false,
-            };
-            match kept.record {
-                Some(record) if stays => drop(stay.insert(kept.key, record)),
-                _ => go.push(kept),
-            }
-        }
-        Ok((stay, go))
-    }
-
-    /// Tells whether a record's layer is within what may be kept; layers of images cost nothing.
-    fn fits(
-        &self,
-        record: &Record,
-        needed: &Needed,
-        scope: &CacheScope,
-        tally: &mut Tally,
-    ) -> Result<bool> {
-        let Some(limit) = scope.keep_bytes else { return Ok(false) };
-        if !needed.layers.contains(&record.layer) {
-            tally.add(&self.layer_dir(&record.layer))?;
-        }
-        Ok(tally.total() <= limit)
-    }
-
-    /// Adds what the build cache has beside records and layers.
-    fn plan_cache(&self, scope: &CacheScope, planner: &mut Planner) -> Result<()> {
-        // What keeps steps for their size keeps what they were made from.
-        let also = [
-            (Kind::Source, "cache/sources", scope.keep_bytes.is_none()),
-            (Kind::Context, "cache/context", scope.keep_bytes.is_none()),
-            (Kind::Mount, "cache/mounts", scope.mounts),
-        ];
-        for (kind, dir, goes) in also {
-            for path in usage::children(&self.root().join(dir))? {
-                if goes && is_old(&path, scope.before)? {
-                    planner.add(kind, &path)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// What lies in a directory of the store under names that are digests.
     pub(crate) fn listed(&self, dir: &str) -> Result<Vec<(Digest, PathBuf)>> {
-        let children = usage::children(&self.root().join(dir))?;
+        let children = measure::children(&self.root().join(dir))?;
         let digest = |path: &PathBuf| Digest::from_hex(path.file_name()?.to_str()?);
         Ok(children.into_iter().filter_map(|path| Some((digest(&path)?, path))).collect())
     }
-}
 
-struct Planner {
-    tally: Tally,
-    plan: Plan,
-}
-
-impl Planner {
-    fn add(&mut self, kind: Kind, path: &Path) -> Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = self.tally.add(path)?;
-        self.plan.items.push(Item { kind, name, bytes, path: path.to_owned() });
-        Ok(())
-    }
-}
-
-fn is_newer(made: i64, limit: Option<i64>) -> bool {
-    limit.is_some_and(|limit| made >= limit)
-}
-
-/// Tells whether a file was last changed before the limit.
-fn is_old(path: &Path, limit: Option<i64>) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(!is_newer(metadata.mtime(), limit)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::Io(error)),
+    /// The forms of a layer that were derived from its tar, in the order in which they may go: the
+    /// mark of an opaque root says how its tree is to be used, and goes last.
+    pub(crate) fn derived_forms(&self, layer_dir: &Path) -> Result<Vec<PathBuf>> {
+        let mut forms = measure::children(layer_dir)?;
+        forms.retain(|path| path.file_name().is_none_or(|name| name != "layer.tar"));
+        forms.sort_by_key(|path| !path.is_dir());
+        Ok(forms)
     }
 }
 

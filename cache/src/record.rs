@@ -1,10 +1,11 @@
 //! Records: what the operation with a key produced, and the text the key is the digest of.
 //!
 //! The text is kept so that a miss can be explained by comparing it with an earlier one. What the
-//! text says is the engine's business.
+//! text says is the engine's business. When a record was last used is its file's modification time.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::store::Store;
+
+/// How exactly it is known when a record was last used.
+const GRAIN: Duration = Duration::from_secs(60);
 
 /// What an operation produced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,13 +47,17 @@ impl Store {
     /// Looks up what the operation with this key produced. A record whose layer is gone, or that
     /// cannot be read, counts as none: the operation runs again.
     pub fn record(&self, key: &Digest) -> Result<Option<Record>> {
-        let mut line = Vec::new();
+        let Some(mut file) = self.open_record(key)? else { return Ok(None) };
         // Of a long text only the beginning is read.
-        if let Some(mut file) = self.open_record(key)? {
-            file.read_until(b'\n', &mut line).map_err(Error::Io)?;
-        }
+        let mut line = Vec::new();
+        file.read_until(b'\n', &mut line).map_err(Error::Io)?;
         let Some(record) = Record::parse(&line) else { return Ok(None) };
-        Ok(self.layer(&record.layer)?.map(|_| record))
+        self.pin(&[*key, record.layer])?;
+        if self.peek_layer(&record.layer)?.is_none() {
+            return Ok(None);
+        }
+        touch(file.get_ref().file());
+        Ok(Some(record))
     }
 
     /// Keeps what the operation with this key produced, and the key's text behind it.
@@ -57,6 +65,7 @@ impl Store {
         let mut bytes = serde_json::to_vec(record).expect("records have string keys only");
         bytes.push(b'\n');
         bytes.extend_from_slice(preimage.as_bytes());
+        self.pin(&[*key, record.layer])?;
         self.write_atomically(&self.record_path(key), &bytes)
     }
 
@@ -86,9 +95,43 @@ impl Store {
     }
 }
 
+/// Notes that a record is used now. Not to know it costs a record at worst, so nothing fails here.
+fn touch(file: &std::fs::File) {
+    let now = SystemTime::now();
+    let known = file.metadata().and_then(|metadata| metadata.modified());
+    // A time to come is from a clock that went wrong.
+    if known.is_ok_and(|known| now.duration_since(known).map_or(true, |age| age >= GRAIN)) {
+        let _ = file.set_modified(now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hit_is_noted_and_rewrites_nothing() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let layer = store.draft_layer().expect("draft").commit_empty().expect("commit");
+        let key = Digest::of("key");
+        let record = Record { layer: layer.diff_id, took_ms: 3, finished: 7, in_full: None };
+        store.put_record(&key, "key", &record).expect("put");
+        let path = store.record_path(&key);
+        let age = || {
+            let modified = fs::metadata(&path).expect("stat").modified().expect("mtime");
+            modified.elapsed().expect("the clock does not go back").as_secs()
+        };
+        for (before, after) in [(0, 0), (30, 30), (300, 0)] {
+            let file = fs::File::open(&path).expect("open");
+            let then = SystemTime::now() - Duration::from_secs(before);
+            file.file().set_modified(then).expect("set");
+            let bytes = fs::read(&path).expect("read");
+            assert_eq!(store.record(&key).expect("get"), Some(record.clone()));
+            assert!((after..after + 10).contains(&age()), "{before}: {}", age());
+            assert_eq!(fs::read(&path).expect("read"), bytes);
+        }
+    }
 
     #[test]
     fn a_record_counts_only_while_its_layer_is_there() {

@@ -1,34 +1,36 @@
 //! Opens a store and gives each process its own scratch space in it.
 //!
-//! Any number of processes use a store at once: each holds the lock shared for as long as it
-//! lives; who removes things others may be reading takes it exclusively. Knows nothing of what the
-//! files in the store mean.
+//! Any number of processes use a store at once, and may remove things from it while others run:
+//! `pins` says how. Knows nothing of what the files in the store mean.
 
-use std::fs::{File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use fs_err as fs;
 
+use crate::discard::Discarder;
 use crate::error::{Error, Result};
+use crate::lower::Driver;
+use crate::pins::Pins;
+use crate::scratch::{self, Scratch};
 
 /// What the store's `version` file says; a store made by a newer version is refused.
 pub const VERSION: u32 = 1;
 
-/// An open store. Dropping it gives up its lock and its scratch space.
+/// An open store. Dropping it gives up what it has pinned and its scratch space.
 pub struct Store {
     root: PathBuf,
-    lock: File,
+    pub(crate) pins: Pins,
+    driver: OnceLock<Driver>,
+    /// Before the scratch space, which it works in.
+    discarder: Discarder,
     /// Made when it is first needed: a full disk must not keep anybody from looking or pruning.
     scratch: Mutex<Option<Scratch>>,
 }
 
 impl Store {
-    /// Opens the store at `root`, making it when it does not exist, and waits while somebody
-    /// prunes it.
+    /// Opens the store at `root`, making it when it does not exist.
     pub fn open(root: &Path) -> Result<Self> {
         for dir in [
             "images/blobs/sha256",
@@ -43,18 +45,17 @@ impl Store {
             create_dir_all(&root.join(dir))?;
         }
         let root = fs::canonicalize(root).map_err(Error::Io)?;
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(root.join("lock"))
-            .map_err(Error::Io)?
-            .into_parts()
-            .0;
-        lock.lock_shared().map_err(|source| Error::Lock { path: root.join("lock"), source })?;
-        let store = Self { root, lock, scratch: Mutex::new(None) };
+        let pins = Pins::open(root.join("lock"))?;
+        let store = Self {
+            root,
+            pins,
+            driver: OnceLock::new(),
+            discarder: Discarder::default(),
+            scratch: Mutex::new(None),
+        };
         store.check_version()?;
         store.write_layout()?;
+        store.drop_unsynced()?;
         Ok(store)
     }
 
@@ -63,29 +64,14 @@ impl Store {
         &self.root
     }
 
-    /// Runs `work` while no other process uses the store; `None` when one does.
-    pub fn try_exclusively<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-        // flock(2) converts a lock by dropping and retaking it, so nothing is assumed of the state
-        // before; `work` looks at the store afresh.
-        match self.lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                self.relock()?;
-                return Ok(None);
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(Error::Lock { path: self.root.join("lock"), source });
-            }
-        }
-        let done = work();
-        self.relock()?;
-        done.map(Some)
+    /// Says how layers are mounted from now on; the first word counts.
+    pub fn set_driver(&self, driver: Driver) {
+        let _ = self.driver.set(driver);
     }
 
-    fn relock(&self) -> Result<()> {
-        self.lock
-            .lock_shared()
-            .map_err(|source| Error::Lock { path: self.root.join("lock"), source })
+    /// How layers are mounted.
+    pub fn driver(&self) -> Driver {
+        self.driver.get().copied().unwrap_or_default()
     }
 
     /// Makes an empty directory that is removed with this process, or by the next one if this one
@@ -96,13 +82,42 @@ impl Store {
         Ok(path)
     }
 
+    /// Removes a directory of the scratch space beside whatever is done next.
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        let away = self.scratch_path()?;
+        fs::rename(path, &away).map_err(Error::Io)?;
+        self.discarder.discard(away);
+        Ok(())
+    }
+
     /// A path in the scratch space that nothing has.
     fn scratch_path(&self) -> Result<PathBuf> {
+        self.with_scratch(|scratch| Ok(scratch.next_path()))
+    }
+
+    /// Writes into the file that others find while this process lives.
+    pub(crate) fn write_public(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.with_scratch(|scratch| scratch.write_public(bytes, at))
+    }
+
+    /// The file that others find while this process lives, if it has been made.
+    pub(crate) fn public_file(&self) -> Option<PathBuf> {
+        let scratch = self.scratch.lock().expect("no holder panics");
+        scratch.as_ref().map(|scratch| scratch.lock_path().to_owned())
+    }
+
+    fn with_scratch<T>(&self, work: impl FnOnce(&Scratch) -> Result<T>) -> Result<T> {
         let mut scratch = self.scratch.lock().expect("no holder panics");
         if scratch.is_none() {
             *scratch = Some(Scratch::new(&self.root.join("tmp"))?);
         }
-        Ok(scratch.as_ref().expect("it has just been made").next_path())
+        work(scratch.as_ref().expect("it has just been made"))
+    }
+
+    /// Removes the scratch space of a process that is about to end without dropping its store. Who
+    /// still works there meets errors.
+    pub fn abandon_scratch(&self) {
+        drop(self.scratch.lock().expect("no holder panics").take());
     }
 
     /// Writes `bytes` to `path` so that readers see the old file or the whole new one, also after
@@ -129,7 +144,7 @@ impl Store {
 
     /// Removes the scratch space of processes that are gone.
     pub fn sweep(&self) -> Result<()> {
-        sweep_scratch(&self.root.join("tmp"))
+        scratch::sweep(&self.root.join("tmp"))
     }
 
     fn check_version(&self) -> Result<()> {
@@ -167,67 +182,6 @@ fn create_dir_all(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::Io)
 }
 
-/// The scratch space of one process: `tmp/<name>/`, alive as long as `tmp/<name>.lock` is locked.
-struct Scratch {
-    dir: PathBuf,
-    lock_path: PathBuf,
-    _lock: File,
-    next: AtomicU64,
-}
-
-impl Scratch {
-    fn new(tmp: &Path) -> Result<Self> {
-        let pid = std::process::id();
-        for attempt in 0u32.. {
-            let lock_path = tmp.join(format!("{pid}-{attempt}.lock"));
-            let file = fs::OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&lock_path)
-                .map_err(Error::Io)?
-                .into_parts()
-                .0;
-            // A sweeper may have locked and unlinked the file between open and lock.
-            let ours = file.try_lock().is_ok()
-                && file.metadata().is_ok_and(|metadata| metadata.nlink() == 1);
-            let dir = lock_path.with_extension("");
-            if ours && fs::create_dir(&dir).is_ok() {
-                return Ok(Self { dir, lock_path, _lock: file, next: AtomicU64::new(0) });
-            }
-        }
-        unreachable!("2^32 names of this process are taken")
-    }
-
-    fn next_path(&self) -> PathBuf {
-        self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is swept later.
-        let _ = fs::remove_dir_all(&self.dir);
-        let _ = fs::remove_file(&self.lock_path);
-    }
-}
-
-fn sweep_scratch(tmp: &Path) -> Result<()> {
-    for entry in fs::read_dir(tmp).map_err(Error::Io)? {
-        let path = entry.map_err(Error::Io)?.path();
-        if path.extension().is_none_or(|extension| extension != "lock") {
-            continue;
-        }
-        // Another sweeper or a finishing owner may remove the file first.
-        let Ok(file) = fs::File::open(&path) else { continue };
-        if file.file().try_lock().is_ok() {
-            let _ = fs::remove_dir_all(path.with_extension(""));
-            let _ = fs::remove_file(&path);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,14 +216,6 @@ mod tests {
         fs::write(dir.path().join("version"), "99\n").expect("write");
         let error = Store::open(dir.path()).err().expect("refused");
         assert!(error.to_string().contains("version 99"), "{error}");
-    }
-
-    #[test]
-    fn exclusive_work_waits_for_nobody() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let first = Store::open(dir.path()).expect("open");
-        assert_eq!(first.try_exclusively(|| Ok(1)).expect("lock"), Some(1));
-        let _second = Store::open(dir.path()).expect("open");
-        assert_eq!(first.try_exclusively(|| Ok(1)).expect("lock"), None);
+        assert!(error.to_string().contains("--root"), "it says what to do: {error}");
     }
 }

@@ -1,23 +1,18 @@
-//! What takes the disk: images on one side, the build cache on the other.
+//! What takes the disk: images on one side, the build cache on the other, and a frame around them.
 //!
-//! Counts what the file system gives away for a file (its blocks), and a file with several names
-//! once: a layer's tar is the same file in `layers/` and among the blobs. A layer that an image
-//! needs counts as the image's, also when the build cache would know it.
+//! All parts together are what `du` says of the store (`measure` tells how files are counted). A
+//! layer that an image needs counts as the image's, also when the build cache would know it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
-use std::io;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::measure::{Measures, Tally, alone, children, stat};
 use crate::prune::{Kept, Kind, Needed};
 use crate::store::Store;
-
-/// Blocks are counted in these units, whatever the file system's own are (stat(2)).
-const BLOCK: u64 = 512;
 
 /// What takes the disk.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +21,10 @@ pub struct Usage {
     pub images: u64,
     /// What the build cache has.
     pub cache: Vec<Entry>,
+    /// Bytes of what is being made, and of what containers that run have written.
+    pub scratch: u64,
+    /// Bytes of the directories that everything lies in, and of the files that hold it together.
+    pub frame: u64,
 }
 
 /// One thing of the build cache.
@@ -39,8 +38,10 @@ pub struct Entry {
     pub description: String,
     /// Bytes of it, its layer included; what an earlier entry has counted is not counted again.
     pub bytes: u64,
-    /// When it was made or last changed, in seconds since 1970.
+    /// When it was made, in seconds since 1970; of what changes, when it last did.
     pub changed: i64,
+    /// When it was last used, as far as that is known.
+    pub used: i64,
     /// Whether an image needs its layer; the layer's bytes are the images' then.
     pub shared: bool,
 }
@@ -50,132 +51,114 @@ impl Usage {
     pub fn cache_bytes(&self) -> u64 {
         self.cache.iter().map(|entry| entry.bytes).sum()
     }
+
+    /// Bytes of the whole store.
+    pub fn total(&self) -> u64 {
+        self.images + self.cache_bytes() + self.scratch + self.frame
+    }
 }
+
+/// What the build cache has beside records and layers.
+pub(crate) const ALSO: [(Kind, &str); 4] = [
+    (Kind::Source, "cache/sources"),
+    (Kind::Context, "cache/context"),
+    (Kind::Mount, "cache/mounts"),
+    (Kind::Journal, "cache/builds"),
+];
 
 impl Store {
     /// Measures what takes the disk.
     pub fn usage(&self) -> Result<Usage> {
-        let needed = self.needed_by_images()?;
+        self.measure_usage(&mut Measures::default())
+    }
+
+    pub(crate) fn measure_usage(&self, measures: &mut Measures) -> Result<Usage> {
+        let needed = self.needed_by_images(&[])?;
         let mut tally = Tally::of_use();
         for blob in &needed.blobs {
-            tally.add(&self.blob_path(blob))?;
+            tally.add(&self.blob_path(blob), measures)?;
         }
         for layer in &needed.layers {
-            tally.add(&self.layer_dir(layer))?;
+            tally.add_parts(&self.layer_dir(layer), measures)?;
         }
-        let mut usage = Usage { images: tally.total(), cache: Vec::new() };
+        let mut usage = Usage { images: tally.total(), ..Default::default() };
         let mut named = BTreeSet::new();
         for kept in self.kept_records()? {
             if let Some(record) = &kept.record {
                 named.insert(record.layer);
             }
-            usage.cache.push(self.step_entry(&kept, &needed, &mut tally)?);
+            usage.cache.push(self.step_entry(&kept, &needed, &mut tally, measures)?);
         }
         for (digest, path) in self.listed("layers")? {
             if !needed.layers.contains(&digest) && !named.contains(&digest) {
-                usage.cache.push(entry(Kind::Layer, &path, &mut tally)?);
+                let bytes = tally.add_parts(&path, measures)?;
+                usage.cache.push(entry(Kind::Layer, &path, bytes)?);
             }
         }
-        let also = [
-            (Kind::Source, "cache/sources"),
-            (Kind::Context, "cache/context"),
-            (Kind::Mount, "cache/mounts"),
-        ];
-        for (kind, dir) in also {
+        for (digest, path) in self.listed("images/blobs/sha256")? {
+            if !needed.blobs.contains(&digest) {
+                let bytes = tally.add(&path, measures)?;
+                // A layer's other name takes nothing and would only be in the way.
+                usage.cache.extend((bytes > 0).then_some(entry(Kind::Blob, &path, bytes)?));
+            }
+        }
+        for (kind, dir) in ALSO {
             for path in children(&self.root().join(dir))? {
                 // Locks say nothing and hold nothing.
                 if path.extension().is_none_or(|extension| extension != "lock") {
-                    usage.cache.push(entry(kind, &path, &mut tally)?);
+                    let bytes = tally.add(&path, measures)?;
+                    usage.cache.push(entry(kind, &path, bytes)?);
                 }
             }
         }
+        for path in children(&self.root().join("tmp"))? {
+            usage.scratch += tally.add(&path, measures)?;
+        }
+        usage.frame = self.frame()?;
         Ok(usage)
     }
 
     /// A step of a build: its record, its key's text and its layer.
-    fn step_entry(&self, kept: &Kept, needed: &Needed, tally: &mut Tally) -> Result<Entry> {
-        let mut step = entry(Kind::Record, &kept.path, tally)?;
+    fn step_entry(
+        &self,
+        kept: &Kept,
+        needed: &Needed,
+        tally: &mut Tally,
+        measures: &mut Measures,
+    ) -> Result<Entry> {
+        let bytes = tally.add(&kept.path, measures)?;
+        let mut step = entry(Kind::Record, &kept.path, bytes)?;
         if let Some(record) = &kept.record {
-            step.bytes += tally.add(&self.layer_dir(&record.layer))?;
+            step.bytes += tally.add_parts(&self.layer_dir(&record.layer), measures)?;
             step.changed = record.finished;
+            step.used = kept.used;
             step.shared = needed.layers.contains(&record.layer);
         }
         Ok(step)
     }
+
+    /// Bytes of the store's own directories, and of the files that lie right in them.
+    fn frame(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for dir in ["", "images"] {
+            for path in children(&self.root().join(dir))? {
+                bytes += alone(&path)?;
+            }
+        }
+        let dirs = ALSO.map(|(_, dir)| dir);
+        for dir in ["", "images/blobs/sha256", "cache/records"].iter().chain(&dirs) {
+            bytes += alone(&self.root().join(dir))?;
+        }
+        Ok(bytes)
+    }
 }
 
-fn entry(kind: Kind, path: &Path, tally: &mut Tally) -> Result<Entry> {
-    let bytes = tally.add(path)?;
-    let changed = fs::symlink_metadata(path).map_or(0, |metadata| metadata.mtime());
+fn entry(kind: Kind, path: &Path, bytes: u64) -> Result<Entry> {
+    let changed = stat(path)?.map_or(0, |metadata| metadata.mtime());
     let description = match kind {
         Kind::Mount => fs::read_to_string(path.join("id")).unwrap_or_default(),
         _ => String::new(),
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Entry { kind, name, description, bytes, changed, shared: false })
-}
-
-/// Adds up files by what they take on the disk.
-pub(crate) struct Tally {
-    /// How often each file with several names has been met.
-    met: BTreeMap<(u64, u64), u64>,
-    removal: bool,
-    total: u64,
-}
-
-impl Tally {
-    /// Counts a file at the first of its names.
-    pub(crate) fn of_use() -> Self {
-        Self { met: BTreeMap::new(), removal: false, total: 0 }
-    }
-
-    /// Counts a file at the last of its names: only then its removal gives anything back.
-    pub(crate) fn of_removal() -> Self {
-        Self { removal: true, ..Self::of_use() }
-    }
-
-    /// All that was counted.
-    pub(crate) fn total(&self) -> u64 {
-        self.total
-    }
-
-    /// Adds a file or a whole directory and returns what it added; what is not there adds nothing.
-    pub(crate) fn add(&mut self, path: &Path) -> Result<u64> {
-        let metadata = match fs::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(Error::Io(error)),
-        };
-        let mut bytes = self.count(&metadata);
-        if metadata.is_dir() {
-            for child in children(path)? {
-                bytes += self.add(&child)?;
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn count(&mut self, metadata: &Metadata) -> u64 {
-        // A directory's links are its subdirectories, and it may be given more than once, too.
-        let names = if metadata.is_dir() { 1 } else { metadata.nlink() };
-        let met = self.met.entry((metadata.dev(), metadata.ino())).or_default();
-        *met += 1;
-        let counts_at = if self.removal { names } else { 1 };
-        let bytes = if *met == counts_at { metadata.blocks() * BLOCK } else { 0 };
-        self.total += bytes;
-        bytes
-    }
-}
-
-/// What is in a directory, sorted; nothing when it is not there.
-pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::Io(error)),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths = paths.collect::<io::Result<Vec<_>>>().map_err(Error::Io)?;
-    paths.sort();
-    Ok(paths)
+    Ok(Entry { kind, name, description, bytes, changed, used: changed, shared: false })
 }

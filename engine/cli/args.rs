@@ -12,6 +12,9 @@ pub(crate) struct Cli {
     /// Where images, layers and caches are kept
     #[arg(long, value_name = "DIR", env = "RBUILD_ROOT", global = true)]
     pub(crate) root: Option<PathBuf>,
+    /// How layers are mounted: erofs or dir (default: the best that works)
+    #[arg(long, value_name = "DRIVER", env = "RBUILD_DRIVER", global = true)]
+    pub(crate) storage_driver: Option<cache::lower::Driver>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

@@ -1,7 +1,7 @@
 //! `build`: from what is typed to a request, and through the stations to an image.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use cache::Store;
 use clap::Args;
 use engine::graph::NetworkMode;
+use engine::place;
 use engine::session::{Cancel, Networks, Session};
 use engine::solve::{Failure, Solution, solve};
 use engine::source::{Access, Proxy};
@@ -21,6 +22,7 @@ use crate::cache_flags::CacheFlags;
 use crate::context::{self, Input};
 use crate::journal::Journal;
 use crate::limits::LimitArgs;
+use crate::paths::Home;
 use crate::progress::{Progress, Style};
 use crate::{checks, contexts, explain, failure, output, resolve, secrets, signals, ui};
 
@@ -178,14 +180,14 @@ pub(crate) enum PrintFormat {
 }
 
 /// Builds.
-pub(crate) fn build(root: &Path, args: BuildArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     args.accepted.warn();
     if args.pull {
         ui::note("WARNING: --pull: base images are looked up in the local store only");
     }
     let cancel = Arc::new(Cancel::default());
-    signals::cancel_on_signals(cancel.clone())?;
-    let store = Store::open(root)?;
+    let store = Arc::new(home.open()?);
+    signals::cancel_on_signals(cancel.clone(), &store)?;
     store.sweep()?;
     let outputs = output::parse(&args.output, &args.tag)?;
     let cache_flags = CacheFlags::parse(&args.cache_from, &args.cache_to)?;
@@ -322,10 +324,10 @@ impl Work<'_> {
     fn tell(&self, image: &cache::image::Image, style: Style) -> anyhow::Result<ExitCode> {
         let id = image.id();
         if let Some(path) = &self.args.iidfile {
-            fs_err::write(path, id.to_string())?;
+            place::write(path, id.to_string().as_bytes())?;
         }
         if let Some(path) = &self.args.metadata_file {
-            fs_err::write(path, output::metadata(self.store, image, &self.args.tag)?)?;
+            place::write(path, &output::metadata(self.store, image, &self.args.tag)?)?;
         }
         if style == Style::Quiet {
             ui::line(id);

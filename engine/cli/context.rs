@@ -11,6 +11,8 @@ use engine::source::context::{ContextSource, RemoteContext, fetch_remote_context
 use engine::source::git::GitRequest;
 use frontend::git_url::GitRef;
 
+use crate::files;
+
 /// No Dockerfile is longer than this; a device may go on for ever.
 const LONGEST: u64 = 16 << 20;
 
@@ -40,7 +42,7 @@ pub(crate) fn open(
         "-" => Some(read_context(std::io::stdin(), "standard input", &empty(store)?)?),
         url => match remote_source(url)? {
             Some(source) => {
-                let kept = store.root().join("cache/sources");
+                let kept = store.sources()?;
                 Some(fetch_remote_context(&source, access, &kept, &empty(store)?, &|_| {})?)
             }
             None => None,
@@ -84,7 +86,7 @@ pub(crate) fn open_remote(
     let Some(source) = remote_source(place)? else {
         bail!("unable to prepare context: path {place:?} not found");
     };
-    let kept = store.root().join("cache/sources");
+    let kept = store.sources()?;
     match fetch_remote_context(&source, access, &kept, &empty(store)?, &|_| {})? {
         RemoteContext::Directory(dir) => Ok(Context { dir, ignore: Vec::new() }),
         RemoteContext::Dockerfile(_) => {
@@ -104,9 +106,12 @@ pub(crate) fn ignore_patterns(
         PathBuf::from(name)
     });
     for path in own.into_iter().chain([dir.join(".dockerignore")]) {
-        match fs_err::read(&path) {
+        match files::read(&path, LONGEST) {
+            Ok(text) if text.len() as u64 > LONGEST => {
+                bail!("read the ignore file: {} is longer than {LONGEST} bytes", path.display())
+            }
             Ok(text) => return Ok(frontend::ignore::parse(&text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if is_missing(&error) => {}
             Err(error) => return Err(error).context("read the ignore file"),
         }
     }
@@ -175,21 +180,21 @@ fn read(path: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     if path.is_dir() {
         bail!("failed to read dockerfile: read {name}: is a directory");
     }
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        fs_err::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+    let bytes = files::read(path, LONGEST).map_err(|error| match is_missing(&error) {
+        true => {
             anyhow::anyhow!("failed to read dockerfile: open {name}: no such file or directory")
         }
-        _ => anyhow::Error::new(error).context("failed to read dockerfile"),
+        false => error.context("failed to read dockerfile"),
     })?;
     if bytes.len() as u64 > LONGEST {
         bail!("failed to read dockerfile: {name} is longer than {LONGEST} bytes");
     }
     Ok(bytes)
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn read_stdin() -> anyhow::Result<Vec<u8>> {

@@ -86,8 +86,9 @@ pub(crate) fn df(root: &Path, args: &DfArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A row for each kind of thing. Containers in the foreground leave nothing behind, and there are
-/// no volumes yet, so nothing is in use when nothing runs.
+/// A row for each kind of thing; together they are what `du` says of the store. Containers in the
+/// foreground leave nothing behind, and there are no volumes yet, so nothing is in use when nothing
+/// runs. The frame around the images counts as theirs, once there are any.
 fn summary(usage: &Usage, images: usize) -> Vec<Value> {
     let row = |kind: &str, count: usize, active: usize, size: u64, reclaimable: String| {
         json!({
@@ -104,9 +105,10 @@ fn summary(usage: &Usage, images: usize) -> Vec<Value> {
     };
     let shared = usage.cache.iter().filter(|entry| entry.shared).count();
     let cache = usage.cache_bytes();
+    let of_images = usage.images + if usage.images > 0 { usage.frame } else { 0 };
     vec![
-        row("Images", images, 0, usage.images, all_of(usage.images)),
-        row("Containers", 0, 0, 0, all_of(0)),
+        row("Images", images, 0, of_images, all_of(usage.images)),
+        row("Containers", 0, 0, usage.scratch, all_of(0)),
         row("Local Volumes", 0, 0, 0, all_of(0)),
         row("Build Cache", usage.cache.len(), shared, cache, human(cache)),
     ]
@@ -170,19 +172,18 @@ fn image_rows(images: &[Named]) -> Vec<Value> {
 fn cache_row(entry: &Entry) -> Value {
     let kind = match entry.kind {
         Kind::Record => "regular",
-        Kind::Layer | Kind::Blob => "internal",
+        Kind::Layer | Kind::Blob | Kind::Derived | Kind::Journal => "internal",
         Kind::Source => "source.local",
         Kind::Context => "context",
         Kind::Mount => "exec.cachemount",
     };
-    let ago = format::since(entry.changed);
     json!({
         "CacheType": kind,
-        "CreatedSince": ago,
+        "CreatedSince": format::since(entry.changed),
         "Description": entry.description,
         "ID": entry.name.chars().take(12).collect::<String>(),
         "InUse": "false",
-        "LastUsedSince": ago,
+        "LastUsedSince": format::since(entry.used),
         "Parent": "",
         "Shared": entry.shared.to_string(),
         "Size": human(entry.bytes),
@@ -197,8 +198,7 @@ pub(crate) fn du(root: &Path) -> anyhow::Result<ExitCode> {
     for entry in &usage.cache {
         let reclaimable = !entry.shared;
         let size = human(entry.bytes);
-        table +=
-            &format!("{}\t{reclaimable}\t{size}\t{}\n", entry.name, format::since(entry.changed));
+        table += &format!("{}\t{reclaimable}\t{size}\t{}\n", entry.name, format::since(entry.used));
     }
     let shared: u64 =
         usage.cache.iter().filter(|entry| entry.shared).map(|entry| entry.bytes).sum();

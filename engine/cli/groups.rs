@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::check::{self, CheckArgs};
 use crate::df::{self, DfArgs};
 use crate::history::{self, HistoryArgs};
 use crate::image_inspect::{self, InspectArgs};
 use crate::images::{self, ImagesArgs};
 use crate::info::{self, InfoArgs};
+use crate::paths::Home;
 use crate::prune::{self, BuilderPruneArgs, ImagePruneArgs, SystemPruneArgs};
 use crate::tags::{self, RemoveArgs, TagArgs};
 
@@ -47,6 +49,8 @@ pub(crate) enum BuilderVerb {
 pub(crate) enum SystemVerb {
     /// Show what takes the disk
     Df(DfArgs),
+    /// Check that everything in the store is whole
+    Check(CheckArgs),
     /// Show what is found on this machine
     Info(InfoArgs),
     /// Remove everything that nothing uses
@@ -73,10 +77,12 @@ pub(crate) fn builder(root: &Path, verb: &BuilderVerb) -> anyhow::Result<ExitCod
 }
 
 /// Does what was asked of the whole.
-pub(crate) fn system(root: &Path, verb: &SystemVerb) -> anyhow::Result<ExitCode> {
+pub(crate) fn system(home: &Home, verb: &SystemVerb) -> anyhow::Result<ExitCode> {
+    let root = &home.root;
     match verb {
         SystemVerb::Df(args) => df::df(root, args),
-        SystemVerb::Info(args) => info::info(root, args),
+        SystemVerb::Check(args) => check::check(root, args),
+        SystemVerb::Info(args) => info::info(home, args),
         SystemVerb::Prune(args) => prune::prune_system(root, args),
     }
 }

@@ -128,8 +128,10 @@ mod tests {
         let store = Store::open(dir.path()).expect("open");
         let layer = |size: usize| {
             let draft = store.draft_layer().expect("draft");
-            let write = |out: &mut cache::layers::TarWriter| {
-                std::io::Write::write_all(out, &vec![0; size]).expect("write");
+            let kind = cache::layer::Kind::File { size: size as u64 };
+            let file = cache::layer::Entry::new("file", kind, 0o644);
+            let write = |out: &mut dyn cache::layer::writer::Append| {
+                out.append(&file, &mut std::io::repeat(0)).expect("append");
                 Ok(())
             };
             draft.commit_tar(write).expect("commit").diff_id
@@ -149,9 +151,9 @@ mod tests {
         let missing = || "<missing>".to_owned();
         let expected = [
             ("CMD".to_owned(), 0, image.id().to_string()),
-            ("RUN".to_owned(), 1024, missing()),
+            ("RUN".to_owned(), 2560, missing()),
             ("ENV".to_owned(), 0, missing()),
-            ("COPY".to_owned(), 512, missing()),
+            ("COPY".to_owned(), 2048, missing()),
         ];
         assert_eq!(seen, expected);
     }

@@ -73,7 +73,7 @@ pub(crate) fn all(store: &Store) -> anyhow::Result<Vec<Named>> {
     }
     let mut all = Vec::new();
     for (digest, names) in names {
-        match store.read_image(&digest) {
+        match store.peek_image(&digest) {
             Ok(image) => all.push(Named::new(image, names)),
             // One damaged image should not hide the others.
             Err(error) => ui::note(format_args!("WARNING: image {digest} cannot be read: {error}")),

@@ -1,16 +1,16 @@
 //! `import`: the tar of a root file system becomes an image.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use cache::Store;
 use cache::compress::decompress;
 use cache::oci::{History, ImageConfig};
 use clap::Args;
 use engine::reference::Reference;
 
+use crate::paths::Home;
 use crate::ui;
 
 /// What `import` is told.
@@ -32,8 +32,8 @@ pub(crate) struct ImportArgs {
 }
 
 /// Imports.
-pub(crate) fn import(root: &Path, args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::open(root)?;
+pub(crate) fn import(home: &Home, args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let store = home.open()?;
     let name = args.name.as_deref().map(Reference::parse).transpose()?.map(Reference::or_latest);
     let platform = match &args.platform {
         Some(text) => frontend::platform::parse(text)?,

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cache::Store;
+use cache::lower::Driver;
 use clap::Args;
+use engine::driver::{self, Choice};
 use engine::units;
 use serde_json::{Value, json};
 
+use crate::paths::Home;
 use crate::{format, images, ui};
 
 /// The version of docker's API whose command line this one follows.
@@ -16,9 +19,6 @@ const API: &str = "1.47";
 
 /// The oldest version of docker's API that scripts may be written for.
 const OLDEST_API: &str = "1.24";
-
-/// How layers are mounted.
-const DRIVER: &str = "dir";
 
 /// What `info` and `version` are told.
 #[derive(Args)]
@@ -111,9 +111,9 @@ fn kernel() -> String {
 }
 
 /// Prints what is found on this machine.
-pub(crate) fn info(root: &Path, args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::open(root)?;
-    let known = known(&store)?;
+pub(crate) fn info(home: &Home, args: &InfoArgs) -> anyhow::Result<ExitCode> {
+    let store = Store::open(&home.root)?;
+    let known = known(&store, &driver::choose(&store, home.driver)?)?;
     match &args.format {
         Some(format) => ui::line(format::value(format, &known, &known)?),
         None => ui::raw(text(&known).as_bytes()),
@@ -122,8 +122,8 @@ pub(crate) fn info(root: &Path, args: &InfoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Everything that `info` knows, by docker's names.
-fn known(store: &Store) -> anyhow::Result<Value> {
-    let parts = [contents(store)?, abilities(), machine()?, client()];
+fn known(store: &Store, driver: &Choice) -> anyhow::Result<Value> {
+    let parts = [contents(store, driver)?, abilities(), machine()?, client()];
     let fields = parts.into_iter().filter_map(|part| match part {
         Value::Object(fields) => Some(fields),
         _ => None,
@@ -131,7 +131,11 @@ fn known(store: &Store) -> anyhow::Result<Value> {
     Ok(Value::Object(fields.flatten().collect()))
 }
 
-fn contents(store: &Store) -> anyhow::Result<Value> {
+fn contents(store: &Store, driver: &Choice) -> anyhow::Result<Value> {
+    let layers = match driver.driver {
+        Driver::Erofs => "tars, mounted as they are",
+        Driver::Dir => "unpacked directories",
+    };
     Ok(json!({
         "ID": "",
         "Containers": 0,
@@ -139,8 +143,8 @@ fn contents(store: &Store) -> anyhow::Result<Value> {
         "ContainersPaused": 0,
         "ContainersStopped": 0,
         "Images": images::all(store)?.len(),
-        "Driver": DRIVER,
-        "DriverStatus": [["Layers", "unpacked directories"]],
+        "Driver": driver.driver,
+        "DriverStatus": [["Layers", layers], ["Chosen because", driver.why]],
         "DockerRootDir": store.root(),
     }))
 }
@@ -219,6 +223,7 @@ fn text(known: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    let status = |row: usize| known["DriverStatus"][row][1].as_str().unwrap_or_default().to_owned();
     let memory = units::memory_size(known["MemTotal"].as_f64().unwrap_or_default());
     let mut text =
         format!("Client: rbuild\n Version:    {VERSION}\n Context:    default\n\nServer:\n");
@@ -229,7 +234,9 @@ fn text(known: &Value) -> String {
         ("  Stopped", shown("ContainersStopped")),
         (" Images", shown("Images")),
         (" Server Version", shown("ServerVersion")),
-        (" Storage Driver", format!("{DRIVER}: layers are unpacked directories")),
+        (" Storage Driver", shown("Driver")),
+        ("  Layers", status(0)),
+        ("  Chosen because", status(1)),
         (" Cgroup Driver", shown("CgroupDriver")),
         (" Cgroup Version", shown("CgroupVersion")),
         (" Plugins", String::new()),

@@ -4,6 +4,7 @@ mod args;
 mod build;
 mod buildx;
 mod cache_flags;
+mod check;
 mod checks;
 mod context;
 mod contexts;
@@ -12,6 +13,7 @@ mod diff;
 mod error;
 mod explain;
 mod failure;
+mod files;
 mod format;
 mod groups;
 mod history;
@@ -46,7 +48,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ui::usage(&error),
     };
-    match verb(cli) {
+    let done = verb(cli).and_then(|code| ui::answered().map(|()| code));
+    match done {
         Ok(code) => code,
         Err(error) => {
             ui::error(&error);
@@ -56,24 +59,25 @@ fn main() -> ExitCode {
 }
 
 fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
-    let root = paths::store_root(cli.root);
+    let home = paths::Home { root: paths::store_root(cli.root), driver: cli.storage_driver };
+    let root = &home.root;
     match cli.verb {
-        args::Verb::Build(build) => build::build(&root, *build),
-        args::Verb::Run(run) => run::run(&root, *run),
-        args::Verb::Explain(explain) => explain::explain(&root, &explain),
-        args::Verb::Shell(shell) => shell::shell(&root, &shell),
-        args::Verb::Diff(diff) => diff::diff(&root, &diff),
-        args::Verb::Import(import) => import::import(&root, &import),
-        args::Verb::Images(args) => images::images(&root, &args),
-        args::Verb::Inspect(args) => image_inspect::inspect(&root, &args),
-        args::Verb::History(args) => history::history(&root, &args),
-        args::Verb::Tag(args) => tags::tag(&root, &args),
-        args::Verb::Rmi(args) => tags::remove(&root, &args),
-        args::Verb::Image { verb } => groups::image(&root, &verb),
-        args::Verb::Builder { verb } => groups::builder(&root, &verb),
-        args::Verb::Buildx { verb } => buildx::buildx(&root, verb),
-        args::Verb::System { verb } => groups::system(&root, &verb),
-        args::Verb::Info(args) => info::info(&root, &args),
+        args::Verb::Build(build) => build::build(&home, *build),
+        args::Verb::Run(run) => run::run(&home, *run),
+        args::Verb::Explain(explain) => explain::explain(root, &explain),
+        args::Verb::Shell(shell) => shell::shell(&home, &shell),
+        args::Verb::Diff(diff) => diff::diff(root, &diff),
+        args::Verb::Import(import) => import::import(&home, &import),
+        args::Verb::Images(args) => images::images(root, &args),
+        args::Verb::Inspect(args) => image_inspect::inspect(root, &args),
+        args::Verb::History(args) => history::history(root, &args),
+        args::Verb::Tag(args) => tags::tag(root, &args),
+        args::Verb::Rmi(args) => tags::remove(root, &args),
+        args::Verb::Image { verb } => groups::image(root, &verb),
+        args::Verb::Builder { verb } => groups::builder(root, &verb),
+        args::Verb::Buildx { verb } => buildx::buildx(root, verb),
+        args::Verb::System { verb } => groups::system(&home, &verb),
+        args::Verb::Info(args) => info::info(&home, &args),
         args::Verb::Version(args) => info::version(&args),
     }
 }

@@ -9,6 +9,7 @@ use cache::Store;
 use cache::image::Image;
 use cache::layer::Timestamp;
 use engine::export;
+use engine::place::NewFile;
 use engine::reference::Reference;
 
 use crate::ui;
@@ -150,8 +151,7 @@ fn path(output: &Output) -> &Path {
     }
 }
 
-/// Writes an archive to its place: a file appears whole or not at all; a device or a pipe is
-/// written to, and stays what it is.
+/// Writes an archive to its place.
 fn to_file(
     output: &Output,
     write: impl FnOnce(&mut dyn Write) -> Result<(), export::Error>,
@@ -159,22 +159,9 @@ fn to_file(
     let Some(Dest::Path(path)) = &output.dest else {
         return Ok(write(&mut std::io::stdout().lock())?);
     };
-    // A link stays too, and what it leads to is written.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
-    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return Ok(write(&mut fs_err::File::options().write(true).open(path)?)?);
-    }
-    let mut temp = path.as_os_str().to_owned();
-    temp.push(format!(".{}.part", std::process::id()));
-    let temp = PathBuf::from(temp);
-    let mut file = fs_err::File::create(&temp)?;
-    let written = write(&mut file).map_err(anyhow::Error::from);
-    let done =
-        written.and_then(|()| Ok(file.sync_all()?)).and_then(|()| Ok(fs_err::rename(&temp, path)?));
-    if done.is_err() {
-        let _ = fs_err::remove_file(&temp);
-    }
-    done
+    let mut file = NewFile::create(path)?;
+    write(&mut file)?;
+    Ok(file.commit()?)
 }
 
 /// What is known of the result, as docker's `--metadata-file` has it.

@@ -1,6 +1,27 @@
-//! Where things are kept when nothing says otherwise.
+//! Where things are kept when nothing says otherwise, and how they are mounted.
 
 use std::path::PathBuf;
+
+use cache::Store;
+use cache::lower::Driver;
+use engine::driver;
+
+/// The store, as it was asked for.
+pub(crate) struct Home {
+    /// Where it is.
+    pub(crate) root: PathBuf,
+    /// How its layers are to be mounted, if not in the best way that works.
+    pub(crate) driver: Option<Driver>,
+}
+
+impl Home {
+    /// Opens the store and chooses how its layers are mounted.
+    pub(crate) fn open(&self) -> anyhow::Result<Store> {
+        let store = Store::open(&self.root)?;
+        driver::choose(&store, self.driver)?;
+        Ok(store)
+    }
+}
 
 /// Where everything is kept.
 pub(crate) fn store_root(given: Option<PathBuf>) -> PathBuf {

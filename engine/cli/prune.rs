@@ -3,12 +3,12 @@
 use std::io::BufRead;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cache::Store;
 use cache::digest::Digest;
-use cache::prune::{CacheScope, Kind, Plan};
+use cache::prune::{CacheScope, Item, Kind, Plan, Reason, Scope, Stay, Staying, Use};
 use clap::Args;
 use engine::units;
 
@@ -16,8 +16,22 @@ use crate::images::{self, Filters};
 use crate::paths::network_dir;
 use crate::{format, tags, ui};
 
-/// How long other processes have to finish what they do with the store.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What all of them are told.
+#[derive(Args)]
+pub(crate) struct TellingArgs {
+    /// Tell what would go, and why; remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Tell what stays, too, and why
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl TellingArgs {
+    fn how(&self) -> Telling {
+        Telling { dry: self.dry_run, verbose: self.verbose }
+    }
+}
 
 /// What `image prune` is told.
 #[derive(Args)]
@@ -31,6 +45,8 @@ pub(crate) struct ImagePruneArgs {
     /// Only what fits: until=24h, label=NAME[=VALUE], label!=NAME[=VALUE]
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
+    #[command(flatten)]
+    telling: TellingArgs,
 }
 
 /// What `builder prune` is told.
@@ -42,15 +58,17 @@ pub(crate) struct BuilderPruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Only what was made before: until=24h
+    /// Only what was last used before: until=24h
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
-    /// As much of the newest stays
+    /// The least valuable goes until the build cache is no bigger
     #[arg(long, value_name = "BYTES", visible_aliases = ["reserved-space", "max-used-space"])]
     keep_storage: Option<String>,
-    /// Tell more (nothing more is told)
-    #[arg(long, hide = true)]
-    verbose: bool,
+    /// The least valuable goes until the whole store is no bigger
+    #[arg(long, value_name = "BYTES")]
+    max_size: Option<String>,
+    #[command(flatten)]
+    telling: TellingArgs,
     /// The builder (there is one)
     #[arg(long, hide = true)]
     builder: Option<String>,
@@ -71,6 +89,11 @@ pub(crate) struct SystemPruneArgs {
     /// Only what fits: until=24h, label=NAME[=VALUE], label!=NAME[=VALUE]
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
+    /// Of the build cache the least valuable goes, and only until the whole store is no bigger
+    #[arg(long, value_name = "BYTES")]
+    max_size: Option<String>,
+    #[command(flatten)]
+    telling: TellingArgs,
 }
 
 /// Removes images.
@@ -81,15 +104,14 @@ pub(crate) fn prune_images(root: &Path, args: &ImagePruneArgs) -> anyhow::Result
         "all dangling images"
     };
     let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
-    if !(args.force || confirmed(&question)?) {
+    if !(args.force || args.telling.dry_run || confirmed(&question)?) {
         return Ok(ExitCode::SUCCESS);
     }
     let store = Store::open(root)?;
     let filters = prune_filters(&store, &args.filter)?;
     let chosen = choose_images(&store, &filters, args.all)?;
-    let plan = carry_out(&store, &chosen.images, None)?;
-    tell_images(&chosen, &plan);
-    tell_total(&plan);
+    let scope = Scope { images: digests(&chosen), cache: None };
+    carry_out(&store, &scope, &chosen, args.telling.how())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,14 +122,14 @@ pub(crate) fn prune_cache(root: &Path, args: &BuilderPruneArgs) -> anyhow::Resul
         mounts: args.all,
         before: oldest(&args.filter)?,
         keep_bytes: args.keep_storage.as_deref().map(units::parse_memory).transpose()?,
+        max_bytes: args.max_size.as_deref().map(units::parse_memory).transpose()?,
     };
     let question = format!("WARNING! This will remove {what}. Are you sure you want to continue?");
-    if !(args.force || confirmed(&question)?) {
+    if !(args.force || args.telling.dry_run || confirmed(&question)?) {
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = carry_out(&Store::open(root)?, &[], Some(&scope))?;
-    tell_cache(&plan);
-    tell_total(&plan);
+    let scope = Scope { images: Vec::new(), cache: Some(scope) };
+    carry_out(&Store::open(root)?, &scope, &[], args.telling.how())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -129,7 +151,7 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
         args.filter.iter().for_each(|line| question += &format!("  - {line}\n"));
     }
     question += "\nAre you sure you want to continue?";
-    if !(args.force || confirmed(&question)?) {
+    if !(args.force || args.telling.dry_run || confirmed(&question)?) {
         return Ok(ExitCode::SUCCESS);
     }
     let store = Store::open(root)?;
@@ -137,14 +159,19 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
     let until: Vec<String> =
         args.filter.iter().filter(|filter| filter.starts_with("until=")).cloned().collect();
     // Steps have no labels: asked for what has one, none of them is meant.
-    let scope = CacheScope { mounts: args.all, before: oldest(&until)?, keep_bytes: None };
-    let scope = (until.len() == args.filter.len()).then_some(scope);
+    let max_bytes = args.max_size.as_deref().map(units::parse_memory).transpose()?;
+    let cache =
+        CacheScope { mounts: args.all, before: oldest(&until)?, keep_bytes: None, max_bytes };
+    let cache = (until.len() == args.filter.len()).then_some(cache);
+    if cache.is_none() && max_bytes.is_some() {
+        bail!("--max-size and --filter label do not go together: steps of a build have no labels");
+    }
     let chosen = choose_images(&store, &filters, args.all)?;
-    let plan = carry_out(&store, &chosen.images, scope.as_ref())?;
-    engine::network::sweep(&network_dir()).context("remove networks that nobody uses")?;
-    tell_images(&chosen, &plan);
-    tell_cache(&plan);
-    tell_total(&plan);
+    let scope = Scope { images: digests(&chosen), cache };
+    carry_out(&store, &scope, &chosen, args.telling.how())?;
+    if !args.telling.dry_run {
+        engine::network::sweep(&network_dir()).context("remove networks that nobody uses")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -170,7 +197,8 @@ fn prune_filters(store: &Store, given: &[String]) -> anyhow::Result<Filters> {
 fn oldest(filters: &[String]) -> anyhow::Result<Option<i64>> {
     let mut limit: Option<i64> = None;
     for filter in filters {
-        let Some(("until", text)) = filter.split_once('=') else {
+        // Docker's two names for the same: a step's time is that of its last use.
+        let Some(("until" | "unused-for", text)) = filter.split_once('=') else {
             bail!("invalid filter '{filter}': steps of a build can be chosen by until=");
         };
         let time = images::until(text, format::now())?;
@@ -179,57 +207,143 @@ fn oldest(filters: &[String]) -> anyhow::Result<Option<i64>> {
     Ok(limit)
 }
 
-/// Images that go, and what is then told of them, a line for each name and each image.
-#[derive(Default)]
+/// An image that is to go, and what is then told: a line for each name and one for itself.
 struct Chosen {
-    images: Vec<Digest>,
+    digest: Digest,
     lines: Vec<String>,
 }
 
 /// Chooses the images that go: those without a name, or all; of those that cannot be read, the
 /// ones without a name.
-fn choose_images(store: &Store, filters: &Filters, all: bool) -> anyhow::Result<Chosen> {
-    let mut chosen = Chosen::default();
+fn choose_images(store: &Store, filters: &Filters, all: bool) -> anyhow::Result<Vec<Chosen>> {
+    let mut chosen = Vec::new();
     for named in filters.choose(images::all(store)?)? {
         if all || named.names.is_empty() {
             let names = named.familiar();
-            chosen.images.push(named.image.digest);
-            chosen.lines.extend(names.iter().map(|name| format!("untagged: {name}")));
-            chosen.lines.push(format!("deleted: {}", named.image.id()));
+            let mut lines: Vec<_> = names.iter().map(|name| format!("untagged: {name}")).collect();
+            lines.push(format!("deleted: {}", named.image.id()));
+            chosen.push(Chosen { digest: named.image.digest, lines });
         }
     }
     for listed in store.list_images()? {
-        if listed.name.is_none() && store.read_image(&listed.digest).is_err() {
-            chosen.images.push(listed.digest);
-            chosen.lines.push(format!("deleted: {}", listed.digest));
+        if listed.name.is_none() && store.peek_image(&listed.digest).is_err() {
+            let lines = vec![format!("deleted: {}", listed.digest)];
+            chosen.push(Chosen { digest: listed.digest, lines });
         }
     }
     Ok(chosen)
 }
 
-/// Removes what nothing needs, waiting a moment for others who use the store.
-fn carry_out(store: &Store, images: &[Digest], scope: Option<&CacheScope>) -> anyhow::Result<Plan> {
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        if let Some(plan) = store.prune(images, scope)? {
-            return Ok(plan);
+fn digests(chosen: &[Chosen]) -> Vec<Digest> {
+    chosen.iter().map(|chosen| chosen.digest).collect()
+}
+
+/// Removes what the scope names and what nothing needs, or tells what that would be.
+fn carry_out(
+    store: &Store,
+    scope: &Scope,
+    chosen: &[Chosen],
+    how: Telling,
+) -> anyhow::Result<Plan> {
+    let plan = if how.dry { store.plan_prune(scope)? } else { store.prune(scope)? };
+    tell_images(chosen, &plan, how);
+    if how.dry {
+        plan.items.iter().for_each(|item| ui::line(would_go(item)));
+    } else {
+        tell_cache(&plan);
+    }
+    if how.verbose {
+        for image in scope.images.iter().filter(|image| !plan.images.contains(image)) {
+            ui::line(format_args!("stays: image {image}: a process uses it"));
         }
-        if Instant::now() > patience {
-            bail!(
-                "{} is in use by another process, so nothing was removed; try again when it has ended",
-                store.root().display()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        plan.stays.iter().for_each(|staying| ui::line(stays(staying)));
+    }
+    let total = human(plan.bytes());
+    ui::line(match how.dry {
+        true => format!("Total reclaimable space: {total}"),
+        false => format!("Total reclaimed space: {total}"),
+    });
+    let limit = scope.cache.as_ref().and_then(|cache| cache.max_bytes);
+    if let (Some(limit), Some(left)) = (limit, plan.left)
+        && left > limit
+    {
+        ui::note(format_args!(
+            "WARNING: {} of {} stay, more than the limit: what images on the list need, and what processes use, is never evicted",
+            human(left),
+            human(left + plan.bytes()),
+        ));
+    }
+    Ok(plan)
+}
+
+/// What is told.
+#[derive(Clone, Copy)]
+struct Telling {
+    /// Nothing is removed.
+    dry: bool,
+    /// What stays is told, too.
+    verbose: bool,
+}
+
+fn human(bytes: u64) -> String {
+    units::human_size(bytes as f64)
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Journal => "build",
+        Kind::Record => "step",
+        Kind::Derived => "derived forms of layer",
+        Kind::Layer => "layer",
+        Kind::Blob => "blob",
+        Kind::Source => "download",
+        Kind::Context => "context",
+        Kind::Mount => "cache mount",
     }
 }
 
-fn tell_images(chosen: &Chosen, plan: &Plan) {
-    if chosen.lines.is_empty() {
+fn would_go(item: &Item) -> String {
+    let why = match &item.reason {
+        Reason::Unneeded => "no image and no step needs it".to_owned(),
+        Reason::Useless(why) => (*why).to_owned(),
+        Reason::Unused(usage) => unused(usage),
+    };
+    format!("would go: {} {}: {why}, {}", kind(item.kind), item.name, human(item.bytes))
+}
+
+fn stays(staying: &Staying) -> String {
+    let why = match &staying.why {
+        Stay::Image => "an image needs it".to_owned(),
+        Stay::InUse => "a process uses it".to_owned(),
+        Stay::Recent(usage) => format!("used since the time given: {}", unused(usage)),
+        Stay::Fits(usage) => format!("within the limit: {}", unused(usage)),
+        Stay::NotAsked => "not asked for".to_owned(),
+    };
+    format!("stays: {} {}: {why}", kind(staying.kind), staying.name)
+}
+
+fn unused(usage: &Use) -> String {
+    let age = Duration::from_secs(format::now().saturating_sub(usage.last).max(0).unsigned_abs());
+    let since = format!("unused since {}", units::human_duration(age).to_lowercase());
+    match usage.took_ms {
+        Some(took) if took >= 10_000 => format!("{since}, took {} s to make", took / 1000),
+        Some(took) => format!("{since}, took {took} ms to make"),
+        None => since,
+    }
+}
+
+fn tell_images(chosen: &[Chosen], plan: &Plan, how: Telling) {
+    let mut gone = chosen.iter().filter(|chosen| plan.images.contains(&chosen.digest)).peekable();
+    if gone.peek().is_none() {
+        return;
+    }
+    if how.dry {
+        gone.flat_map(|image| &image.lines)
+            .for_each(|line| ui::line(format_args!("would be {line}")));
         return;
     }
     ui::line("Deleted Images:");
-    chosen.lines.iter().for_each(ui::line);
+    gone.flat_map(|image| &image.lines).for_each(ui::line);
     tags::gone_layers(plan).for_each(|layer| ui::line(format_args!("deleted: {layer}")));
     ui::line("");
 }
@@ -250,8 +364,4 @@ fn tell_cache(plan: &Plan) {
     ui::line("Deleted build cache objects:");
     steps.iter().for_each(|item| ui::line(&item.name));
     ui::line("");
-}
-
-fn tell_total(plan: &Plan) {
-    ui::line(format_args!("Total reclaimed space: {}", units::human_size(plan.bytes() as f64)));
 }

@@ -44,7 +44,7 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Image>> {
     let mut found: Option<Image> = None;
     for listed in store.list_images()? {
         // One damaged image must not hide the others.
-        let Ok(image) = store.read_image(&listed.digest) else { continue };
+        let Ok(image) = store.peek_image(&listed.digest) else { continue };
         let matches =
             image.id().hex().starts_with(wanted) || image.digest.hex().starts_with(wanted);
         if matches && found.as_ref().is_none_or(|found| found.id() == image.id()) {
@@ -53,7 +53,7 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Image>> {
             bail!("{text:?} is the beginning of several images' ids");
         }
     }
-    Ok(found)
+    found.map(|image| Ok(store.read_image(&image.digest)?)).transpose()
 }
 
 /// Finds a build's base image; what it says when there is none is what people then do.

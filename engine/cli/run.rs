@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -21,6 +21,7 @@ use rustix::process::Signal;
 
 use crate::error::RunFailed;
 use crate::limits::LimitArgs;
+use crate::paths::Home;
 use crate::resolve;
 
 /// Where programs are looked up when nothing says otherwise.
@@ -77,13 +78,13 @@ pub(crate) struct RunArgs {
 }
 
 /// Runs.
-pub(crate) fn run(root: &Path, args: RunArgs) -> anyhow::Result<ExitCode> {
-    let code = execute(root, &args).context(RunFailed)?;
+pub(crate) fn run(home: &Home, args: RunArgs) -> anyhow::Result<ExitCode> {
+    let code = execute(home, &args).context(RunFailed)?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
 }
 
-fn execute(root: &Path, args: &RunArgs) -> anyhow::Result<i32> {
-    let store = Store::open(root)?;
+fn execute(home: &Home, args: &RunArgs) -> anyhow::Result<i32> {
+    let store = home.open()?;
     store.sweep()?;
     let Some(image) = resolve::find(&store, &args.image)? else {
         bail!("Unable to find image '{}' locally", args.image);
@@ -138,11 +139,7 @@ pub(crate) fn foreground(
     let id = Digest::of(format!("{}{}", std::process::id(), draft.id())).short();
     let hostname = wanted.hostname.unwrap_or(&id).to_owned();
     let (network, mounts, _lease) = connect(&wanted, &hostname, networks)?;
-    let mut lower = store.layer_trees(wanted.layers)?;
-    lower.reverse();
-    if lower.is_empty() {
-        lower.push(store.scratch_dir()?);
-    }
+    let lower = store.lower(wanted.layers)?;
     let spec = ContainerSpec {
         id,
         hostname,

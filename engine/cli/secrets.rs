@@ -1,11 +1,16 @@
 //! `--secret` and `--ssh`: what steps may see and nobody keeps.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cache::Store;
 use engine::ssh_agent::{Agent, AgentSpec};
+
+use crate::files;
+
+/// Docker takes no larger secret either.
+const LARGEST: u64 = 500 << 10;
 
 /// Reads secrets: `id=NAME[,src=FILE|,env=VARIABLE]`; without a place, the variable of that name
 /// or else the file.
@@ -34,13 +39,21 @@ fn read_one(text: &str) -> anyhow::Result<(String, Vec<u8>)> {
         (Some(name), _) => {
             from_variable(name).with_context(|| format!("the variable {name} is not set"))?
         }
-        (None, Some(file)) => fs_err::read(expand_home(file))?,
+        (None, Some(file)) => read_file(&expand_home(file))?,
         (None, None) => match from_variable(id) {
             Some(bytes) => bytes,
-            None => fs_err::read(id)?,
+            None => read_file(Path::new(id))?,
         },
     };
     Ok((id.to_owned(), bytes))
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = files::read(path, LARGEST)?;
+    if bytes.len() as u64 > LARGEST {
+        bail!("{} is larger than 500 KiB", path.display());
+    }
+    Ok(bytes)
 }
 
 fn expand_home(path: &str) -> PathBuf {

@@ -1,14 +1,14 @@
 //! `shell`: a shell in the file system of any step of the last build, the failed one too.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use cache::Store;
 use clap::Args;
 use engine::session::Networks;
 
 use crate::journal::{Journal, Step};
+use crate::paths::Home;
 use crate::run::{self, Foreground};
 use crate::ui;
 
@@ -64,8 +64,8 @@ impl StepArgs {
 }
 
 /// Opens a shell.
-pub(crate) fn shell(root: &Path, args: &ShellArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::open(root)?;
+pub(crate) fn shell(home: &Home, args: &ShellArgs) -> anyhow::Result<ExitCode> {
+    let store = home.open()?;
     let Some(journal) = Journal::load(&store, None) else {
         bail!("nothing has been built here yet");
     };

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use cache::Store;
 use cache::digest::Digest;
 use cache::image::Image;
-use cache::prune::{Kind, Plan};
+use cache::prune::{Kind, Plan, Scope};
 use clap::Args;
 use engine::reference::Reference;
 
@@ -131,7 +131,7 @@ fn manifests(store: &Store, image: &Image) -> anyhow::Result<Vec<Digest>> {
         store.list_images()?.iter().map(|listed| listed.digest).collect();
     digests.sort();
     digests.dedup();
-    let same = |digest: &Digest| match store.read_image(digest) {
+    let same = |digest: &Digest| match store.peek_image(digest) {
         Ok(found) => found.id() == image.id(),
         Err(_) => *digest == image.digest,
     };
@@ -177,8 +177,8 @@ fn carry_out(store: &Store, image: &Image, removal: Removal, no_prune: bool) -> 
         store.forget_image(&manifest)?;
     }
     ui::line(format_args!("Deleted: {}", image.id()));
-    // While others use the store the content stays, for the next prune.
-    let pruned = if no_prune { None } else { store.prune(&[], None)? };
+    // What others use stays, for the next prune.
+    let pruned = if no_prune { None } else { Some(store.prune(&Scope::default())?) };
     for layer in pruned.iter().flat_map(gone_layers) {
         ui::line(format_args!("Deleted: {layer}"));
     }

@@ -4,21 +4,43 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use crate::error::Silent;
 
 /// Red, for what went wrong.
 const RED: &str = "31";
 
+/// What the first part of the answer that could not be written met; empty while all could.
+static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
+
 /// Prints a line of the answer.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    // A reader that has gone away wants no more of it.
-    let _ = writeln!(io::stdout(), "{text}");
+    raw(format!("{text}\n").as_bytes());
 }
 
-/// Prints the answer as it stands.
+/// Prints the answer as it stands. Whether it arrived is for [`answered`] to tell.
 pub(crate) fn raw(bytes: &[u8]) {
-    let _ = io::stdout().write_all(bytes);
+    note_unwritten(io::stdout().write_all(bytes));
+}
+
+fn note_unwritten(written: io::Result<()>) {
+    match written {
+        // A reader that has gone away wants no more of it.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            UNWRITTEN.lock().expect("no holder panics").get_or_insert(error);
+        }
+        _ => {}
+    }
+}
+
+/// Fails if a part of the answer could not be written. Called when there is no more to come.
+pub(crate) fn answered() -> anyhow::Result<()> {
+    note_unwritten(io::stdout().flush());
+    match UNWRITTEN.lock().expect("no holder panics").take() {
+        Some(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
+        None => Ok(()),
+    }
 }
 
 /// Tells something beside the answer.
@@ -101,8 +123,18 @@ pub(crate) struct Report {
 
 /// Prints what clap has to say: help, or what was typed wrong (docker's exit code for it is 125).
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { 125 } else { 0 })
+    let printed = error.print();
+    if error.use_stderr() {
+        return ExitCode::from(125);
+    }
+    note_unwritten(printed);
+    match answered() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            self::error(&failed);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Prints an error: what failed, then each cause, once; around it what helps.

@@ -387,6 +387,8 @@ fn unpack<'a>(
             _ => plan.put_unpacked(entry, content)?,
         }
     }
+    // Behind the archive's end stands what tells that its compression is whole.
+    entries.finish().map_err(failed)?;
     Ok(true)
 }
 
@@ -418,7 +420,9 @@ mod tests {
         let scratch = tempfile::tempfile().expect("a file");
         let mut layer = Vec::new();
         let planned = plan(&copy, &sources, &base, changes, &scratch).expect("plan");
-        planned.write(&mut layer, None).expect("write");
+        let mut tar = LayerWriter::new(&mut layer);
+        planned.write(&mut tar, None).expect("write");
+        tar.finish().expect("finish");
         let mut entries = reader::entries(io::Cursor::new(layer));
         let mut listed = Vec::new();
         while let Some((entry, _)) = entries.next_entry().expect("read") {

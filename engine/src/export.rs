@@ -1,7 +1,7 @@
 //! The last station: layers and a configuration become an image, an archive or plain files.
 //!
-//! Knows nothing of how the layers were made. Files appear whole: an archive is written beside its
-//! final name and renamed.
+//! Knows nothing of how the layers were made. What stands under its final name is whole:
+//! [`crate::place`] sees to that.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,6 +15,7 @@ use cache::layer::writer::LayerWriter;
 use cache::layer::{self, Entry, Kind, Timestamp, pack, unpack};
 use cache::oci::{self, Descriptor, ImageConfig, Index};
 
+use crate::place::{self, NewFile, Stage};
 use crate::view::View;
 
 /// Why something could not be exported.
@@ -58,7 +59,9 @@ pub fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// An image's files as an OCI image layout (image-spec `image-layout.md`), in a directory.
+/// An image's files as an OCI image layout (image-spec `image-layout.md`), in a directory. A layout
+/// that is there is what it was until the index, which comes last, makes it the new one; its blobs
+/// stay.
 pub fn write_layout(
     store: &Store,
     image: &Image,
@@ -70,11 +73,12 @@ pub fn write_layout(
     for digest in blobs_of(image) {
         let path = store.blob_path(&digest);
         let mut source = Verified::open(&path).map_err(Error::Io)?;
-        let mut file = fs_err::File::create(blobs.join(digest.hex())).map_err(Error::Io)?;
+        let mut file = NewFile::create(&blobs.join(digest.hex())).map_err(Error::Io)?;
         io::copy(&mut source, &mut file).map_err(Error::Io)?;
         source.check(&path, &digest)?;
+        file.commit().map_err(Error::Io)?;
     }
-    let write = |name: &str, bytes: &[u8]| fs_err::write(dir.join(name), bytes).map_err(Error::Io);
+    let write = |name: &str, bytes: &[u8]| place::write(&dir.join(name), bytes).map_err(Error::Io);
     write("oci-layout", LAYOUT)?;
     write("index.json", &json(&index(store, image, names)?))
 }
@@ -179,32 +183,35 @@ pub fn write_tar(
     out: impl Write,
 ) -> Result<(), Error> {
     let view = look(store, layers)?;
-    pack::pack_plain(view.root(), out, clamp).map(drop).map_err(Error::Layer)
+    let mut tar = LayerWriter::new(out);
+    pack::pack_plain(view.root(), &mut tar, clamp).map_err(Error::Layer)?;
+    tar.finish().map(drop).map_err(Error::Layer)
 }
 
-/// A root file system as files in a directory, over what is there.
+/// A root file system as files in a directory, over what is there: directories are merged, as docker
+/// does it, and keep what the root file system has not; a file, a link or a device takes the place
+/// of whatever has its name. Nothing is touched before all files are whole.
 pub fn write_files(
     store: &Store,
     layers: &[Digest],
     clamp: Option<Timestamp>,
     dir: &Path,
 ) -> Result<(), Error> {
-    fs_err::create_dir_all(dir).map_err(Error::Io)?;
-    let dest = fs_err::File::open(dir).map_err(Error::Io)?;
+    let stage = Stage::create(dir).map_err(Error::Io)?;
     let (reader, writer) = io::pipe().map_err(Error::Io)?;
     std::thread::scope(|scope| {
         let packing = scope.spawn(|| write_tar(store, layers, clamp, writer));
         let unpacked =
-            unpack::unpack_layer(io::BufReader::new(reader), dest.as_fd(), unpack::Form::Apply);
+            unpack::unpack_layer(io::BufReader::new(reader), stage.as_fd(), unpack::Form::Apply);
         packing.join().expect("packing does not panic")?;
         unpacked.map(drop).map_err(Error::Layer)
-    })
+    })?;
+    stage.commit().map_err(Error::Io)
 }
 
 /// A look into the file system that layers make.
 pub fn look(store: &Store, layers: &[Digest]) -> Result<View, Error> {
-    let trees = store.layer_trees(layers)?;
-    View::overlay(&trees, &store.scratch_dir()?).map_err(Error::Io)
+    View::overlay(&store.lower(layers)?).map_err(Error::Io)
 }
 
 /// A file that is digested while it is read.

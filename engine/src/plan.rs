@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use cache::layer::writer::LayerWriter;
+use cache::layer::writer::Append;
 use cache::layer::{self, Entry, Kind, Timestamp};
 use rustix::fs::{AtFlags, FileType, OFlags};
 
@@ -311,8 +311,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Writes the layer. Times later than `clamp` are lowered to it.
-    pub fn write(mut self, out: impl io::Write, clamp: Option<Timestamp>) -> Result<(), Error> {
+    /// Writes the layer's entries. Times later than `clamp` are lowered to it.
+    pub fn write(mut self, out: &mut dyn Append, clamp: Option<Timestamp>) -> Result<(), Error> {
         for path in &self.made {
             if let Some(made) = self.planned.get_mut(path) {
                 made.entry.mtime = self.newest.max(EARLIEST);
@@ -320,23 +320,21 @@ impl<'a> Plan<'a> {
         }
         self.check_hard_links()?;
         self.order_hard_links();
-        let mut writer = LayerWriter::new(out);
         for (_, Planned { mut entry, content, existed }) in self.planned {
             if let Some(clamp) = clamp.filter(|_| !existed) {
                 entry.mtime = entry.mtime.min(clamp);
             }
             match content {
-                Content::None => writer.append(&entry, io::empty())?,
+                Content::None => out.append(&entry, &mut io::empty())?,
                 Content::Range(file, offset) => {
                     let size = entry.size();
-                    writer.append(&entry, Range { file: &file, offset }.take(size))?;
+                    out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
                 }
                 Content::Tree(tree, path, seen) => {
-                    append_file(&mut writer, entry, tree, &path, &seen)?;
+                    append_file(out, entry, tree, &path, &seen)?;
                 }
             }
         }
-        writer.finish()?;
         Ok(())
     }
 }
@@ -344,7 +342,7 @@ impl<'a> Plan<'a> {
 /// Writes a tree's file; its attributes are read here, where it is open anyway. A file that is not
 /// what was looked at ends the copy: what is kept under a key must be what the key says.
 fn append_file(
-    writer: &mut LayerWriter<impl io::Write>,
+    out: &mut dyn Append,
     mut entry: Entry,
     tree: &Tree,
     path: &[u8],
@@ -353,7 +351,7 @@ fn append_file(
     let read = |source| Error::Read { path: shown(path), source };
     let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
     entry.xattrs = xattrs(file.as_fd()).map_err(read)?;
-    let appended = writer.append(&entry, File::from(file.try_clone().map_err(read)?));
+    let appended = out.append(&entry, &mut File::from(file.try_clone().map_err(read)?));
     let now = metadata_at(file.as_fd(), b"", AtFlags::EMPTY_PATH).map_err(read)?;
     if (now.size, now.mtime, now.ctime) != (seen.size, seen.mtime, seen.ctime) {
         return Err(Error::Changed(shown(path)));

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use cache::Store;
 use cache::digest::Digest;
 use cache::layers::Draft;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -94,6 +95,11 @@ impl Step<'_, '_> {
         let shown: Vec<Option<String>> =
             run.mounts.iter().map(|mount| self.shown_by(mount)).collect::<Result<_, _>>()?;
         let image = keys::run(run, &chain_id(self.layers(run.base)), &shown, self.session.epoch);
+        if let Some(record) = self.look_up(&image)? {
+            return Ok(self.on_top(run.base, &record, &image, Outcome::Cached));
+        }
+        let _claim = self.claim(&image)?;
+        // Who had the claim before may have done it.
         if let Some(record) = self.look_up(&image)? {
             return Ok(self.on_top(run.base, &record, &image, Outcome::Cached));
         }
@@ -228,7 +234,7 @@ impl Step<'_, '_> {
             id: draft.id(),
             hostname: run.hostname.clone(),
             rootfs: Rootfs::Overlay {
-                lower: self.lower(self.layers(run.base))?,
+                lower: self.session.store.lower(self.layers(run.base))?,
                 upper: Some(draft.make_upper()?),
                 volatile: true,
             },
@@ -253,17 +259,6 @@ impl Step<'_, '_> {
             seccomp: if insecure { Seccomp::Unconfined } else { Seccomp::Default },
             sysctls: Vec::new(),
         })
-    }
-
-    /// The directories of a root file system, the uppermost first.
-    fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, StepError> {
-        let store = self.session.store;
-        if layers.is_empty() {
-            return Ok(vec![store.scratch_dir()?]);
-        }
-        let mut trees = store.layer_trees(layers)?;
-        trees.reverse();
-        Ok(trees)
     }
 
     /// The process's network, and the files that tell it of it.
@@ -380,7 +375,7 @@ impl Step<'_, '_> {
         let tree = match (self.input)(from) {
             Product::Rootfs(layers) => {
                 return Ok(MountSource::Overlay {
-                    lower: self.lower(layers)?,
+                    lower: self.session.store.lower(layers)?,
                     upper,
                     path: path.into(),
                 });
@@ -393,7 +388,7 @@ impl Step<'_, '_> {
         let dest = if is_file { "/file" } else { "/" };
         let operation = Copy { dest: dest.to_owned(), ..operation.clone() };
         let layer = self.copied_layer(&operation, &sources)?;
-        let lower = vec![self.session.store.layer_tree(&layer)?];
+        let lower = self.session.store.lower(&[layer])?;
         Ok(MountSource::Overlay { lower, upper, path: dest.into() })
     }
 
@@ -424,7 +419,7 @@ impl Step<'_, '_> {
         held: &mut Held,
     ) -> Result<PathBuf, StepError> {
         let failed = |source| Error::CacheMount { id: id.to_owned(), source };
-        let slot = CacheSlot::take(self.session.store.root(), id, sharing).map_err(failed)?;
+        let slot = CacheSlot::take(self.session.store, id, sharing)?;
         held._locks.push(slot.lock);
         if slot.dir.exists() {
             return Ok(slot.dir);
@@ -459,14 +454,20 @@ struct CacheSlot {
 }
 
 impl CacheSlot {
-    fn take(root: &Path, id: &str, sharing: Sharing) -> io::Result<Self> {
-        let home = root.join("cache/mounts").join(Digest::of(id).hex());
-        fs_err::create_dir_all(&home)?;
+    fn take(store: &Store, id: &str, sharing: Sharing) -> Result<Self, StepError> {
+        let failed = |source| Error::CacheMount { id: id.to_owned(), source };
+        store.pin(&[Digest::of(id)])?;
+        let home = store.root().join("cache/mounts").join(Digest::of(id).hex());
+        fs_err::create_dir_all(&home).map_err(failed)?;
         // What people look for when they wonder what takes their disk.
         let name = home.join("id");
         if !name.exists() {
-            fs_err::write(name, id)?;
+            store.write_atomically(&name, id.as_bytes())?;
         }
+        Ok(Self::lock(&home, sharing).map_err(failed)?)
+    }
+
+    fn lock(home: &Path, sharing: Sharing) -> io::Result<Self> {
         for number in 0.. {
             let lock = File::options()
                 .create(true)

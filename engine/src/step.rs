@@ -5,8 +5,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use cache::claim::Claim;
 use cache::digest::Digest;
 use cache::layer::Timestamp;
 use cache::record::Record;
@@ -25,6 +26,9 @@ use crate::{copy, owner, pattern, run};
 
 /// The time of files given in the text.
 const INLINE_TIME: i64 = plan::EARLIEST.seconds;
+
+/// How often a step looks whether another build has done with it.
+const CLAIM_POLL: Duration = Duration::from_millis(10);
 
 /// Why a vertex failed.
 #[derive(Debug, thiserror::Error)]
@@ -177,9 +181,7 @@ impl<'p> Step<'_, 'p> {
 
     /// A look into the file system that layers make.
     pub(crate) fn view(&self, layers: &[Digest]) -> Result<View, StepError> {
-        let trees = self.session.store.layer_trees(layers)?;
-        let empty = self.session.store.scratch_dir()?;
-        View::overlay(&trees, &empty)
+        View::overlay(&self.session.store.lower(layers)?)
             .map_err(|source| StepError::Look { what: "the root file system".to_owned(), source })
     }
 
@@ -196,6 +198,24 @@ impl<'p> Step<'_, 'p> {
         match self.session.store.record(&key)? {
             Some(record) => Ok(Some(record)),
             None => Ok(self.session.imports.bring(self.session.store, &key)),
+        }
+    }
+
+    /// Waits until nobody else does the operation with this key; then it is ours to do, or has been
+    /// done. Who does it again whatever there is waits for nobody.
+    pub(crate) fn claim(&self, image: &Preimage) -> Result<Option<Claim>, StepError> {
+        if self.vertex.caching == Caching::Skip {
+            return Ok(None);
+        }
+        let key = image.key();
+        loop {
+            if let Some(claim) = self.session.store.try_claim(&key)? {
+                return Ok(Some(claim));
+            }
+            if self.session.cancel.is_canceled() {
+                return Err(StepError::Canceled);
+            }
+            std::thread::sleep(CLAIM_POLL);
         }
     }
 
@@ -249,7 +269,7 @@ impl<'p> Step<'_, 'p> {
 
     fn http(&self, file: &Http) -> Result<Done, StepError> {
         let request = http::HttpRequest { url: file.url.clone(), checksum: file.checksum };
-        let kept = self.session.store.root().join("cache/sources");
+        let kept = self.session.store.sources()?;
         let fetched = http::fetch(&request, &self.session.access, &kept, &|_| {})?;
         let dir = self.session.store.scratch_dir()?;
         let name = file.file_name.as_ref().unwrap_or(&fetched.file_name);
@@ -273,7 +293,7 @@ impl<'p> Step<'_, 'p> {
             submodules: wanted.submodules,
             ..Default::default()
         };
-        let kept = self.session.store.root().join("cache/sources");
+        let kept = self.session.store.sources()?;
         let checkout = git::checkout(&request, &self.session.access, &kept)?;
         self.files(&checkout.directory)
     }

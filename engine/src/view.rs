@@ -6,17 +6,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use cache::layer::Timestamp;
+use cache::lower::Lower;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fgetxattr, flistxattr,
 };
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
-};
+
+use crate::overlay::{self, Overlay};
 
 /// As many links as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -68,26 +66,16 @@ impl View {
         Ok(Self { root })
     }
 
-    /// Looks into what overlay makes of these directories, the lowest first; `scratch` is an empty
-    /// directory for when there are none. The mount is attached nowhere and ends with the view.
-    pub fn overlay(layers: &[PathBuf], scratch: &std::path::Path) -> io::Result<Self> {
-        if layers.is_empty() {
-            return Self::open(scratch);
-        }
-        let filesystem = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for layer in layers.iter().rev().map(PathBuf::as_path).chain([scratch]) {
-            // Overlay wants two at least; and only overlay hides what a layer deletes.
-            fsconfig_set_string(filesystem.as_fd(), "lowerdir+", layer)?;
-        }
-        fsconfig_set_string(filesystem.as_fd(), "redirect_dir", "off")?;
-        fsconfig_set_flag(filesystem.as_fd(), "ro")?;
-        fsconfig_create(filesystem.as_fd())?;
-        let root = fsmount(
-            filesystem.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_RDONLY,
-        )?;
-        Ok(Self { root })
+    /// Looks into a directory that is open.
+    pub(crate) fn new(root: OwnedFd) -> Self {
+        Self { root }
+    }
+
+    /// Looks into what overlay makes of these layers, the uppermost first. The mount is attached
+    /// nowhere and ends with the view.
+    pub fn overlay(lower: &[Lower]) -> io::Result<Self> {
+        let overlay = Overlay { lower, upper: None, volatile: false };
+        Ok(Self { root: overlay::mount_apart(overlay)? })
     }
 
     /// The directory itself.

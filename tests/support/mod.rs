@@ -123,6 +123,14 @@ impl Test {
         finish(shell, None).ok()
     }
 
+    /// The same with mounts of its own, which are gone when it ends.
+    pub(crate) fn unshared(&self, script: &str) -> String {
+        let mut shell = Command::new("unshare");
+        shell.args(["--mount", "sh", "-euc", script]).current_dir(self.context());
+        shell.env("RBUILD", need::RBUILD).env("RBUILD_ROOT", self.dir.0.join("store"));
+        finish(shell, None).ok()
+    }
+
     /// The context's folder.
     pub(crate) fn context(&self) -> PathBuf {
         self.dir.0.join("context")

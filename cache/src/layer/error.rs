@@ -49,6 +49,18 @@ pub enum Error {
         /// The field, by the name the formats give it.
         field: &'static str,
     },
+    /// An extended attribute that no file system would take.
+    #[error(
+        "the archive's entry \"{}\" has an invalid extended attribute \"{}\"",
+        shown(path),
+        shown(name)
+    )]
+    InvalidAttribute {
+        /// The entry.
+        path: Vec<u8>,
+        /// The attribute, by its full name.
+        name: Vec<u8>,
+    },
     /// An entry that is no file, directory, link, device or fifo.
     #[error("the archive's entry \"{}\" has the unknown type \"{}\"", shown(path), typeflag.escape_ascii())]
     UnknownType {

@@ -9,6 +9,7 @@
 //! Trees are reached by directory descriptors alone, so that no link in a layer leads out of one.
 //! Knows nothing of digests, the store, or which layer lies on which.
 
+mod attribute;
 mod block;
 mod entry;
 mod error;
@@ -26,6 +27,9 @@ mod xattr;
 
 pub use entry::{Entry, Kind, Timestamp};
 pub use error::Error;
+
+pub(crate) use entry::{join, split};
+pub(crate) use xattr::is_overlay_mark;
 
 /// A name in a layer with this prefix deletes the name after it in the layers below.
 pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";

@@ -3,14 +3,14 @@
 //! Reads overlay's upper directories and plain ones. Does not know what lies below an upper
 //! directory, and hashes nothing: that is for the writer it is given.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
 
 use super::entry::{Entry, Kind, Timestamp, join};
 use super::walk::{Found, HardLinks, Next, walk};
-use super::writer::LayerWriter;
+use super::writer::Append;
 use super::{Error, OPAQUE_MARK, WHITEOUT_PREFIX, xattr};
 
 /// What was packed.
@@ -20,26 +20,24 @@ pub struct PackStats {
     pub entries: u64,
     /// How many bytes the files have.
     pub content: u64,
-    /// How long the tar is.
-    pub size: u64,
 }
 
-/// Packs an overlay's upper directory; times after `clamp` become `clamp`.
+/// Packs an overlay's upper directory into a layer that its maker ends; times after `clamp` become `clamp`.
 ///
 /// The overlay must have been mounted with `redirect_dir=off` and `metacopy=off`, else a layer
 /// would need what is below it. Sockets are left out.
 pub fn pack_upper(
     directory: BorrowedFd<'_>,
-    output: impl Write,
+    output: &mut dyn Append,
     clamp: Option<Timestamp>,
 ) -> Result<PackStats, Error> {
     Packer::new(output, Form::Upper, clamp).run(directory)
 }
 
-/// Packs a directory as it is; times after `clamp` become `clamp`. Sockets are left out.
+/// Packs a directory as it is into a layer that its maker ends; times after `clamp` become `clamp`. Sockets are left out.
 pub fn pack_plain(
     directory: BorrowedFd<'_>,
-    output: impl Write,
+    output: &mut dyn Append,
     clamp: Option<Timestamp>,
 ) -> Result<PackStats, Error> {
     Packer::new(output, Form::Plain, clamp).run(directory)
@@ -51,18 +49,18 @@ enum Form {
     Plain,
 }
 
-struct Packer<W> {
-    writer: LayerWriter<W>,
+struct Packer<'a> {
+    output: &'a mut dyn Append,
     form: Form,
     clamp: Option<Timestamp>,
     links: HardLinks,
     stats: PackStats,
 }
 
-impl<W: Write> Packer<W> {
-    fn new(output: W, form: Form, clamp: Option<Timestamp>) -> Self {
-        let (writer, stats) = (LayerWriter::new(output), PackStats::default());
-        Self { writer, form, clamp, links: HardLinks::default(), stats }
+impl<'a> Packer<'a> {
+    fn new(output: &'a mut dyn Append, form: Form, clamp: Option<Timestamp>) -> Self {
+        let (links, stats) = (HardLinks::default(), PackStats::default());
+        Self { output, form, clamp, links, stats }
     }
 
     fn run(mut self, directory: BorrowedFd<'_>) -> Result<PackStats, Error> {
@@ -73,9 +71,6 @@ impl<W: Write> Packer<W> {
             self.put_opaque_mark(&root)?;
         }
         walk(directory, |found| self.visit(found))?;
-        // The two blocks of zeros at the end.
-        self.stats.size = self.writer.position() + 1024;
-        self.writer.finish()?;
         Ok(self.stats)
     }
 
@@ -115,9 +110,9 @@ impl<W: Write> Packer<W> {
         self.stats.entries += 1;
         self.stats.content += entry.size();
         if entry.size() > 0 {
-            self.writer.append(entry, found.open()?)?;
+            self.output.append(entry, &mut found.open()?)?;
         } else {
-            self.writer.append(entry, io::empty())?;
+            self.output.append(entry, &mut io::empty())?;
         }
         marked.map_or(Ok(()), |directory| self.put_opaque_mark(&directory))
     }
@@ -139,7 +134,7 @@ impl<W: Write> Packer<W> {
     fn put_mark(&mut self, path: &[u8]) -> Result<(), Error> {
         self.stats.entries += 1;
         // Nothing of a mark but its name means anything, so nothing else may vary.
-        self.writer.append(&Entry::new(path, Kind::File { size: 0 }, 0), io::empty())
+        self.output.append(&Entry::new(path, Kind::File { size: 0 }, 0), &mut io::empty())
     }
 }
 

@@ -10,11 +10,11 @@ use std::mem;
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::Error;
 use super::block::{BLOCK, has_valid_checksum, number, padding};
 use super::entry::{Entry, Kind, Timestamp, clean};
 use super::pax::{self, Records};
 use super::sparse::{self, Map, Run};
+use super::{Error, attribute};
 
 /// Long names and extended records beyond this are an attack, not a name.
 const LONGEST_EXTENSION: u64 = 16 << 20;
@@ -29,9 +29,10 @@ pub fn entries_seeking<R: Read + Seek>(input: R) -> Entries<R> {
     Entries::new(input, skip_by_seeking)
 }
 
-/// Returns whether `input` is a tar with at least one entry: what makes `ADD` unpack a file.
+/// Returns whether `input` is a tar with at least one entry, be it one that nobody could make: what
+/// makes `ADD` unpack a file.
 pub fn is_archive(input: impl Read) -> bool {
-    matches!(entries(input).next_entry(), Ok(Some(_)))
+    matches!(entries(input).next_entry(), Ok(Some(_)) | Err(Error::InvalidAttribute { .. }))
 }
 
 /// Returns whether a block is a tar header, and not the zeros at the end.
@@ -68,12 +69,45 @@ impl<R> Data<'_, R> {
     pub fn position(&self) -> Option<u64> {
         self.0.sparse.is_none().then_some(self.0.position)
     }
+
+    /// Returns where in the archive the content lies.
+    ///
+    /// Only meaningful before anything is read.
+    pub fn content(&self) -> Content {
+        match &self.0.sparse {
+            Some(map) => Content::Parts(map.parts(self.0.position).collect()),
+            None if self.0.stored == 0 => Content::None,
+            None => Content::At(self.0.position),
+        }
+    }
 }
 
 impl<R: Read> Read for Data<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_content(buffer)
     }
+}
+
+/// Where a file's content lies in its tar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// There is none.
+    None,
+    /// From this position on, whole.
+    At(u64),
+    /// In these parts, in order; what is between them is not stored, and zeros.
+    Parts(Vec<Part>),
+}
+
+/// A part of a file that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where in the file it belongs.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    /// Where in the tar they are.
+    pub position: u64,
 }
 
 /// What the headers before an entry's own say of it.
@@ -192,7 +226,7 @@ impl<R: Read> Entries<R> {
             _ => {}
         }
         let old = header.as_old();
-        Ok(Entry {
+        let entry = Entry {
             path: self.path.clone(),
             kind,
             mode: (self.field(&old.mode, "mode")? & 0o7777)
@@ -206,7 +240,13 @@ impl<R: Read> Entries<R> {
                 None => Timestamp::from_seconds(self.field(&old.mtime, "mtime")?),
             },
             xattrs: records.xattrs(),
-        })
+        };
+        match attribute::malformed(&entry) {
+            None => Ok(entry),
+            Some(name) => {
+                Err(Error::InvalidAttribute { path: entry.path.clone(), name: name.to_vec() })
+            }
+        }
     }
 
     fn kind(&self, header: &Header, extensions: &Extensions, slash: bool) -> Result<Kind, Error> {

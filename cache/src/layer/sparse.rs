@@ -4,6 +4,7 @@
 //! 1.0. Only the map is here; the reader fills the holes with zeros.
 
 use super::pax::{Records, decimal};
+use super::reader::Part;
 
 /// Which parts of a file are stored.
 #[derive(Debug)]
@@ -45,6 +46,15 @@ impl Map {
         }
         let parts = pairs.iter().map(|&[offset, length]| (offset, length)).collect();
         (end <= size && total == stored).then_some(Self { parts, size, next: 0, position: 0 })
+    }
+
+    /// Returns all parts, of which the first is stored at `position` and the others follow.
+    pub(super) fn parts(&self, mut position: u64) -> impl Iterator<Item = Part> {
+        self.parts.iter().map(move |&(offset, length)| {
+            let part = Part { offset, length, position };
+            position += length;
+            part
+        })
     }
 
     /// Returns what comes next.

@@ -4,7 +4,7 @@
 //! followed, and whatever stands in an entry's place is removed, not written to. Does not know
 //! where the layer comes from, nor what its digest should be.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::entry::{Entry, Kind, Timestamp, join, split};
 use super::tree::{self, Directory, is_directory, is_whiteout};
-use super::walk::{Identity, names};
+use super::walk::{Identity, mtime, names};
 use super::{Error, OPAQUE_MARK, WHITEOUT_PREFIX, reader, xattr};
 
 /// The attribute by which overlay knows that a directory hides those below it.
@@ -39,8 +39,9 @@ pub struct UnpackStats {
     pub entries: u64,
     /// How many bytes the files have.
     pub content: u64,
-    /// Directories that the layer has files in but no entry for. They were made with mode 0755 for
-    /// root and the epoch's time, which in overlay's form covers what the layers below say of them.
+    /// Directories that the layer has files in but no entry for, and that were not there. They were
+    /// made with mode 0755 for root and the epoch's time, which in overlay's form covers what the
+    /// layers below say of them.
     pub implied: BTreeSet<Vec<u8>>,
     /// Whether the layer hides all layers below it. Overlay ignores the attribute on a layer's
     /// root, so whoever mounts must leave those layers out.
@@ -72,6 +73,10 @@ struct Unpacker<'a> {
     parent: Option<(Vec<u8>, Rc<Directory>)>,
     /// Set at the end, because every file put into a directory changes its time.
     times: BTreeMap<Vec<u8>, Timestamp>,
+    /// The times that directories of the layers below had, unless this layer says others.
+    kept_times: BTreeMap<Vec<u8>, Timestamp>,
+    /// The directories that are in one of the two.
+    timed: HashSet<Identity>,
     /// The directories of this layer, up to the root, and the names it made in them: what a
     /// whiteout spares, wherever it stands in the archive. Only kept where whiteouts delete.
     own: HashMap<Identity, BTreeSet<Vec<u8>>>,
@@ -88,6 +93,8 @@ impl<'a> Unpacker<'a> {
             stats: UnpackStats::default(),
             parent: None,
             times: BTreeMap::new(),
+            kept_times: BTreeMap::new(),
+            timed: HashSet::new(),
             own: HashMap::from([(opened.identity, BTreeSet::new())]),
             buffer: vec![0; 256 * 1024].into_boxed_slice(),
         })
@@ -119,6 +126,12 @@ impl<'a> Unpacker<'a> {
 
     /// Sets what only can be set when nothing changes any more.
     fn finish(self) -> Result<UnpackStats, Error> {
+        // By way of links two paths may name one directory: what the layer says comes last.
+        for (path, time) in &self.kept_times {
+            let set = Directory::open_in_root(self.root, path)
+                .and_then(|directory| tree::set_times(directory.as_fd(), b".", *time));
+            ignore_absent(set, path)?;
+        }
         for (path, time) in &self.times {
             let (directory, name) = split(path);
             let name = if name.is_empty() { b"." } else { name };
@@ -130,10 +143,7 @@ impl<'a> Unpacker<'a> {
                 }
                 Ok(())
             };
-            match set() {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(error) => return Err(Error::tree("set the times of", path, error)),
-            }
+            ignore_absent(set(), path)?;
         }
         Ok(self.stats)
     }
@@ -144,6 +154,8 @@ impl<'a> Unpacker<'a> {
         }
         tree::set_directory(self.root, b".", entry)?;
         self.stats.refused_xattrs += tree::set_xattrs(self.root, b"", entry)?;
+        let root = Directory::open_in_root(self.root, b"");
+        self.timed.extend(root.ok().map(|root| root.identity));
         self.times.insert(Vec::new(), entry.mtime);
         Ok(())
     }
@@ -179,10 +191,10 @@ impl<'a> Unpacker<'a> {
         }
         if self.form == Form::Apply {
             let directory = at.parent.open(at.name);
-            self.keep(
-                directory.map_err(|error| Error::tree("open the directory", path, error))?,
-                path,
-            )?;
+            let directory =
+                directory.map_err(|error| Error::tree("open the directory", path, error))?;
+            self.timed.insert(directory.identity);
+            self.keep(directory, path)?;
         }
         Ok(existing.as_ref().is_some_and(is_directory))
     }
@@ -310,7 +322,10 @@ impl<'a> Unpacker<'a> {
             return self.make_opaque(At { parent: &parent, name: b"." }, directory);
         }
         match self.open(directory)? {
-            Some(emptied) => self.empty(&reopen(&emptied, directory)?, directory),
+            Some(emptied) => {
+                self.keep_time(&emptied, directory)?;
+                self.empty(&reopen(&emptied, directory)?, directory)
+            }
             None => Ok(()),
         }
     }
@@ -325,6 +340,7 @@ impl<'a> Unpacker<'a> {
         let Some(parent) = self.open(directory)? else {
             return Ok(());
         };
+        self.keep_time(&parent, directory)?;
         self.delete_in(&parent, name, &join(directory, name))
     }
 
@@ -358,7 +374,10 @@ impl<'a> Unpacker<'a> {
         if let Some(names) = self.own.get_mut(&at.parent.identity) {
             names.remove(at.name);
         }
-        let removed = at.parent.remove(at.name, &mut |directory| drop(self.own.remove(&directory)));
+        let removed = at.parent.remove(at.name, &mut |directory| {
+            self.own.remove(&directory);
+            self.timed.remove(&directory);
+        });
         removed.map_err(|error| Error::tree("remove", path, error))
     }
 
@@ -375,8 +394,11 @@ impl<'a> Unpacker<'a> {
             parent => parent.map_err(|error| Error::tree("open the directory", path, error))?,
         };
         let parent = Rc::new(parent);
-        if self.form == Form::Apply && !self.own.contains_key(&parent.identity) {
-            self.keep(reopen(&parent, path)?, path)?;
+        if self.form == Form::Apply {
+            self.keep_time(&parent, path)?;
+            if !self.own.contains_key(&parent.identity) {
+                self.keep(reopen(&parent, path)?, path)?;
+            }
         }
         self.parent = Some((path.to_vec(), Rc::clone(&parent)));
         Ok(parent)
@@ -395,6 +417,16 @@ impl<'a> Unpacker<'a> {
             self.times.insert(path.to_vec(), Timestamp::default());
         }
         parent.open(name).map_err(|error| Error::tree("open the directory", path, error))
+    }
+
+    /// Remembers the time of a directory of the layers below, unless the layer says another.
+    fn keep_time(&mut self, directory: &Directory, path: &[u8]) -> Result<(), Error> {
+        if self.timed.insert(directory.identity) {
+            let stat = rustix::fs::fstat(directory.as_fd())
+                .map_err(|error| Error::tree("stat", path, error))?;
+            self.kept_times.insert(path.to_vec(), mtime(&stat));
+        }
+        Ok(())
     }
 
     /// Opens a directory that need not be there.
@@ -439,6 +471,14 @@ fn remove_other_xattrs(at: At<'_>, entry: &Entry) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A directory whose time was to be set may be gone.
+fn ignore_absent(set: rustix::io::Result<()>, path: &[u8]) -> Result<(), Error> {
+    match set {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+        Err(error) => Err(Error::tree("set the times of", path, error)),
+    }
 }
 
 /// Opens a directory again, for reading its names.

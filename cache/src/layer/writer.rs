@@ -20,6 +20,18 @@ const BUFFER: usize = 512 * 1024;
 /// Below this much room the buffer is written out before content is read into it.
 const READ_AT_LEAST: usize = 64 * 1024;
 
+/// Takes the entries of a layer in their order: the tar itself, or what keeps a record of it too.
+pub trait Append {
+    /// Adds an entry; of `data`, a file's size is read and the rest ignored.
+    fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error>;
+}
+
+impl<W: Write> Append for LayerWriter<W> {
+    fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
+        LayerWriter::append(self, entry, data)
+    }
+}
+
 /// A layer's tar in the making.
 ///
 /// Without [`finish`](Self::finish) the tar lacks its end and perhaps more.

@@ -50,7 +50,7 @@ pub(super) fn remove(directory: BorrowedFd<'_>, name: &[u8], attribute: &[u8]) -
 }
 
 /// Returns whether the attribute is one of overlay's own marks, which no layer may carry.
-pub(super) fn is_overlay_mark(attribute: &[u8]) -> bool {
+pub(crate) fn is_overlay_mark(attribute: &[u8]) -> bool {
     attribute.starts_with(b"trusted.overlay.") || attribute.starts_with(b"user.overlay.")
 }
 

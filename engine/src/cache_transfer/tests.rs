@@ -29,9 +29,7 @@ fn step(store: &Store, text: &str, short: Option<&str>) -> StepReport {
         .draft_layer()
         .and_then(|draft| {
             draft.commit_tar(|out| {
-                let mut tar = cache::layer::writer::LayerWriter::new(out);
-                tar.append(&file, io::empty()).expect("append");
-                tar.finish().expect("finish");
+                out.append(&file, &mut io::empty()).expect("append");
                 Ok(())
             })
         })

@@ -14,9 +14,10 @@ use rustix::mount::{
 };
 
 use super::path::{Kind, Root, open_in};
-use super::rootfs::{clone_of, file_system, overlay, put, stack_over_root, unstack_from_root};
+use super::rootfs::{clone_of, file_system, put};
 use super::spec::{Mount, MountSource};
 use super::wire::{AtStep, Failure};
+use crate::overlay::{self, Overlay, stack_over_root, unstack_from_root};
 use crate::sys::mount::{Attributes, set_attributes};
 
 /// A mount that is nowhere yet, and where it is to go.
@@ -146,7 +147,7 @@ fn made_source(
     match source {
         MountSource::Bind(_) | MountSource::BindIn { .. } => Err(Errno::INVAL),
         MountSource::Overlay { lower, upper, path } => {
-            let merged = overlay(lower, upper.as_ref(), true)?;
+            let merged = overlay::mount(Overlay { lower, upper: upper.as_ref(), volatile: true })?;
             let seen = open_in(&merged, path, OFlags::PATH)?;
             // Only what is part of the namespace can be cloned (before Linux 6.15).
             stack_over_root(&merged)?;

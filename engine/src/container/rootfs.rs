@@ -6,15 +6,15 @@
 //! namespace of its own; does not enter the root it builds.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    move_mount, open_tree,
 };
 
 use super::devices::{self, Terminal};
@@ -22,6 +22,7 @@ use super::mounts;
 use super::path::{Kind, Root};
 use super::spec::Rootfs;
 use super::wire::{Assignment, AtStep, CgroupMount, Failure};
+use crate::overlay::{self, Overlay, stack_over_root};
 use crate::sys::mount::{Attributes, set_attributes};
 
 /// The size of /dev/shm if none is asked for.
@@ -93,7 +94,14 @@ fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> Result<(), Errno> {
 fn mount_root(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
     match rootfs {
         Rootfs::Overlay { lower, upper, volatile } => {
-            overlay(lower, upper.as_ref(), *volatile).at(|| "mount the root overlay")
+            if lower.len() > overlay::MOST_LAYERS {
+                let (found, most) = (lower.len(), overlay::MOST_LAYERS);
+                return Err(Failure::Refused(format!(
+                    "the root has {found} layers, overlay takes {most} at most"
+                )));
+            }
+            let overlay = Overlay { lower, upper: upper.as_ref(), volatile: *volatile };
+            overlay::mount(overlay).at(|| "mount the root overlay")
         }
         Rootfs::Directory(path) => {
             clone_path(path).at(|| format!("bind {} as root", path.display()))
@@ -106,123 +114,6 @@ fn clone_path(path: &Path) -> Result<OwnedFd, Errno> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
     open_tree(CWD, path, flags)
-}
-
-/// Puts a mount that is nowhere yet on top of `/`. Paths are still looked up below it, because a
-/// process's root is not affected by what is mounted there later.
-pub(super) fn stack_over_root(mount: &OwnedFd) -> Result<(), Errno> {
-    move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-/// Takes the topmost mount off `/` again; descriptors and clones of it stay good.
-pub(super) fn unstack_from_root() -> Result<(), Errno> {
-    rustix::mount::unmount("/", UnmountFlags::DETACH)
-}
-
-/// Mounts an overlay that is nowhere yet.
-///
-/// The directories are named by descriptors: paths of any length and with any characters will do.
-pub(super) fn overlay(
-    lower: &[PathBuf],
-    upper: Option<&(PathBuf, PathBuf)>,
-    volatile: bool,
-) -> Result<OwnedFd, Errno> {
-    if let ([only], None) = (lower, upper) {
-        // Overlay wants two directories at least.
-        let mount = open_tree(
-            CWD,
-            only,
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-        )?;
-        make_read_only(&mount)?;
-        return Ok(mount);
-    }
-    let uppermost = lower.first().ok_or(Errno::INVAL)?;
-    let lower = lower.iter().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
-    let upper = match upper {
-        Some((upper, work)) => Some((open_directory(upper)?, open_directory(work)?)),
-        None => None,
-    };
-    if let (Some((_, work)), true) = (&upper, volatile) {
-        // What a volatile mount leaves in its work directory forbids the next one, because a crash
-        // in between may have cost data. That is what `volatile` says is no matter.
-        let marker = "work/incompat/volatile";
-        let _ = rustix::fs::unlinkat(work, format!("{marker}/dirty"), AtFlags::empty());
-        let _ = rustix::fs::unlinkat(work, marker, AtFlags::REMOVEDIR);
-    }
-    let options = overlay_options(upper.as_ref(), volatile);
-    match overlay_by_layers(&lower, &options) {
-        // `lowerdir+` came with Linux 6.5.
-        Err(Errno::INVAL) => overlay_by_option_page(&lower, &options, uppermost),
-        result => result,
-    }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn name_of(directory: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", directory.as_raw_fd())
-}
-
-/// The options beside the lower directories; an empty value is a flag. What the kernel's
-/// configuration may turn on would put into the upper directory what no layer can express.
-fn overlay_options(
-    upper: Option<&(OwnedFd, OwnedFd)>,
-    volatile: bool,
-) -> Vec<(&'static str, String)> {
-    let mut options: Vec<(&str, String)> =
-        ["index", "redirect_dir", "metacopy"].map(|feature| (feature, "off".to_owned())).into();
-    if let Some((upper, work)) = upper {
-        options.push(("upperdir", name_of(upper)));
-        options.push(("workdir", name_of(work)));
-        if volatile {
-            options.push(("volatile", String::new()));
-        }
-    }
-    options
-}
-
-fn overlay_by_layers(lower: &[OwnedFd], options: &[(&str, String)]) -> Result<OwnedFd, Errno> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for directory in lower {
-        fsconfig_set_string(&context, "lowerdir+", name_of(directory))?;
-    }
-    for (key, value) in options {
-        if value.is_empty() {
-            fsconfig_set_flag(&context, *key)?;
-        } else {
-            fsconfig_set_string(&context, *key, value)?;
-        }
-    }
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-}
-
-/// The old way: all options in one page of text, which descriptors' short names make enough for
-/// some 200 layers. Needs a place to mount at; any directory does, the mount is taken off at once.
-fn overlay_by_option_page(
-    lower: &[OwnedFd],
-    options: &[(&str, String)],
-    place: &Path,
-) -> Result<OwnedFd, Errno> {
-    let lowers: Vec<String> = lower.iter().map(name_of).collect();
-    let mut page = format!("lowerdir={}", lowers.join(":"));
-    for (key, value) in options {
-        page.push(',');
-        page.push_str(key);
-        if !value.is_empty() {
-            page.push('=');
-            page.push_str(value);
-        }
-    }
-    let page = std::ffi::CString::new(page).map_err(|_| Errno::INVAL)?;
-    rustix::mount::mount("overlay", place, "overlay", MountFlags::empty(), page.as_c_str())?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = open_tree(CWD, place, flags)?;
-    rustix::mount::unmount(place, UnmountFlags::DETACH)?;
-    Ok(mount)
 }
 
 /// Mounts a file system of the kernel's own that is nowhere yet.
@@ -371,45 +262,4 @@ fn thermal_throttles() -> impl Iterator<Item = String> {
 
 fn cpu_directory(number: u32) -> String {
     format!("/sys/devices/system/cpu/cpu{number}")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    type Mounter = fn(&[OwnedFd], &[(&str, String)], &Path) -> Result<OwnedFd, Errno>;
-
-    /// Mounts `count` layers, each with a file of its own and one that all have.
-    #[track_caller]
-    fn check(mount: Mounter, count: usize) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let layers: Vec<PathBuf> =
-            (0..count).map(|number| path(&format!("a:b,{number}"))).collect();
-        for (number, layer) in layers.iter().enumerate() {
-            fs::create_dir(layer).unwrap();
-            fs::write(layer.join(format!("only {number}")), "").unwrap();
-            fs::write(layer.join("all"), number.to_string()).unwrap();
-        }
-        let open = |path: &PathBuf| open_directory(path).unwrap();
-        let lower: Vec<OwnedFd> = layers.iter().map(open).collect();
-        fs::create_dir(path("upper")).unwrap();
-        fs::create_dir(path("work")).unwrap();
-        let upper = (open(&path("upper")), open(&path("work")));
-        let options = overlay_options(Some(&upper), true);
-        let merged = mount(&lower, &options, &layers[0]).unwrap();
-        let merged = PathBuf::from(name_of(&merged)).join(".");
-        assert_eq!(fs::read_dir(&merged).unwrap().count(), count + 1);
-        assert_eq!(fs::read_to_string(merged.join("all")).unwrap(), "0");
-        fs::write(merged.join("new"), "").unwrap();
-        assert!(path("upper").join("new").exists());
-    }
-
-    #[test]
-    fn many_layers_can_be_mounted_in_the_new_way_and_in_the_old() {
-        check(|lower, options, _| overlay_by_layers(lower, options), 300);
-        check(overlay_by_option_page, 150);
-    }
 }

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use cache::lower::Lower;
 use serde::{Deserialize, Serialize};
 
 /// Everything the kernel is asked for to make one container.
@@ -44,8 +45,8 @@ pub struct ContainerSpec {
 pub enum Rootfs {
     /// An overlay. `lower` has the uppermost directory first. Without `upper` it is read-only.
     Overlay {
-        /// Read-only directories, the uppermost first; one at least.
-        lower: Vec<PathBuf>,
+        /// Read-only layers, the uppermost first; two at least, or one and an upper directory.
+        lower: Vec<Lower>,
         /// Where changes go, and overlay's work directory on the same file system.
         upper: Option<(PathBuf, PathBuf)>,
         /// Skips overlay's syncing: for what is thrown away after a crash.
@@ -82,8 +83,8 @@ pub enum MountSource {
     /// A path inside the merged view of directories (uppermost first); writes go to a scratch
     /// directory that is dropped with the container.
     Overlay {
-        /// Read-only directories, the uppermost first.
-        lower: Vec<PathBuf>,
+        /// Read-only layers, the uppermost first; two at least, or one and an upper directory.
+        lower: Vec<Lower>,
         /// Upper and work directory for a writable view.
         upper: Option<(PathBuf, PathBuf)>,
         /// The path inside the merged view.

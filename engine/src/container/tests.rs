@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use cache::lower::Lower;
 use tempfile::TempDir;
 
 use super::spec::{Mount, MountSource, Network, Process, Resources, Rootfs, Seccomp};
@@ -53,7 +54,7 @@ impl Machine {
             id: "test".to_owned(),
             hostname: "machine".to_owned(),
             rootfs: Rootfs::Overlay {
-                lower: vec![path("lower")],
+                lower: vec![Lower::Directory(path("lower"))],
                 upper: Some((path("upper"), path("work"))),
                 volatile: true,
             },

@@ -1,4 +1,4 @@
-//! The part of the mount API that has no safe wrapper: `mount_setattr(2)`.
+//! The part of the mount API that has no safe wrapper: `mount_setattr(2)`, and namespaces.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -43,4 +43,13 @@ pub(crate) fn set_attributes(
         )
     };
     super::process::check(result).map(drop)
+}
+
+/// Moves the calling thread, and no other, into a mount namespace of its own (`unshare(2)`), with
+/// a root and a working directory of its own.
+pub(crate) fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: CLONE_NEWNS (with the CLONE_FS that it implies) changes what paths mean to this
+    // thread alone. It leaves the descriptor table shared, which is what makes other flags of this
+    // call unsafe.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
 }

@@ -64,7 +64,7 @@ fn numbers_have_records_only_where_they_need_them() {
     check(&Entry { kind: Kind::Block(4095, 1_048_575), ..file.clone() }, &[]);
     check(&Entry { kind: Kind::Fifo, mode: 0o7777, ..file.clone() }, &[]);
     let xattrs = BTreeMap::from([
-        (b"security.capability".to_vec(), b"\x01\0\0\x02\n=".to_vec()),
+        (b"security.capability".to_vec(), b"\x01\0\0\x02\n=\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
         (b"user.none".to_vec(), vec![]),
     ]);
     check(

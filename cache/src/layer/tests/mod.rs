@@ -120,9 +120,8 @@ fn unpack_into(tar: &[u8], root: &Path, form: unpack::Form) -> Result<unpack::Un
 }
 
 fn pack_upper(root: &Path) -> Vec<u8> {
-    let mut tar = Vec::new();
+    let mut tar = LayerWriter::new(Vec::new());
     let root = File::open(root).expect("the tree");
-    let stats = pack::pack_upper(root.as_fd(), &mut tar, None).expect("packable");
-    assert_eq!(stats.size, tar.len() as u64);
-    tar
+    pack::pack_upper(root.as_fd(), &mut tar, None).expect("packable");
+    tar.finish().expect("a vector takes everything")
 }

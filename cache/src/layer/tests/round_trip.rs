@@ -196,7 +196,8 @@ fn a_tree_made_by_hand_is_packed_in_order() {
     assert!(items.iter().all(|(entry, _)| entry.xattrs.is_empty()));
 
     fs::write(root.join(".wh.x"), "").expect("made");
-    let refused = pack::pack_upper(directory, Vec::new(), None).expect_err("a reserved name");
+    let refused = pack::pack_upper(directory, &mut LayerWriter::new(Vec::new()), None)
+        .expect_err("a reserved name");
     assert_eq!(
         refused.to_string(),
         "cannot put \".wh.x\" into a layer: names that start with \".wh.\" stand for deleted files there"
@@ -210,9 +211,10 @@ fn later_times_are_clamped() {
     tree[0].0.mtime = Timestamp { seconds: 5, nanoseconds: 5 };
     unpack_into(&tar_of(&tree), temp.path(), unpack::Form::Apply).expect("unpackable");
     let clamp = Timestamp::from_seconds(1000);
-    let mut tar = Vec::new();
+    let mut tar = LayerWriter::new(Vec::new());
     pack::pack_plain(File::open(temp.path()).expect("the tree").as_fd(), &mut tar, Some(clamp))
         .expect("packable");
+    let tar = tar.finish().expect("a vector takes everything");
     let times: Vec<_> =
         read(&tar).expect("readable").into_iter().map(|(entry, _)| entry.mtime).collect();
     assert_eq!(times, [clamp, tree[0].0.mtime]);

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cache::lower::Lower;
+
 use super::{Machine, bind, chain, mount};
 use crate::container::spec::{Mount, MountSource, Rootfs};
 
@@ -48,7 +50,7 @@ fn mounts_are_made_in_order_and_links_stay_inside() {
             ..mount(
                 "/lowers",
                 MountSource::Overlay {
-                    lower: vec![lower.join("etc"), host.clone()],
+                    lower: [lower.join("etc"), host.clone()].map(Lower::Directory).into(),
                     upper: None,
                     path: PathBuf::from("/"),
                 },
