@@ -62,3 +62,17 @@ fn a_context_that_is_removed_while_it_is_needed_ends_the_build() {
         "(sleep 0.5; rm -r ../gone) & ! $RBUILD build ../gone 2> ../log; wait; grep removed ../log",
     );
 }
+
+#[test]
+fn a_link_in_the_place_of_a_directory_of_the_kernels_is_refused() {
+    for (name, target) in [("proc", "/"), ("proc", "/tmp"), ("sys", "/"), ("dev", "/")] {
+        let text = format!(
+            "FROM busybox AS base\nFROM scratch\nCOPY --from=busybox /bin /bin\nCOPY links/{name} /\nRUN : > /../sys/kernel/nothing\n"
+        );
+        let test = Test::of(&text);
+        test.shell(&format!("mkdir -p links/{name}; ln -s {target} links/{name}/{name}"));
+        let expected =
+            format!("/{name} is a link to \"{target}\" in the image; it must be a directory");
+        test.refused(&[], &[&expected]);
+    }
+}

@@ -152,6 +152,7 @@ fn mount_standard(
         NOTHING_SPECIAL | MountAttrFlags::MOUNT_ATTR_RDONLY
     };
     let shm_size = spec.shm_size.unwrap_or(SHM_SIZE).to_string();
+    refuse_links(root)?;
     place(root, "/proc", "proc", &[], NOTHING_SPECIAL)?;
     place(root, "/sys", "sysfs", &[], system)?;
     mount_cgroups(root, &assignment.cgroup_mounts, system)?;
@@ -164,6 +165,19 @@ fn mount_standard(
     let shm = [("mode", "1777"), ("size", shm_size.as_str())];
     place(root, "/dev/shm", "tmpfs", &shm, NOTHING_SPECIAL)?;
     Ok(terminal)
+}
+
+/// Refuses an image in which one of the kernel's directories is a link: what is mounted elsewhere,
+/// or over the root, is not where it is masked later.
+fn refuse_links(root: &Root) -> Result<(), Failure> {
+    for name in ["proc", "sys", "dev"] {
+        if let Ok(target) = rustix::fs::readlinkat(root.directory(), name, Vec::new()) {
+            return Err(Failure::Refused(format!(
+                "/{name} is a link to {target:?} in the image; it must be a directory"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Mounts a file system of the kernel's own in the root.
