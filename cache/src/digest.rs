@@ -150,6 +150,11 @@ impl<W: Write> DigestWriter<W> {
         Self { inner, hasher: Hasher::new() }
     }
 
+    /// What is written to.
+    pub fn inner(&self) -> &W {
+        &self.inner
+    }
+
     /// Returns the inner writer and the digest of all that was written.
     pub fn finish(self) -> (W, Digest) {
         (self.inner, self.hasher.finish())

@@ -4,7 +4,6 @@
 //! `layer.tar` is the layer; what it is mounted by is derived from it, made on the way where that
 //! costs nothing, and may be removed at any time. Knows nothing of images or of what made a layer.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -12,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::digest::{Digest, DigestWriter};
+use crate::digest::Digest;
 use crate::erofs::{Builder, Content};
 use crate::error::{Error, Result};
 use crate::index::{self, INDEX};
 use crate::layer::writer::{Append, LayerWriter};
 use crate::layer::{self, Entry, Timestamp, pack};
 use crate::lower::Driver;
+use crate::pipeline::Pipeline;
 use crate::store::Store;
 
 /// Big enough that a read costs little beside the copying.
@@ -28,7 +28,7 @@ const BUFFER: usize = 1 << 18;
 const BLOCK: u64 = 512;
 
 /// Where a draft's tar goes; its bytes are digested on the way.
-type TarFile = DigestWriter<File>;
+type TarFile = Pipeline;
 
 /// A layer that is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,10 +165,9 @@ impl<'store> Draft<'store> {
 
     fn write_tar(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<Layer> {
         let file = fs::File::create(self.dir.join("layer.tar")).map_err(Error::Io)?.into_parts().0;
-        let mut out = DigestWriter::new(file);
+        let mut out = Pipeline::new(file);
         write(&mut out)?;
-        let (file, diff_id) = out.finish();
-        file.sync_all().map_err(Error::Io)?;
+        let (file, diff_id) = out.finish().map_err(Error::Io)?;
         let size = file.metadata().map_err(Error::Io)?.len();
         Ok(Layer { diff_id, size })
     }

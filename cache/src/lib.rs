@@ -44,6 +44,7 @@ pub mod lower;
 mod measure;
 pub mod oci;
 mod pins;
+mod pipeline;
 pub mod prune;
 pub mod record;
 mod scratch;

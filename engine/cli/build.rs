@@ -218,6 +218,7 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     let session = Session {
         store: &store,
         contexts: contexts::all(&input, contexts),
+        mounts: Default::default(),
         imports: &cache_flags.imports(),
         secrets: secrets.clone(),
         ssh: secrets::agents(&store, &args.ssh)?,

@@ -21,6 +21,7 @@ pub mod keys;
 #[cfg(test)]
 mod layers_tests;
 pub mod mode;
+pub mod mounted;
 pub mod network;
 mod overlay;
 pub mod owner;

@@ -73,6 +73,11 @@ impl Way {
     }
 }
 
+/// Whether the kernel takes layers that are mounted nowhere.
+pub(crate) fn takes_detached() -> bool {
+    Way::best() == Way::Detached
+}
+
 /// Mounts an overlay from any thread: where the kernel wants a mount namespace for it, a thread
 /// that is gone at once makes one.
 pub(crate) fn mount_apart(overlay: Overlay<'_>) -> Result<OwnedFd, Errno> {

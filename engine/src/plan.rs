@@ -64,6 +64,8 @@ struct Planned<'a> {
     content: Content<'a>,
     /// Whether it was there before and stands in the layer only to carry what is below it.
     existed: bool,
+    /// Whether nothing was there before, so that nothing can have been below it.
+    fresh: bool,
 }
 
 /// How directories that have to be made for something to be put in them look.
@@ -102,6 +104,10 @@ impl<'a> Plan<'a> {
                 Kind::Symlink(_) => FileType::Symlink,
                 _ => FileType::RegularFile,
             }));
+        }
+        let parent = self.planned.get(split(path).0);
+        if parent.is_some_and(|parent| parent.fresh) {
+            return Ok(None);
         }
         Ok(self.base_metadata(path)?.map(|metadata| metadata.kind))
     }
@@ -156,7 +162,8 @@ impl<'a> Plan<'a> {
                 let mut entry = Entry::new(path, Kind::Directory, mode);
                 (entry.uid, entry.gid) = (uid.into(), gid.into());
                 self.made.push(path.to_vec());
-                let planned = Planned { entry, content: Content::None, existed: false };
+                let content = Content::None;
+                let planned = Planned { entry, content, existed: false, fresh: true };
                 self.planned.insert(path.to_vec(), planned);
                 Ok(())
             }
@@ -175,7 +182,7 @@ impl<'a> Plan<'a> {
         let dir = self.base.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(read)?;
         let mut entry = entry_of(path, &metadata, Kind::Directory);
         entry.xattrs = xattrs(dir.as_fd()).map_err(read)?;
-        let planned = Planned { entry, content: Content::None, existed: true };
+        let planned = Planned { entry, content: Content::None, existed: true, fresh: false };
         self.planned.insert(path.to_vec(), planned);
         Ok(())
     }
@@ -188,11 +195,16 @@ impl<'a> Plan<'a> {
     /// Puts a directory at a path whose parent exists; one that exists takes its owner, mode and
     /// times.
     pub fn put_dir(&mut self, entry: Entry) -> Result<(), Error> {
-        match self.kind_at(&entry.path)? {
-            Some(FileType::Directory) if entry.path.is_empty() => Ok(()),
-            Some(FileType::Directory) | None => self.insert(entry, Content::None),
-            Some(_) => Err(Error::NotADirectory(shown(&entry.path))),
-        }
+        let path = entry.path.clone();
+        let fresh = match self.kind_at(&path)? {
+            Some(FileType::Directory) if path.is_empty() => return Ok(()),
+            Some(FileType::Directory) => self.planned.get(&path).is_some_and(|dir| dir.fresh),
+            Some(_) => return Err(Error::NotADirectory(shown(&path))),
+            None => true,
+        };
+        self.insert(entry, Content::None)?;
+        self.planned.get_mut(&path).expect("it was just put there").fresh = fresh;
+        Ok(())
     }
 
     /// Puts a directory whose own time means nothing: it takes that of the newest thing copied.
@@ -234,7 +246,8 @@ impl<'a> Plan<'a> {
             return Err(inexpressible(&entry.path, "device 0:0 stands for a deleted file there"));
         }
         self.newest = self.newest.max(entry.mtime);
-        self.planned.insert(entry.path.clone(), Planned { entry, content, existed: false });
+        self.planned
+            .insert(entry.path.clone(), Planned { entry, content, existed: false, fresh: false });
         Ok(())
     }
 
@@ -320,7 +333,7 @@ impl<'a> Plan<'a> {
         }
         self.check_hard_links()?;
         self.order_hard_links();
-        for (_, Planned { mut entry, content, existed }) in self.planned {
+        for (_, Planned { mut entry, content, existed, .. }) in self.planned {
             if let Some(clamp) = clamp.filter(|_| !existed) {
                 entry.mtime = entry.mtime.min(clamp);
             }
@@ -351,7 +364,8 @@ fn append_file(
     let read = |source| Error::Read { path: shown(path), source };
     let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
     entry.xattrs = xattrs(file.as_fd()).map_err(read)?;
-    let appended = out.append(&entry, &mut File::from(file.try_clone().map_err(read)?));
+    let file = File::from(file);
+    let appended = out.append(&entry, &mut &file);
     let now = metadata_at(file.as_fd(), b"", AtFlags::EMPTY_PATH).map_err(read)?;
     if (now.size, now.mtime, now.ctime) != (seen.size, seen.mtime, seen.ctime) {
         return Err(Error::Changed(shown(path)));

@@ -234,7 +234,7 @@ impl Step<'_, '_> {
             id: draft.id(),
             hostname: run.hostname.clone(),
             rootfs: Rootfs::Overlay {
-                lower: self.session.store.lower(self.layers(run.base))?,
+                lower: self.session.lower(self.layers(run.base))?,
                 upper: Some(draft.make_upper()?),
                 volatile: true,
             },
@@ -375,7 +375,7 @@ impl Step<'_, '_> {
         let tree = match (self.input)(from) {
             Product::Rootfs(layers) => {
                 return Ok(MountSource::Overlay {
-                    lower: self.session.store.lower(layers)?,
+                    lower: self.session.lower(layers)?,
                     upper,
                     path: path.into(),
                 });
@@ -388,7 +388,7 @@ impl Step<'_, '_> {
         let dest = if is_file { "/file" } else { "/" };
         let operation = Copy { dest: dest.to_owned(), ..operation.clone() };
         let layer = self.copied_layer(&operation, &sources)?;
-        let lower = self.session.store.lower(&[layer])?;
+        let lower = self.session.lower(&[layer])?;
         Ok(MountSource::Overlay { lower, upper, path: dest.into() })
     }
 

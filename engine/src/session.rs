@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use cache::Store;
+use cache::digest::Digest;
+use cache::lower::Lower;
 
 use crate::cache_transfer::Imports;
+use crate::mounted::Mounts;
 use crate::network::{DEFAULT_BRIDGE, Lease, NetworkPool, Subnets};
 use crate::progress::Listener;
 use crate::source::Access;
@@ -21,6 +24,8 @@ pub struct Session<'a> {
     pub store: &'a Store,
     /// The caller's directories by the names the definition uses.
     pub contexts: BTreeMap<String, Context>,
+    /// Layers that are mounted.
+    pub mounts: Mounts,
     /// Results that were made elsewhere.
     pub imports: &'a Imports,
     /// Secrets by their ids.
@@ -39,6 +44,13 @@ pub struct Session<'a> {
     pub cancel: &'a Cancel,
     /// Who is told.
     pub listener: Listener<'a>,
+}
+
+impl Session<'_> {
+    /// What overlay makes the file system of these layers of, the uppermost first.
+    pub(crate) fn lower(&self, layers: &[Digest]) -> cache::Result<Vec<Lower>> {
+        Ok(self.mounts.mounted(self.store.lower(layers)?))
+    }
 }
 
 /// A directory of the caller's.

@@ -181,7 +181,7 @@ impl<'p> Step<'_, 'p> {
 
     /// A look into the file system that layers make.
     pub(crate) fn view(&self, layers: &[Digest]) -> Result<View, StepError> {
-        View::overlay(&self.session.store.lower(layers)?)
+        View::overlay(&self.session.lower(layers)?)
             .map_err(|source| StepError::Look { what: "the root file system".to_owned(), source })
     }
 

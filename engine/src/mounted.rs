@@ -1,0 +1,79 @@
+//! Layers' file systems that stay mounted as long as a build lasts: its steps lie on the same
+//! layers again and again, and a mount costs more than naming one that is there.
+//!
+//! They are mounted nowhere; whoever is to lie on them finds them by this process's descriptors.
+//! Kernels that do not take such mounts for layers (before Linux 6.15) are given none.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use cache::lower::Lower;
+
+use crate::overlay;
+
+/// Far below what a process may have open.
+const MOST: usize = 256;
+
+/// File systems of layers, by their indexes.
+#[derive(Debug, Default)]
+pub struct Mounts(Mutex<BTreeMap<PathBuf, OwnedFd>>);
+
+impl Mounts {
+    /// Names layers that are file systems by where this process has them mounted.
+    pub(crate) fn mounted(&self, lower: Vec<Lower>) -> Vec<Lower> {
+        if !overlay::takes_detached() {
+            return lower;
+        }
+        let mut held = self.0.lock().expect("no holder panics");
+        let mut mounted = |layer: Lower| {
+            let Lower::Erofs { index, devices } = &layer else { return layer };
+            if !held.contains_key(index) {
+                // What cannot be mounted here is told of where it is needed.
+                let Some(mount) = (held.len() < MOST)
+                    .then(|| overlay::mount_erofs(index, devices).ok())
+                    .flatten()
+                else {
+                    return layer;
+                };
+                held.insert(index.clone(), mount);
+            }
+            let number = held[index].as_raw_fd();
+            Lower::Directory(format!("/proc/{}/fd/{number}", std::process::id()).into())
+        };
+        lower.into_iter().map(&mut mounted).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver;
+    use crate::view::View;
+    use cache::Store;
+    use cache::layer::{Entry, Kind};
+
+    #[test]
+    fn a_layer_is_mounted_once_and_read_by_all() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        if driver::choose(&store, None).expect("choose").driver == cache::lower::Driver::Dir {
+            return assert!(!overlay::takes_detached(), "this kernel should mount layers");
+        }
+        let file = Entry::new("file", Kind::File { size: 3 }, 0o644);
+        let layer = store.draft_layer().expect("draft").commit_tar(|out| {
+            out.append(&file, &mut b"one".as_slice()).expect("append");
+            Ok(())
+        });
+        let layers = [layer.expect("commit").diff_id];
+        let mounts = Mounts::default();
+        let lower = || mounts.mounted(store.lower(&layers).expect("lower"));
+        assert_eq!(lower()[0], lower()[0]);
+        for _ in 0..2 {
+            let view = View::overlay(&lower()).expect("mount");
+            assert_eq!(view.read("file").expect("read").as_deref(), Some(&b"one"[..]));
+        }
+        assert_eq!(mounts.0.lock().expect("free").len(), usize::from(overlay::takes_detached()));
+    }
+}
