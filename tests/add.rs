@@ -1,6 +1,6 @@
 //! ADD: archives, URLs and git repositories.
 
-use crate::support::{LAST_MODIFIED, Server, Test, unindent};
+use crate::support::{LAST_MODIFIED, NAME, Server, Test, need, unindent};
 
 #[test]
 fn archives_are_unpacked_by_their_content_and_copy_never_does() {
@@ -89,6 +89,51 @@ fn an_archive_may_leave_out_parents_and_go_through_links_of_the_image() {
     assert!(image.tree_of("var/run").contains("var/run -> /run"));
     assert!(image.tree_of("implied/a").starts_with("drwxr-xr-x 0/0 implied/a\n"));
     assert_eq!(image.read("implied/a/b/c"), "c\n");
+}
+
+#[test]
+fn an_archive_may_give_a_symbolic_link_a_second_name() {
+    let test = Test::of(
+        "
+        FROM busybox
+        ADD links.tar /w/
+        ADD through.tar /t/
+        -- real/
+        -- through
+        through
+        ",
+    );
+    test.shell(
+        "ln -s x s; ln s q; tar -cf links.tar s q
+         ln -s real link; ln link again; tar -cf through.tar real link again
+         tar -rf through.tar --transform 's,^through$,again/file,' through",
+    );
+    let image = test.build(&[]);
+    assert_eq!(
+        image.tree_of("w"),
+        unindent(
+            "
+            drwxr-xr-x 0/0 w
+            lrwxrwxrwx 0/0 w/q -> x
+            hrwxrwxrwx 0/0 w/s link to w/q
+            "
+        )
+    );
+    assert_eq!(image.read("t/real/file"), "through\n");
+    let look = "test $(stat -c %i /w/q) = $(stat -c %i /w/s); readlink /w/s; cat /t/again/file";
+    let command = ["run", "--rm", "--network", "none", NAME, "sh", "-ec", look];
+    for variables in [&[][..], &[("RBUILD_DRIVER", "dir")]] {
+        assert_eq!(test.rbuild_with(&command, variables, None).ok(), "x\nthrough\n");
+    }
+    if need::program("skopeo") && need::program("umoci") {
+        test.shell(&format!(
+            "skopeo --insecure-policy copy -q oci:{} oci:../named:latest
+             umoci --log=error unpack --image ../named:latest ../bundle
+             test $(readlink ../bundle/rootfs/w/s) = x
+             test $(stat -c %i ../bundle/rootfs/w/s) = $(stat -c %i ../bundle/rootfs/w/q)",
+            image.layout().display()
+        ));
+    }
 }
 
 #[test]

@@ -192,3 +192,149 @@ fn a_malformed_attribute_in_an_archive_fails_where_the_archive_is_added() {
         );
     }
 }
+
+#[test]
+fn an_empty_variable_is_none() {
+    let test = Test::of("FROM busybox\nRUN echo > /out\n");
+    let empty = [("RBUILD_DRIVER", ""), ("RBUILD_ROOT", "")];
+    let root = test.outside("store");
+    let line = ["--root", root.to_str().unwrap(), "build", "."];
+    test.rbuild_with(&line, &empty, None).succeeded();
+    let root = test.rbuild_with(&["info", "-f", "{{.DockerRootDir}}"], &empty, None).ok();
+    assert_eq!(root, "/var/lib/rbuild\n");
+    let wrong = test.rbuild_with(&["images"], &[("RBUILD_DRIVER", "moon")], None);
+    assert!(wrong.failed(125).contains("there is no storage driver \"moon\""), "{wrong}");
+}
+
+#[test]
+fn a_store_whose_path_is_no_text_is_refused() {
+    let test = Test::of("FROM busybox\n");
+    test.shell(
+        "bad=$(printf '../\\351'); mkdir \"$bad\"; ln -s \"${bad#../}\" ../good
+        for root in \"$bad/store\" ../good; do
+          for verb in 'build .' images info; do
+            if RBUILD_ROOT=$root $RBUILD $verb 2> ../log; then exit 1; fi
+            grep 'ERROR: the store cannot be in .*, which is not UTF-8: use another directory' ../log
+          done
+        done
+        ! ls \"$bad\"/* 2> ../log",
+    );
+}
+
+#[test]
+fn what_only_root_can_do_says_so_first() {
+    let test = Test::of("FROM busybox\nCOPY Dockerfile /\n");
+    test.file("run", "FROM scratch\nRUN true\n").file("label", "FROM busybox\nLABEL a=b\n");
+    test.shell("chmod 755 ..; cp \"$RBUILD\" ../rbuild; mkdir -m 777 ../theirs");
+    let theirs = |line: &str| {
+        let rbuild = "setpriv --reuid 65534 --regid 65534 --clear-groups ../rbuild";
+        let import = "$RBUILD_ROOT/layers/*/layer.tar busybox";
+        test.shell(&format!(
+            "{rbuild} --root ../theirs/store {} > ../log 2>&1 && echo 0 || echo $?; tail -n 1 ../log",
+            line.replace("BUSYBOX", import)
+        ))
+    };
+    assert!(test.shell("chmod -R a+rX ..").is_empty());
+    assert!(theirs("import BUSYBOX").starts_with("0\n"));
+    assert!(theirs("build -t x -f label .").starts_with("0\n"));
+    for (line, code, what) in [
+        ("build .", 1, "build file systems"),
+        ("build -f run .", 1, "build file systems"),
+        ("run --rm busybox true", 125, "run containers"),
+        ("shell", 1, "run containers"),
+    ] {
+        let said = theirs(line);
+        assert!(said.starts_with(&format!("{code}\n")), "{line}: {said}");
+        let expected = format!("rbuild must run as root to {what}: no daemon does it");
+        assert!(said.contains(&expected), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_low_limit_on_open_files_is_raised_for_us_and_kept_for_containers() {
+    let steps: String = (0..60).map(|step| format!("RUN echo > /{step}\n")).collect();
+    let test =
+        Test::of(&format!("FROM busybox\n{steps}RUN ulimit -n > /out; ulimit -Hn >> /out\n"));
+    let limits = |test: &Test, script: &str| {
+        test.shell(&format!(
+            "hard=$(ulimit -Hn); ulimit -Sn 64; {script} > ../out 2> ../log; sed s/$hard/hard/ ../out"
+        ))
+    };
+    let build = "\"$RBUILD\" build -q -t test . > ../id && \"$RBUILD\" run --rm test cat /out";
+    assert_eq!(limits(&test, build), "64\nhard\n");
+    let run = "\"$RBUILD\" run --rm --network none";
+    let tell = "test sh -c 'ulimit -n; ulimit -Hn'";
+    assert_eq!(limits(&test, &format!("{run} {tell}")), "64\nhard\n");
+    assert_eq!(limits(&test, &format!("{run} --ulimit nofile=77:99 {tell}")), "77\n99\n");
+}
+
+#[test]
+fn a_full_disk_is_told_of_and_hides_no_failed_step() {
+    let test = Test::of("FROM busybox\nRUN cat /dev/zero > /big; exit 3\n");
+    let script = r#"
+        mkdir ../full
+        mount -t tmpfs -o size=1m none ../full
+        tar=$(echo "$RBUILD_ROOT"/layers/*/layer.tar)
+        export RBUILD_ROOT=../full/store
+        if "$RBUILD" import "$tar" busybox 2> ../log; then exit 1; fi
+        sed 's/`.*`/FILE/' ../log
+        mount -o remount,size=12m ../full
+        "$RBUILD" import "$tar" busybox > ../log
+        if "$RBUILD" build --progress plain . 2> ../log; then exit 1; fi
+        grep -c 'WARNING: cannot keep what is known of this build: the store.s disk is full' ../log
+        tail -n 1 ../log
+        "#;
+    let said = test.unshared(script);
+    assert_eq!(
+        said,
+        "ERROR: the store's disk is full: free some of it (rbuild system prune), or take another store (--root DIR): failed to write to file FILE: No space left on device (os error 28)\n1\n\
+         ERROR: failed to build: failed to solve: process \"/bin/sh -c cat /dev/zero > /big; exit 3\" did not complete successfully: exit code: 3\n"
+    );
+}
+
+#[test]
+fn a_file_system_that_takes_no_changes_of_containers_is_named() {
+    let test = Test::of("FROM busybox\nCOPY Dockerfile /\n");
+    test.file("run", "FROM busybox\nRUN true\n");
+    let script = r#"
+        mkdir ../over ../over/lower ../over/top
+        mount -t tmpfs none ../over/top
+        mkdir ../over/top/upper ../over/top/work ../over/root
+        mount -t overlay -o lowerdir=../over/lower,upperdir=../over/top/upper,workdir=../over/top/work none ../over/root
+        tar=$(echo "$RBUILD_ROOT"/layers/*/layer.tar)
+        unset RBUILD_DRIVER
+        export RBUILD_ROOT=../over/root/store
+        "$RBUILD" import "$tar" busybox > ../log
+        "$RBUILD" build -q . > ../log
+        for driver in "" dir; do
+          for line in "build -f run ." "run --rm --network none busybox true"; do
+            if RBUILD_DRIVER=$driver "$RBUILD" $line 2> ../log; then exit 1; fi
+            tail -n 1 ../log | grep -o 'the store .* is on a file system (overlay) .* (--root DIR or RBUILD_ROOT)' | cut -d' ' -f 4-
+          done
+        done
+        "#;
+    let expected = "is on a file system (overlay) that cannot hold the changes of a container: put the store on another one, such as ext4, xfs, btrfs or tmpfs (--root DIR or RBUILD_ROOT)\n";
+    assert_eq!(test.unshared(script), expected.repeat(4));
+}
+
+#[test]
+fn who_waits_for_another_build_says_for_whom() {
+    let test = Test::of("FROM busybox\nRUN echo begun; sleep 2; echo done > /out\n");
+    let script = r#"
+        until_said() { for i in $(seq 600); do ! grep -q "$1" "$2" || return 0; sleep 0.05; done; cat "$2" >&2; return 1; }
+        build="build --progress plain --network none -o type=tar,dest=../tar"
+        "$RBUILD" $build . > ../first 2>&1 < /dev/null & first=$!
+        until_said 'begun$' ../first
+        kill -STOP $first
+        "$RBUILD" $build.2 . > ../second 2>&1 < /dev/null & second=$!
+        until_said "waiting for process $first, which runs the same step and is stopped$" ../second || { kill -CONT $first; exit 1; }
+        kill -CONT $first
+        wait $first
+        wait $second
+        grep -c waiting ../second
+        grep -c CACHED ../second
+        tar -xOf ../tar.2 out
+        "#;
+    let said = test.shell(script);
+    assert!(said.ends_with("1\ndone\n"), "{said}");
+}

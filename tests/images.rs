@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Test, inspect};
+use crate::support::{Test, inspect, layer};
 
 #[test]
 fn names_are_normalised_and_bad_ones_refused() {
@@ -133,6 +133,7 @@ fn a_built_image_runs_as_configured() {
     assert_eq!(missing.code, Some(127), "{missing}");
     let folder = test.rbuild(&["run", "--rm", "busybox", "/etc"]);
     assert_eq!(folder.code, Some(126), "{folder}");
+    assert_eq!(test.rbuild(&["run", "--rm", "no-such-image"]).code, Some(125));
     let unknown = test.rbuild(&["run", "--rm", "--no-such-flag", "busybox"]);
     assert_eq!(unknown.code, Some(125), "{unknown}");
 }
@@ -269,4 +270,79 @@ fn a_damaged_image_can_be_removed() {
     let removed = test.rbuild(&["rmi", "test"]).ok();
     assert!(removed.starts_with("Untagged: test:latest\nDeleted: sha256:"), "{removed}");
     assert_eq!(test.rbuild(&["images", "-q"]).succeeded().stderr, "");
+}
+
+#[test]
+fn an_archive_that_is_imported_can_be_run_and_another_is_refused() {
+    let test = Test::of("FROM scratch\n");
+    let import = |text: &str, driver: &str| {
+        test.file("more.tar", layer(text));
+        test.shell("cp \"$RBUILD_ROOT\"/layers/*/layer.tar root.tar; tar -Af root.tar more.tar");
+        let store = format!("../{driver}");
+        let line = ["--root", &store, "--storage-driver", driver, "import", "root.tar", "odd"];
+        let imported = test.rbuild(&line);
+        if imported.code == Some(0) {
+            let line = "--rm --network none odd cat /tmp/file";
+            let line = format!("--root {store} --storage-driver {driver} run {line}");
+            let line: Vec<_> = line.split(' ').collect();
+            return test.rbuild(&line).ok();
+        }
+        imported.failed(1).to_owned()
+    };
+    for driver in ["erofs", "dir"] {
+        if driver == "erofs" && std::env::var("RBUILD_DRIVER").is_ok_and(|only| only == "dir") {
+            continue;
+        }
+        for (text, expected) in [
+            ("link -> /tmp\nlink/file: by a link\n", "by a link"),
+            ("link -> ../../../tmp\nlink/file: inside the root\n", "inside the root"),
+            ("tmp/other: linked\ntmp/file => /tmp/other\n", "linked"),
+            (
+                "link -> /nowhere\nlink/file: lost\n",
+                "ERROR: the archive's entry \"link/file\" cannot be part of an image: cannot create the directory \"link\": Not a directory (os error 20)\n",
+            ),
+            (
+                "tmp/file => missing\n",
+                "ERROR: layer cannot be imported: \"tmp/file\" is a hard link to \"missing\", which does not exist\n",
+            ),
+        ] {
+            assert_eq!(import(text, driver), expected, "{driver}");
+        }
+    }
+}
+
+#[test]
+fn an_image_that_a_container_uses_goes_only_by_force() {
+    let test = Test::of("FROM busybox\nRUN echo 1 > /1\n");
+    let id = test.build(&[]).id();
+    let short = &id["sha256:".len()..][..12];
+    let run = ["run", "-d", "--network", "none", "--name", "web", "test", "sleep", "100"];
+    let container = test.rbuild(&run).ok()[..12].to_owned();
+    let refused = |line: &[&str], conflict: &str| {
+        let refused = test.rbuild(line);
+        assert_eq!(refused.failed(1), format!("Error: conflict: unable to {conflict}\n"));
+    };
+    let by_name = format!(
+        "remove repository reference \"test\" (must force) - container {container} is using its referenced image {short}"
+    );
+    let by_running = format!(
+        "delete {short} (cannot be forced) - image is being used by running container {container}"
+    );
+    refused(&["rmi", "test"], &by_name);
+    refused(&["rmi", &id], &by_running);
+    refused(&["rmi", "-f", &id], &by_running);
+    assert_eq!(test.rbuild(&["rmi", "-f", "test"]).ok(), "Untagged: test:latest\n");
+    refused(&["rmi", "-f", &id], &by_running);
+    test.rbuild(&["tag", short, "test"]).ok();
+    test.rbuild(&["kill", "web"]).ok();
+    test.rbuild(&["wait", "web"]).ok();
+    refused(&["rmi", "test"], &by_name);
+    let by_stopped = format!(
+        "delete {short} (must be forced) - image is being used by stopped container {container}"
+    );
+    refused(&["rmi", short], &by_stopped);
+    let removed = test.rbuild(&["rmi", "-f", short]).ok();
+    assert_eq!(removed, format!("Untagged: test:latest\nDeleted: {id}\n"), "no layer goes");
+    assert_eq!(test.rbuild(&["start", "web"]).ok(), "web\n");
+    assert_eq!(test.rbuild(&["exec", "web", "cat", "/1"]).ok(), "1\n");
 }

@@ -330,3 +330,33 @@ fn blobs_are_addressed_by_their_content_and_other_programs_accept_them() {
         );
     }
 }
+
+#[test]
+fn holes_take_no_room_in_the_store_and_are_zeros_all_the_same() {
+    let test = Test::of(
+        "
+        FROM busybox
+        RUN truncate -s 256M /written && echo end >> /written
+        COPY hole /copied
+        -- Dockerfile.look
+        FROM test
+        RUN cmp /written /copied && test $(tail -c 4 /copied) = end && test $(stat -c %s /copied) = 268435460
+        ",
+    );
+    test.shell("truncate -s 256M hole; echo end >> hole");
+    test.build(&[]);
+    let blocks = "du -ck --block-size=1M $RBUILD_ROOT/layers/*/layer.tar | tail -n 1 | cut -f 1";
+    let used: u64 = test.shell(blocks).trim().parse().unwrap();
+    assert!(used < 16, "the layers take {used} MB");
+    // Digested as if it were all there.
+    test.shell(
+        "for tar in $RBUILD_ROOT/layers/*/layer.tar; do
+           test $(sha256sum < $tar | cut -c 1-64) = $(basename $(dirname $tar))
+         done",
+    );
+    let said = test.rbuild(&["system", "df", "--format", "{{.Size}}"]).ok();
+    let megabytes = |size: &str| size.strip_suffix("MB").map_or(0.0, |size| size.parse().unwrap());
+    let all: f64 = said.lines().map(megabytes).sum();
+    assert!(all < 16.0 && !said.contains("GB"), "{said}");
+    test.build(&["-f", "Dockerfile.look"]);
+}

@@ -258,6 +258,28 @@ fn a_flipped_byte_in_a_layer_is_found_and_the_layer_made_again() {
 }
 
 #[test]
+fn a_lost_layer_comes_back_from_its_blob_and_a_pipe_keeps_nobody_waiting() {
+    let test = Test::of("FROM busybox\nCOPY greeting /\n-- greeting\nhello\n");
+    let image = test.build(&[]);
+    let top = image.layers().last().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    test.shell(&format!(
+        "rm -r \"$RBUILD_ROOT\"/layers/{top}
+        record=$(ls -d \"$RBUILD_ROOT\"/cache/records/* | head -n 1)
+        rm $record && mkfifo $record"
+    ));
+    assert_eq!(test.rbuild(&["system", "prune", "-f", "--dry-run"]).code, Some(0));
+    let found = test.rbuild(&["system", "check", "--repair"]);
+    assert_eq!(found.code, Some(1), "{found}");
+    let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+    let lost = format!("its layer sha256:{top} is gone or damaged");
+    for part in [lost.as_str(), "restored from its blob", "it is a named pipe, not a file"] {
+        assert!(printed.contains(part), "{part} is not in {printed}");
+    }
+    test.rbuild(&["system", "check"]).ok();
+    assert_eq!(image.read("greeting"), "hello\n");
+}
+
+#[test]
 fn a_store_of_a_newer_program_is_refused_with_what_to_do() {
     let test = Test::of("FROM busybox\n");
     test.shell("echo 99 > \"$RBUILD_ROOT\"/version");
@@ -270,4 +292,185 @@ fn a_store_of_a_newer_program_is_refused_with_what_to_do() {
             "{refused}"
         );
     }
+}
+
+/// Runs a container that stays, without a network.
+fn container(test: &Test, name: &str, image: &str, script: &str) -> String {
+    let line = ["run", "-d", "--network", "none", "--name", name, image, "sh", "-c", script];
+    let id = test.rbuild(&line).ok().trim().to_owned();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !test.rbuild(&["logs", name]).ok().contains("begun") {
+        assert!(Instant::now() < deadline, "{name} does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    id
+}
+
+#[test]
+fn a_container_keeps_its_layers_and_its_image_whatever_is_pruned() {
+    let test = Test::of("FROM busybox\nRUN echo own > /own\n");
+    test.build(&[]);
+    let script = "trap 'exit 0' TERM; echo begun; while :; do sleep 0.1; done";
+    let id = container(&test, "web", NAME, script);
+    let told = test.rbuild(&["system", "prune", "-a", "--dry-run"]).ok();
+    assert!(told.contains(&format!("stays: image {NAME}:latest: needed by container web\n")), "{told}");
+    assert!(told.contains("would be untagged: busybox:latest\n"), "{told}");
+    let prune = || test.rbuild(&["system", "prune", "-a", "-f", "--volumes"]).ok();
+    assert!(!prune().contains("test:latest"));
+    test.rbuild(&["stop", "web"]).ok();
+    // The image goes off the list; what it is made of stays.
+    test.rbuild(&["rmi", "-f", NAME]).ok();
+    assert_eq!(test.names(), Vec::<String>::new());
+    let told = test.rbuild(&["image", "prune", "--dry-run"]).ok();
+    let layer = |line: &str| {
+        line.starts_with("stays: layer ") && line.ends_with(": needed by container web")
+    };
+    assert!(told.lines().any(layer), "{told}");
+    for line in [&["image", "prune", "-a", "-f"][..], &["builder", "prune", "-a", "-f"]] {
+        assert_eq!(test.rbuild(line).ok(), "Total reclaimed space: 0B\n", "{line:?}");
+    }
+    test.rbuild(&["system", "check"]).ok();
+    assert_eq!(test.rbuild(&["start", "web"]).ok(), "web\n");
+    assert_eq!(test.rbuild(&["exec", "web", "cat", "/own"]).ok(), "own\n");
+    test.rbuild(&["stop", "web"]).ok();
+    let pruned = prune();
+    assert!(pruned.starts_with(&format!("Deleted Containers:\n{id}\n\n")), "{pruned}");
+    let left = test.shell("ls \"$RBUILD_ROOT\"/layers | wc -l");
+    assert_eq!(left.trim(), "0", "{pruned}");
+}
+
+#[test]
+fn containers_that_do_not_run_are_pruned_as_docker_does() {
+    let test = Test::of("FROM busybox\n");
+    let create = |name: &str, label: &str| {
+        test.rbuild(&["create", "--name", name, "--label", label, "busybox", "true"]).ok()
+    };
+    let (first, second) = (create("first", "a=1"), create("second", "a=2"));
+    let running = container(&test, "running", "busybox", "echo begun; sleep 100");
+    test.rbuild(&["run", "--name", "ended", "--network", "none", "busybox", "true"]).ok();
+    let asked = test.rbuild_with(&["container", "prune"], &[], Some(b"n\n"));
+    let question =
+        "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ";
+    assert_eq!((asked.code, asked.stderr.as_str()), (Some(0), question), "{asked}");
+    let prune = |filter: &str| test.rbuild(&["container", "prune", "-f", "--filter", filter]);
+    assert_eq!(prune("until=1h").ok(), "Total reclaimed space: 0B\n");
+    assert!(prune("status=exited").failed(1).contains("invalid filter 'status'"));
+    let pruned = prune("label=a=1").ok();
+    let expected = format!("Deleted Containers:\n{first}\nTotal reclaimed space: ");
+    assert!(pruned.starts_with(&expected), "{pruned}");
+    let pruned = prune("label=a").ok();
+    assert!(pruned.starts_with(&format!("Deleted Containers:\n{second}\nTotal")), "{pruned}");
+    test.rbuild(&["volume", "create", "named"]).ok();
+    test.rbuild(&["create", "--name", "last", "-v", "/anonymous", "busybox", "true"]).ok();
+    let told = test.rbuild(&["system", "prune", "--volumes", "--dry-run"]).ok();
+    for part in ["would go: container ended: ", "would go: container last: ", "would go: volume "] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    let pruned = test.rbuild(&["system", "prune", "-f", "--volumes"]).ok();
+    let heads = pruned.lines().filter(|line| line.starts_with("Deleted"));
+    assert_eq!(heads.collect::<Vec<_>>(), ["Deleted Containers:", "Deleted Volumes:"], "{pruned}");
+    let left = test.rbuild(&["container", "ls", "-a", "-q", "--no-trunc"]).ok();
+    assert_eq!(left.trim(), running);
+    assert_eq!(test.rbuild(&["volume", "ls", "-q"]).ok(), "named\n");
+    let both = ["system", "prune", "-f", "--volumes", "--filter", "until=1h"];
+    assert!(test.rbuild(&both).failed(1).contains("\"until\" filter is not supported"));
+}
+
+#[test]
+fn a_container_that_is_about_to_start_is_not_pruned() {
+    let test = Test::of("FROM busybox\n");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut rounds = 0;
+    let pruner = || {
+        let mut prune = test.command(&["container", "prune", "-f"]);
+        prune.stdin(Stdio::null()).stdout(Stdio::null());
+        prune
+    };
+    let mut commands: Vec<_> = (0..400).map(|_| pruner()).collect();
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        let rounds = &mut rounds;
+        let pruning = scope.spawn(move || {
+            for prune in &mut commands {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                assert!(prune.status().expect("prune").success());
+                *rounds += 1;
+            }
+        });
+        for _ in 0..15 {
+            let run = ["run", "--rm", "--network", "none", "busybox", "echo", "1"];
+            assert_eq!(test.rbuild(&run).ok(), "1\n");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        pruning.join().expect("join");
+    });
+    assert!(rounds > 5, "{rounds}");
+}
+
+#[test]
+fn what_system_df_says_of_containers_and_volumes_is_what_du_says() {
+    let test = Test::of("FROM busybox\nRUN head -c 500000 /dev/urandom > /own\n");
+    test.build(&[]);
+    let write = "head -c 2000000 /dev/urandom > /big; head -c 700000 /dev/urandom > /data/x";
+    let line = ["run", "-d", "--name", "web", "--network", "none", "-v", "data:/data", NAME];
+    let script = format!("{write}; echo begun; sleep 100");
+    test.rbuild(&[&line[..], &["sh", "-c", &script]].concat()).ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !test.rbuild(&["logs", "web"]).ok().contains("begun") {
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    test.rbuild(&["create", "--name", "idle", "busybox", "true"]).ok();
+    test.rbuild(&["volume", "create", "free"]).ok();
+    test.rbuild(&["network", "create", "net"]).ok();
+    let rows = |format: &str| test.rbuild(&["system", "df", "--format", format]).ok();
+    let compare = |when: &str| {
+        let said: f64 = rows("{{.Size}}").lines().map(bytes).sum();
+        let du = test.shell("du -s --block-size=1 \"$RBUILD_ROOT\" | cut -f 1");
+        let du: f64 = du.trim().parse().unwrap();
+        assert!((said - du).abs() <= du / 100.0, "{when}: df says {said}, du says {du}");
+    };
+    compare("with two containers");
+    let counts = rows("{{.Type}} {{.TotalCount}} {{.Active}}");
+    assert!(
+        counts.starts_with("Images 2 2\nContainers 2 1\nLocal Volumes 2 1\nBuild Cache "),
+        "{counts}"
+    );
+    let reclaimable = rows("{{.Type}} {{.Reclaimable}}");
+    assert!(reclaimable.contains("Images 0B (0%)\n"), "{reclaimable}");
+    let verbose = test.rbuild(&["system", "df", "-v", "--format", "json"]).ok();
+    let verbose: serde_json::Value = serde_json::from_str(&verbose).unwrap();
+    let web = verbose["Containers"].as_array().unwrap().iter().find(|row| row["Names"] == "web");
+    let written = bytes(web.unwrap()["Size"].as_str().unwrap());
+    assert!((2e6..2.1e6).contains(&written), "{written}");
+    let data = verbose["Volumes"].as_array().unwrap().iter().find(|row| row["Name"] == "data");
+    let data = data.unwrap();
+    assert_eq!(data["Links"], "1");
+    assert!((7e5..7.5e5).contains(&bytes(data["Size"].as_str().unwrap())), "{data}");
+    let info = test.rbuild(&["info", "--format", "{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}"]);
+    assert_eq!(info.ok(), "2 1 0 1\n");
+    test.rbuild(&["rm", "-f", "web"]).ok();
+    test.rbuild(&["builder", "prune", "-a", "-f"]).ok();
+    test.rbuild(&["rmi", "-f", "busybox"]).ok();
+    compare("with an image off the list");
+    test.rbuild(&["network", "rm", "net"]).ok();
+}
+
+#[test]
+fn a_container_without_a_record_is_told_of_and_can_be_removed() {
+    let test = Test::of("FROM busybox\n");
+    let id = test.rbuild(&["create", "--name", "web", "busybox", "true"]).ok();
+    let id = id.trim();
+    test.shell(&format!("echo '{{' > \"$RBUILD_ROOT\"/containers/{id}/config.json"));
+    let found = test.rbuild(&["system", "check"]);
+    let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+    let fault = format!("container {}: config.json cannot be read: ", &id[..12]);
+    assert!(found.code == Some(1) && printed.starts_with(&fault), "{found}");
+    let refused = test.rbuild(&["image", "prune", "-a", "-f"]);
+    assert!(refused.failed(1).contains(&format!("rbuild rm -f {}", &id[..12])), "{refused}");
+    test.rbuild(&["rm", "-f", &id[..12]]).ok();
+    test.rbuild(&["system", "check"]).ok();
+    assert!(test.rbuild(&["image", "prune", "-a", "-f"]).ok().contains("untagged: busybox:latest"));
 }

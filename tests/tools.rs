@@ -164,9 +164,11 @@ fn a_full_disk_keeps_nobody_from_looking_and_pruning() {
         "$RBUILD" image inspect app > /dev/null
         "$RBUILD" tag app again 2> $SMALL.log && exit 1
         grep -q 'No space left on device' $SMALL.log
-        # Steps need the layers of both images: there is nothing to make room for the new list with.
-        "$RBUILD" image prune -af 2> $SMALL.log && exit 1
-        grep -q 'No space left on device' $SMALL.log
+        # Steps need the layers of both images: nothing else makes room for the new list.
+        "$RBUILD" rmi app | head -n 1
+        fill; full
+        "$RBUILD" image prune -af | grep -c '^untagged'
+        fill; full
         "$RBUILD" images -q | wc -l
         "$RBUILD" system prune -af | grep -c '^Total reclaimed space: [1-9]'
         "$RBUILD" system df --format '{{.Type}} {{.TotalCount}} {{.Size}}'
@@ -186,7 +188,9 @@ fn a_full_disk_keeps_nobody_from_looking_and_pruning() {
         Images 2
         Containers 0
         Local Volumes 0
-        2
+        Untagged: app:latest
+        1
+        0
         1
         Images 0 0B
         Containers 0 0B
@@ -195,6 +199,35 @@ fn a_full_disk_keeps_nobody_from_looking_and_pruning() {
         4194304
         ";
     assert_eq!(said, unindent(expected));
+}
+
+#[test]
+fn a_check_of_a_store_on_a_full_disk_takes_nothing_for_a_fault() {
+    let test = Test::empty();
+    test.write("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=4\n");
+    let said = on_small_disk(
+        &test,
+        "24m",
+        r#"
+        export RBUILD_DRIVER=dir
+        "$RBUILD" build -q -t app . > /dev/null
+        "$RBUILD" run --rm --network none app true
+        forms() { find $RBUILD_ROOT/layers -maxdepth 2 | sort; }
+        forms > $SMALL.before
+        fill; full
+        "$RBUILD" system check --repair 2> $SMALL.log && exit 1
+        grep -o 'not everything could be checked' $SMALL.log
+        forms | diff - $SMALL.before
+        rm $SMALL/filler
+        "$RBUILD" system check | grep -o 'no faults'
+        "#,
+    );
+    let expected = "
+        not everything could be checked
+        no faults
+        ";
+    let said: Vec<_> = said.lines().filter(|line| !line.starts_with("checked ")).collect();
+    assert_eq!(said.join("\n") + "\n", unindent(expected));
 }
 
 /// A build in a process group of its own, as a shell starts it; its standard error goes to a file.

@@ -4,10 +4,9 @@
 
 use std::path::PathBuf;
 
-use fs_err as fs;
-
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::store::Store;
 
 impl Store {
@@ -22,7 +21,7 @@ impl Store {
         let path = self.blob_path(&digest);
         self.pin(&[digest])?;
         // A blob of the right length may still be corrupt: writing it again is the repair.
-        if fs::read(&path).is_ok_and(|present| present == bytes) {
+        if regular::read(&path).is_ok_and(|present| present.as_deref() == Some(bytes)) {
             return Ok(digest);
         }
         self.write_durably(&path, bytes)?;
@@ -32,10 +31,7 @@ impl Store {
     /// Returns a small blob's bytes after checking them against its digest.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
         let path = self.blob_path(digest);
-        let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { digest: *digest },
-            _ => Error::Io(error),
-        })?;
+        let bytes = regular::read(&path)?.ok_or(Error::Missing { digest: *digest })?;
         let found = Digest::of(&bytes);
         if found != *digest {
             return Err(Error::Corrupt { path, expected: *digest, found });
@@ -46,6 +42,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use fs_err as fs;
+
     use super::*;
 
     #[test]

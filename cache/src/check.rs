@@ -1,13 +1,15 @@
 //! Whether all that lies in the store is what it says it is, and the repair of what can be derived.
 //!
 //! Everything has a digest, or is derived from what has one: blobs and tars are digested, derived
-//! forms of layers are derived once more and compared (`derived`), records name a layer and a text.
-//! Files are read in a stream, by all processors. Others may use the store meanwhile; what they make
-//! or remove while it is being checked is not a fault, and what they use is not taken from them.
+//! forms of layers are derived once more and compared (`derived`), records name a layer and a text,
+//! containers have a record and what they lie on. Files are read in a stream, by all processors.
+//! Others may use the store meanwhile; what they make or remove while it is being checked is not a
+//! fault, and what they use is not taken from them.
 //!
 //! Also drops, at the first use of a store after a start of the machine, what was derived before it
 //! and never synced: after a loss of power nobody can tell whether it is whole.
 
+mod containers;
 mod derived;
 mod documents;
 mod tars;
@@ -22,6 +24,7 @@ use fs_err as fs;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::measure;
+use crate::regular;
 use crate::store::Store;
 
 /// Where Linux tells which start of the machine this is (random(4)).
@@ -50,7 +53,7 @@ pub struct Fault {
 }
 
 /// What a check found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// In the order in which they were found.
     pub faults: Vec<Fault>,
@@ -58,14 +61,21 @@ pub struct Report {
     pub objects: u64,
     /// How many bytes were digested.
     pub bytes: u64,
+    /// Trees of several layers that no image has: there is nothing to compare them with.
+    pub passed_over: u64,
+    /// How many of these were removed, in repairs.
+    pub dropped: u64,
+    /// Why not everything was looked at.
+    pub unfinished: Option<Error>,
 }
 
 /// Tells how many bytes of how many have been read.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 impl Store {
-    /// Checks everything in the store.
-    pub fn check(&self, repair: Repair, progress: Progress<'_>) -> Result<Report> {
+    /// Checks everything in the store. What keeps it from going on is told with what was found
+    /// before.
+    pub fn check(&self, repair: Repair, progress: Progress<'_>) -> Report {
         let mut checker = Checker {
             store: self,
             repair,
@@ -73,12 +83,10 @@ impl Store {
             lost_layers: BTreeSet::new(),
             damaged_blobs: BTreeSet::new(),
         };
-        checker.blobs_and_tars(progress)?;
-        checker.index()?;
-        checker.derived()?;
-        checker.records()?;
-        checker.others()?;
-        Ok(checker.report)
+        if let Err(error) = checker.everything(progress) {
+            checker.report.unfinished = Some(error);
+        }
+        checker.report
     }
 
     /// Drops what an earlier start of the machine left that was derived and never synced. Nobody can
@@ -119,6 +127,15 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    fn everything(&mut self, progress: Progress<'_>) -> Result<()> {
+        self.blobs_and_tars(progress)?;
+        self.index()?;
+        self.containers()?;
+        self.records()?;
+        self.others()?;
+        self.derived()
+    }
+
     fn fault(
         &mut self,
         object: impl Into<String>,
@@ -153,6 +170,15 @@ impl Checker<'_> {
         trash.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(Error::Io))?;
         Ok(removed)
     }
+
+    /// Takes a directory away that a file is to take the place of.
+    fn clear(&self, place: &Path) -> Result<()> {
+        if !place.is_dir() {
+            return Ok(());
+        }
+        let trash = self.store.take_away(place)?;
+        trash.map_or(Ok(()), |trash| fs::remove_dir_all(trash).map_err(Error::Io))
+    }
 }
 
 /// Does the work for each job, by all processors; the results are in the jobs' order.
@@ -179,15 +205,70 @@ fn in_parallel<T: Sync, R: Send>(jobs: &[T], work: impl Fn(&T) -> R + Sync) -> V
     all.into_iter().map(|(_, done)| done).collect()
 }
 
-/// The digest of a file; `None` when it is not there.
-fn digest_file(path: &Path, read: &AtomicU64, tell: &dyn Fn()) -> io::Result<Option<Digest>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let counting = Counting { inner: file, read, tell };
-    Ok(Some(Digest::of_reader(counting)?.0))
+/// What a file turned out to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    /// Nothing: it is not there.
+    Missing,
+    Digest(Digest),
+    /// It is something else than a file.
+    NoFile(&'static str),
+    Unreadable(String),
+}
+
+impl Content {
+    fn wrong(&self) -> String {
+        match self {
+            Self::Missing => "is not there".to_owned(),
+            Self::Digest(found) => format!("has another content, with digest {found}"),
+            Self::NoFile(what) => (*what).to_owned(),
+            Self::Unreadable(why) => format!("cannot be read: {why}"),
+        }
+    }
+}
+
+/// Reads a file by `read`. What the disk cannot read is found; that this process cannot read is an
+/// error.
+fn content_of(
+    path: &Path,
+    read: impl FnOnce(std::fs::File) -> io::Result<Digest>,
+) -> Result<Content> {
+    let Some(found) = measure::stat(path)? else { return Ok(Content::Missing) };
+    if let Some(what) = regular::instead(found.file_type()) {
+        return Ok(Content::NoFile(what));
+    }
+    let Some(file) = regular::open(path)? else { return Ok(Content::Missing) };
+    match read(file.into_parts().0) {
+        Ok(digest) => Ok(Content::Digest(digest)),
+        Err(error) if is_unreadable(&error) => Ok(Content::Unreadable(error.to_string())),
+        Err(error) => {
+            let text = format!("cannot read {}: {error}", path.display());
+            Err(Error::Io(io::Error::new(error.kind(), text)))
+        }
+    }
+}
+
+/// Whether the disk has lost what was to be read.
+fn is_unreadable(error: &(dyn std::error::Error + 'static)) -> bool {
+    let lost = Some(rustix::io::Errno::IO.raw_os_error());
+    io_errors(error).any(|error| error.raw_os_error() == lost)
+}
+
+/// Whether the system is why this failed, and not what was read: `fs_err` keeps the system's errors
+/// to itself, but for their kinds.
+fn is_of_system(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    io_errors(error).any(|error| {
+        let of_content = matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof);
+        error.raw_os_error().is_some() || !of_content
+    })
+}
+
+fn io_errors<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e io::Error> {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref())
 }
 
 /// Counts what is read.

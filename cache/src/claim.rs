@@ -4,14 +4,14 @@
 //! the file is swept like all that killed processes leave there. Does not know what is done
 //! meanwhile, nor how long anybody waits.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::PathBuf;
 
 use fs_err as fs;
 
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::lock;
 use crate::store::Store;
 
 /// The right to do the operation with a key; given up when it is dropped.
@@ -26,23 +26,7 @@ impl Store {
     /// another. Who holds a claim must not wait for a second one.
     pub fn try_claim(&self, key: &Digest) -> Result<Option<Claim>> {
         let path = self.root().join("tmp").join(format!("{}.lock", key.hex()));
-        let failed = |source| Error::Lock { path: path.clone(), source };
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::Io)?
-            .into_parts()
-            .0;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        // Its last holder, or a sweeper, may have unlinked the file between open and lock.
-        let links = file.metadata().map_err(failed)?.nlink();
-        Ok((links == 1).then_some(Claim { path, _lock: file }))
+        Ok(lock::try_hold(&path)?.map(|lock| Claim { path, _lock: lock }))
     }
 }
 

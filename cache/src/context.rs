@@ -82,12 +82,11 @@ impl ContextIndex {
         if self.learnt.is_empty() {
             return Ok(());
         }
-        let mut all: BTreeMap<_, _> = std::mem::take(&mut self.known)
-            .into_iter()
-            .map(|(path, known)| (path, Some(known)))
-            .collect();
-        all.append(&mut self.learnt);
-        self.known = all.into_iter().filter_map(|(path, known)| Some((path, known?))).collect();
+        let learnt = std::mem::take(&mut self.learnt);
+        self.known.retain(|(path, _)| !learnt.contains_key(path));
+        self.known.extend(learnt.into_iter().filter_map(|(path, known)| Some((path, known?))));
+        // Two sorted runs, which the sort finds and merges.
+        self.known.sort_by(|(a, _), (b, _)| a.cmp(b));
         store.write_atomically(&self.path, &self.encode())
     }
 
@@ -183,6 +182,25 @@ mod tests {
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
         index.set(b"a", fresh, Digest::of("content"));
         assert_eq!(reload(&store, &mut index).get(b"a", &fresh), None);
+    }
+
+    #[test]
+    fn what_is_learnt_takes_its_place_among_what_was_known() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
+        for path in ["a", "c", "e", "g"] {
+            index.set(path.as_bytes(), OLD, Digest::of(path));
+        }
+        let mut index = reload(&store, &mut index);
+        for path in ["f", "c", "b"] {
+            index.set(path.as_bytes(), OLD, Digest::of("new"));
+        }
+        index.set(b"g", Stat { ctime: i64::MAX, ..OLD }, Digest::of("new"));
+        let index = reload(&store, &mut index);
+        let found = ["a", "b", "c", "e", "f", "g"].map(|path| index.get(path.as_bytes(), &OLD));
+        let [a, new, e] = ["a", "new", "e"].map(|text| Some(Digest::of(text)));
+        assert_eq!(found, [a, new, new, e, new, None]);
     }
 
     #[test]

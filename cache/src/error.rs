@@ -12,8 +12,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file operation failed; the message names the path.
-    #[error("the store cannot be used")]
+    #[error("{}", intention(.0))]
     Io(#[source] io::Error),
+    /// The store's file system takes no upper directory of an overlay (`overlayfs.rst`).
+    #[error(
+        "the store {root} is on a file system ({file_system}) that cannot hold the changes of a \
+         container: put the store on another one, such as ext4, xfs, btrfs or tmpfs (--root DIR or \
+         RBUILD_ROOT)"
+    )]
+    NoUpper {
+        /// The store.
+        root: PathBuf,
+        /// The kind of its file system.
+        file_system: String,
+    },
     /// The store was made by another version.
     #[error(
         "the store {root} has version {found}, this program knows version {known}: use the rbuild that \
@@ -26,6 +38,14 @@ pub enum Error {
         found: u32,
         /// What this program can read.
         known: u32,
+    },
+    /// The store's path is not UTF-8.
+    #[error(
+        "the store cannot be in {root:?}, which is not UTF-8: use another directory (--root DIR)"
+    )]
+    NotText {
+        /// The store.
+        root: PathBuf,
     },
     /// A lock could not be taken.
     #[error("cannot lock {path}")]
@@ -68,10 +88,32 @@ pub enum Error {
         #[source]
         source: Box<crate::layer::Error>,
     },
+    /// An archive has no entries.
+    #[error("the archive holds no files")]
+    EmptyArchive,
+    /// An archive has something that no root file system can have.
+    #[error("the archive's entry {entry:?} cannot be part of an image")]
+    Entry {
+        /// The entry's path.
+        entry: String,
+        /// Why.
+        #[source]
+        source: Box<crate::layer::Error>,
+    },
     /// A layer's index cannot be made.
     #[error("a layer cannot be indexed")]
     Index {
         /// Why.
         source: Box<crate::erofs::Error>,
     },
+}
+
+fn intention(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the store's disk is full: free some of it (rbuild system prune), or take another store \
+             (--root DIR)"
+        }
+        _ => "the store cannot be used",
+    }
 }

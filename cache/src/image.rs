@@ -4,14 +4,17 @@
 //! without a name stays listed until it is removed, as docker's `<none>` images do.
 
 use std::fs::File;
-use std::io;
+use std::path::PathBuf;
 
-use fs_err as fs;
 use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::lock;
 use crate::oci::{self, Descriptor, ImageConfig, Index, Manifest};
+use crate::pins::is_full;
+use crate::regular;
+use crate::reserve::Reserve;
 use crate::store::{Store, sync_dir};
 
 /// An image of the store, whole.
@@ -171,35 +174,45 @@ impl Store {
     }
 
     fn read_index(&self) -> Result<Index> {
-        let path = self.root().join("images/index.json");
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Damaged { path, why: error.to_string() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
-            Err(error) => Err(Error::Io(error)),
-        }
+        let path = self.index_path();
+        let Some(bytes) = regular::read(&path)? else { return Ok(Index::default()) };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Damaged { path, why: error.to_string() })
     }
 
     /// Reads, changes and writes the index while no other process does.
     fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<()> {
         let lock_path = self.root().join("images.lock");
-        let lock: File = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(Error::Io)?
-            .into_parts()
-            .0;
-        lock.lock().map_err(|source| Error::Lock { path: lock_path, source })?;
+        let lock = lock::open(&lock_path)?;
+        lock::wait(&lock, &lock_path, File::lock)?;
         let before = self.read_index()?;
         let mut index = before.clone();
         change(&mut index);
-        let path = self.root().join("images/index.json");
+        let path = self.index_path();
         if index == before && path.exists() {
             return Ok(());
         }
-        self.write_durably(&path, &json(&index))
+        let reserve = Reserve::of(self.root());
+        let bytes = json(&index);
+        // A list that is too long for the reserve could not be made shorter on a full disk.
+        let (reserved, grows) = (reserve.keep(bytes.len()), bytes.len() > json(&before).len());
+        if grows {
+            reserved?;
+        }
+        match self.write_durably(&path, &bytes) {
+            Err(error) if is_full(&error) && !grows && reserve.holds(bytes.len()) => {
+                reserve.become_file(&path, &bytes)?;
+                // What the list took before is free now; if others are faster, there is none until
+                // the list is written again.
+                let _ = reserve.keep(bytes.len());
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.root().join("images/index.json")
     }
 }
 

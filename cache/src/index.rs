@@ -21,6 +21,7 @@ use crate::erofs::{self, Builder};
 use crate::error::{Error, Result};
 use crate::layer::reader;
 use crate::lower::{Lower, Mark};
+use crate::regular;
 use crate::store::Store;
 
 /// Its name in a layer's directory.
@@ -114,6 +115,17 @@ pub fn write_index(tar: &Path, path: &Path) -> Result<()> {
     finish(builder, &[tar], path)
 }
 
+/// Whether an index is the file system that was sealed, whatever it was made of; one that is not
+/// there is not.
+pub(crate) fn is_whole(index: &Path) -> Result<bool> {
+    let Some(file) = regular::open(index)? else { return Ok(false) };
+    let Some((seal, length)) = Seal::read(file.file()).map_err(Error::Io)? else {
+        return Ok(false);
+    };
+    let (found, _) = Digest::of_reader(io::Read::take(&file, length)).map_err(Error::Io)?;
+    Ok(found == seal.digest)
+}
+
 /// What the entries that a builder was told say of the layer.
 pub(crate) fn marks(builder: &Builder) -> Vec<Mark> {
     let opaque = builder.opaque_root().then_some(Mark::Opaque);
@@ -169,11 +181,7 @@ impl Store {
 
     /// Whether an index is there, and its tars are what they were when it was made.
     fn is_sealed(&self, index: &Path, diff_ids: &[Digest]) -> Result<bool> {
-        let file = match fs::File::open(index) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::Io(error)),
-        };
+        let Some(file) = regular::open(index)? else { return Ok(false) };
         let Some((seal, _)) = Seal::read(file.file()).map_err(Error::Io)? else {
             return Ok(false);
         };
@@ -193,16 +201,7 @@ impl Store {
     /// Whether an index is whole, but of tars that have been written anew since: it is made again
     /// when it is needed.
     pub(crate) fn is_outdated(&self, index: &Path, diff_ids: &[Digest]) -> Result<bool> {
-        let file = match fs::File::open(index) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::Io(error)),
-        };
-        let Some((seal, length)) = Seal::read(file.file()).map_err(Error::Io)? else {
-            return Ok(false);
-        };
-        let (found, _) = Digest::of_reader(io::Read::take(&file, length)).map_err(Error::Io)?;
-        Ok(found == seal.digest && !self.is_sealed(index, diff_ids)?)
+        Ok(is_whole(index)? && !self.is_sealed(index, diff_ids)?)
     }
 
     /// Makes an index of tars that have their digests; answers whether there can be one.
@@ -210,7 +209,7 @@ impl Store {
         let mut tars = Vec::with_capacity(diff_ids.len());
         for diff_id in diff_ids {
             let tar = self.layer_tar(diff_id);
-            let file = fs::File::open(&tar).map_err(|error| missing(error, diff_id))?;
+            let file = regular::open(&tar)?.ok_or(Error::Missing { digest: *diff_id })?;
             // Of a layer with an index of its own it is known.
             let own = self.layer_dir(diff_id).join(INDEX);
             if own == path || !self.is_sealed(&own, std::slice::from_ref(diff_id))? {

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::digest::Digest;
-use crate::erofs::{Builder, Content};
+use crate::erofs::{self, Builder, Content};
 use crate::error::{Error, Result};
 use crate::index::{self, INDEX};
+use crate::layer::unpack::{Form, unpack_layer};
 use crate::layer::writer::{Append, LayerWriter};
 use crate::layer::{self, Entry, Timestamp, pack};
-use crate::lower::Driver;
+use crate::lower::{Driver, Mark};
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
@@ -48,12 +49,11 @@ pub struct Draft<'store> {
 impl<'store> Draft<'store> {
     /// Where a container writes: overlay's upper directory and its work directory.
     pub fn make_upper(&self) -> Result<(PathBuf, PathBuf)> {
+        self.store.check_upper()?;
         let (upper, work) = (self.dir.join("tree"), self.dir.join("work"));
         fs::create_dir(&upper).map_err(Error::Io)?;
         fs::create_dir(&work).map_err(Error::Io)?;
-        // The mode of `/` in the container, whatever umask we run under.
-        fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .map_err(Error::Io)?;
+        open_to_all(&upper)?;
         Ok((upper, work))
     }
 
@@ -99,12 +99,21 @@ impl<'store> Draft<'store> {
         self.commit_tar(|_| Ok(()))
     }
 
-    /// Commits a tar from elsewhere byte by byte; one that is no tar is refused.
+    /// Commits a tar from elsewhere byte by byte; one that is no tar is refused. Whether it can be
+    /// mounted depends on the layers it lies on.
     pub fn commit_import(self, input: impl io::Read) -> Result<Layer> {
-        let (layer, entries) = self.write_import(input)?;
-        if entries == 0 {
-            let (path, why) = (self.dir.join("layer.tar"), "it holds no files".to_owned());
-            return Err(Error::Damaged { path, why });
+        let layer = self.write_import(input, Height::Any)?.layer()?;
+        self.publish(layer)
+    }
+
+    /// Commits the tar of a root file system, which lies on nothing; one that could not be mounted
+    /// is refused.
+    pub fn commit_root(self, input: impl io::Read) -> Result<Layer> {
+        let import = self.write_import(input, Height::Lowest)?;
+        let layer = import.layer()?;
+        // Only who is root can mount, and only root can unpack.
+        if !import.indexed && rustix::process::geteuid().is_root() {
+            self.unpack()?;
         }
         self.publish(layer)
     }
@@ -112,34 +121,54 @@ impl<'store> Draft<'store> {
     /// Commits a layer from elsewhere; one that does not have this diff id, or is no tar, is
     /// refused. `path` is where it comes from, for errors.
     pub fn commit_copy(self, input: impl io::Read, path: &Path, diff_id: &Digest) -> Result<Layer> {
-        let written = self.write_import(input);
-        if let Ok((layer, _)) = &written
-            && layer.diff_id != *diff_id
-        {
+        let layer = self.write_import(input, Height::Any)?.layer;
+        if layer.diff_id != *diff_id {
             let (path, expected, found) = (path.to_owned(), *diff_id, layer.diff_id);
             return Err(Error::Corrupt { path, expected, found });
         }
-        self.publish(written?.0)
+        self.publish(layer)
     }
 
-    /// Writes a tar from elsewhere; also returns how many entries it has.
-    fn write_import(&self, input: impl io::Read) -> Result<(Layer, usize)> {
-        let failed = |source| Error::Layer {
-            what: "cannot be imported".to_owned(),
-            source: Box::new(source),
-        };
-        let (mut count, mut index) = (0, self.index());
+    /// Writes a tar from elsewhere.
+    fn write_import(&self, input: impl io::Read, height: Height) -> Result<Import> {
+        let (mut entries, mut index) = (0, self.index());
+        if height == Height::Lowest {
+            // Also where it is only to tell what cannot be mounted.
+            index.0.get_or_insert_with(Builder::new);
+        }
         let layer = self.write_tar(|out| {
-            let mut entries =
-                layer::reader::entries(io::BufReader::with_capacity(BUFFER, Tee { input, out }));
-            while let Some((entry, data)) = entries.next_entry().map_err(failed)? {
-                count += 1;
-                index.add(&entry, || data.content());
+            let tee = Tee { input, out };
+            let mut archive = layer::reader::entries(io::BufReader::with_capacity(BUFFER, tee));
+            while let Some((entry, data)) = archive.next_entry().map_err(not_imported)? {
+                entries += 1;
+                match index.add(&entry, || data.content()) {
+                    Err(refused) if height == Height::Lowest => {
+                        return Err(no_entry_of_a_root(&entry, refused));
+                    }
+                    _ => {}
+                }
             }
-            entries.finish().map(drop).map_err(failed)
+            archive.finish().map(drop).map_err(not_imported)
         })?;
+        if self.store.driver() != Driver::Erofs {
+            index.0 = None;
+        }
+        let indexed = index.0.is_some();
         index.write(&self.dir, &layer.diff_id)?;
-        Ok((layer, count))
+        Ok(Import { layer, entries, indexed })
+    }
+
+    /// Unpacks the tar, which lies on nothing.
+    fn unpack(&self) -> Result<()> {
+        let tree = self.upper();
+        fs::create_dir(&tree).map_err(Error::Io)?;
+        open_to_all(&tree)?;
+        let tar = fs::File::open(self.dir.join("layer.tar")).map_err(Error::Io)?;
+        let dir = fs::File::open(&tree).map_err(Error::Io)?;
+        let stats = unpack_layer(tar, dir.as_fd(), Form::Overlay).map_err(not_imported)?;
+        let opaque = stats.opaque_root.then_some(Mark::Opaque);
+        let dependent = (!stats.implied.is_empty()).then_some(Mark::Dependent);
+        opaque.into_iter().chain(dependent).try_for_each(|mark| set_mark(&self.dir, mark))
     }
 
     /// The index that is made while the tar is, if the layer is to be mounted by one.
@@ -166,10 +195,27 @@ impl<'store> Draft<'store> {
     fn write_tar(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<Layer> {
         let file = fs::File::create(self.dir.join("layer.tar")).map_err(Error::Io)?.into_parts().0;
         let mut out = Pipeline::new(file);
-        write(&mut out)?;
-        let (file, diff_id) = out.finish().map_err(Error::Io)?;
+        write(&mut out).map_err(|error| self.unwritten(error))?;
+        let (file, diff_id) = out.finish().map_err(|error| self.not_written(&error))?;
         let size = file.metadata().map_err(Error::Io)?.len();
         Ok(Layer { diff_id, size })
+    }
+
+    /// Tells the store's failure from the layer's.
+    fn unwritten(&self, error: Error) -> Error {
+        match error {
+            Error::Layer { source, what } => match *source {
+                layer::Error::Write { source } => self.not_written(&source),
+                source => Error::Layer { source: Box::new(source), what },
+            },
+            error => error,
+        }
+    }
+
+    fn not_written(&self, error: &io::Error) -> Error {
+        let tar = self.dir.join("layer.tar");
+        let text = format!("failed to write to file `{}`: {error}", tar.display());
+        Error::Io(io::Error::new(error.kind(), text))
     }
 
     fn publish(self, layer: Layer) -> Result<Layer> {
@@ -191,6 +237,63 @@ impl<'store> Draft<'store> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What a layer from elsewhere may lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Height {
+    /// Nothing.
+    Lowest,
+    /// Layers that are not known here.
+    Any,
+}
+
+/// A tar from elsewhere that has been written.
+struct Import {
+    layer: Layer,
+    entries: usize,
+    indexed: bool,
+}
+
+impl Import {
+    /// The layer, if there is anything in it.
+    fn layer(&self) -> Result<Layer> {
+        if self.entries == 0 { Err(Error::EmptyArchive) } else { Ok(self.layer) }
+    }
+}
+
+/// What the reader of an archive says, or what is behind it: the tar that is written on the way.
+fn not_imported(error: layer::Error) -> Error {
+    let source = match error {
+        layer::Error::Read { source, position } => source
+            .downcast::<layer::Error>()
+            .unwrap_or_else(|source| layer::Error::Read { source, position }),
+        error => error,
+    };
+    Error::Layer { what: "cannot be imported".to_owned(), source: Box::new(source) }
+}
+
+/// Names the entry if the error names only a directory on the way to it.
+fn no_entry_of_a_root(entry: &Entry, error: layer::Error) -> Error {
+    match &error {
+        layer::Error::Tree { path, .. } if *path != entry.path => Error::Entry {
+            entry: String::from_utf8_lossy(&entry.path).into_owned(),
+            source: Box::new(error),
+        },
+        _ => not_imported(error),
+    }
+}
+
+/// Gives a directory the mode of `/` in a container, whatever umask we run under.
+fn open_to_all(dir: &Path) -> Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(dir, mode).map_err(Error::Io)
+}
+
+/// Notes what is known of a layer in the making.
+fn set_mark(dir: &Path, mark: Mark) -> Result<()> {
+    let file = fs::File::create(dir.join(mark.name())).map_err(Error::Io)?;
+    file.sync_all().map_err(Error::Io)
 }
 
 impl Store {
@@ -250,11 +353,20 @@ impl Store {
 struct Index(Option<Builder>);
 
 impl Index {
-    fn add(&mut self, entry: &Entry, content: impl FnOnce() -> Content) {
-        if let Some(builder) = &mut self.0
-            && builder.add(entry, content()).is_err()
-        {
+    /// Fails at what could not be unpacked either, by itself.
+    fn add(
+        &mut self,
+        entry: &Entry,
+        content: impl FnOnce() -> Content,
+    ) -> Result<(), layer::Error> {
+        let Some(builder) = &mut self.0 else { return Ok(()) };
+        let added = builder.add(entry, content());
+        if added.is_err() {
             self.0 = None;
+        }
+        match added {
+            Err(erofs::Error::Layer(error)) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -262,7 +374,7 @@ impl Index {
         let Some(mut builder) = self.0 else { return Ok(()) };
         builder.set_tag(diff_id.hex().as_bytes());
         for mark in index::marks(&builder) {
-            fs::write(dir.join(mark.name()), b"").map_err(Error::Io)?;
+            set_mark(dir, mark)?;
         }
         let tar = fs::File::open(dir.join("layer.tar")).map_err(Error::Io)?;
         index::finish(builder, &[tar], &dir.join(INDEX))
@@ -279,7 +391,8 @@ impl Append for Indexed<'_> {
     fn append(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), layer::Error> {
         self.tar.append(entry, data)?;
         let (end, size) = (self.tar.position(), entry.size());
-        self.index.add(entry, || match size {
+        // What is missing here, the layers below may have.
+        let _ = self.index.add(entry, || match size {
             0 => Content::None,
             // Content is padded to whole blocks.
             _ => Content::At(end - size.next_multiple_of(BLOCK)),
@@ -297,7 +410,9 @@ struct Tee<'a, R> {
 impl<R: io::Read> io::Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
-        io::Write::write_all(self.out, &buffer[..read])?;
+        let written = io::Write::write_all(self.out, &buffer[..read]);
+        // The reader would take it for its own.
+        written.map_err(|source| io::Error::other(layer::Error::Write { source }))?;
         Ok(read)
     }
 }
@@ -305,6 +420,7 @@ impl<R: io::Read> io::Read for Tee<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Kind;
 
     #[test]
     fn making_a_damaged_layer_again_repairs_it_and_its_blob() {
@@ -328,5 +444,119 @@ mod tests {
             let tar = fs::read(store.layer_tar(&layer.diff_id)).expect("read");
             assert_eq!(Digest::of(tar), layer.diff_id);
         }
+    }
+
+    fn tar(entries: &[Entry]) -> Vec<u8> {
+        let mut tar = LayerWriter::new(Vec::new());
+        for entry in entries {
+            let content = vec![b'x'; entry.size() as usize];
+            tar.append(entry, content.as_slice()).expect("expressible");
+        }
+        tar.finish().expect("a vector takes everything")
+    }
+
+    /// Imports a root file system under both drivers.
+    #[track_caller]
+    fn import(tar: &[u8], expected: Result<(), &str>) {
+        for driver in [Driver::Dir, Driver::Erofs] {
+            let dir = tempfile::tempdir().expect("tempdir");
+            let store = Store::open(dir.path()).expect("open");
+            store.set_driver(driver);
+            let imported = store.draft_layer().expect("draft").commit_root(tar);
+            match (imported, expected) {
+                (Ok(layer), Ok(())) => {
+                    let lower = store.lower(&[layer.diff_id]).expect("can be mounted");
+                    assert_eq!(lower.len(), 2, "{driver}");
+                }
+                (Err(error), Err(expected)) => {
+                    assert_eq!(whole(&error), expected, "{driver}");
+                    assert_eq!(fs::read_dir(dir.path().join("layers")).expect("list").count(), 0);
+                }
+                (imported, _) => panic!("{driver}: {imported:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    fn whole(error: &dyn std::error::Error) -> String {
+        match error.source() {
+            Some(source) => format!("{error}: {}", whole(source)),
+            None => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_imported_can_be_mounted_and_what_cannot_be_is_named() {
+        let file = |path: &str| Entry::new(path, Kind::File { size: 1 }, 0o644);
+        let directory = |path: &str| Entry::new(path, Kind::Directory, 0o755);
+        let link = |path: &str, to: &str| Entry::new(path, Kind::Symlink(to.into()), 0o777);
+        let hard = |path: &str, to: &str| Entry::new(path, Kind::Hardlink(to.into()), 0o644);
+        let long = |length: usize| "n".repeat(length);
+        let owned = |uid| Entry { uid, ..file("f") };
+        let too_long = |path: &str| {
+            format!(
+                "layer cannot be imported: cannot create \"{path}\": File name too long (os error 36)"
+            )
+        };
+        for (entries, expected) in [
+            (vec![directory("tmp"), link("l", "/tmp"), file("l/f")], Ok(())),
+            (
+                vec![link("l", "/tmp"), file("l/f")],
+                Err("the archive's entry \"l/f\" cannot be part of an image: cannot create the directory \"l\": Not a directory (os error 20)".to_owned()),
+            ),
+            (
+                vec![link("l", "l"), file("l/f")],
+                Err("the archive's entry \"l/f\" cannot be part of an image: cannot open the directory \"l\": Too many levels of symbolic links (os error 40)".to_owned()),
+            ),
+            (vec![file("a"), hard("b", "a")], Ok(())),
+            (
+                vec![hard("b", "a")],
+                Err("layer cannot be imported: \"b\" is a hard link to \"a\", which does not exist".to_owned()),
+            ),
+            (vec![owned(u64::from(u32::MAX) - 1)], Ok(())),
+            (
+                vec![owned(u32::MAX.into())],
+                Err("layer cannot be imported: the archive's entry \"f\" has an invalid uid".to_owned()),
+            ),
+            (vec![file(&long(255))], Ok(())),
+            (vec![file(&long(256))], Err(too_long(&long(256)))),
+            (vec![link("l", &long(4095))], Ok(())),
+            (vec![link("l", &long(4096))], Err(too_long("l"))),
+            (vec![], Err("the archive holds no files".to_owned())),
+        ] {
+            import(&tar(&entries), expected.as_ref().map(|_| ()).map_err(String::as_str));
+        }
+    }
+
+    /// A file with holes, so long and so finely cut that an index of it would be too large.
+    #[test]
+    fn a_root_that_no_index_can_express_is_unpacked() {
+        let mut tar = tar(&[Entry::new("f", Kind::File { size: 512 }, 0o644)]);
+        let header = &mut tar[..512];
+        header[156] = b'S';
+        header[257..265].copy_from_slice(b"ustar  \0");
+        header[345..].fill(0);
+        for (at, number) in [(386, 512), (398, 512), (483, 2_200_000_000_u64)] {
+            header[at..at + 12].copy_from_slice(format!("{number:011o}\0").as_bytes());
+        }
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        import(&tar, Ok(()));
+    }
+
+    #[test]
+    fn a_full_disk_is_not_taken_for_a_bad_archive() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let full =
+            || fs::File::options().write(true).open("/dev/full").expect("open").into_parts().0;
+        let tar = tar(&[Entry::new("f", Kind::File { size: 1 }, 0o644)]);
+        let mut out = Pipeline::new(full());
+        let mut archive = layer::reader::entries(Tee { input: tar.as_slice(), out: &mut out });
+        let error = not_imported(archive.next_entry().map(drop).expect_err("full"));
+        let error = store.draft_layer().expect("draft").unwritten(error);
+        let text = whole(&error);
+        assert!(text.starts_with("the store's disk is full: free some of it"), "{text}");
+        assert!(text.ends_with("layer.tar`: No space left on device (os error 28)"), "{text}");
     }
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! <root>/
 //!   version, lock            the lock orders what is said to be in use and what is removed
+//!   images.lock              orders the changes of the list of images
+//!   reserve                  room for that list on a full disk
 //!   boot                     the start of the machine that derived forms are trusted since
 //!   images/                  an OCI image layout: oci-layout, index.json, blobs/sha256/<hex>
 //!   layers/<hex>/layer.tar   a layer's canonical form, named by its diff id
@@ -41,12 +43,15 @@ pub mod index;
 pub mod layer;
 pub mod layers;
 pub mod lower;
+mod lock;
 mod measure;
 pub mod oci;
 mod pins;
 mod pipeline;
 pub mod prune;
 pub mod record;
+mod regular;
+mod reserve;
 mod scratch;
 pub mod store;
 mod trees;

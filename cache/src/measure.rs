@@ -1,5 +1,5 @@
 //! What files take on the disk: the blocks that the file system gave them, a file with several names
-//! once.
+//! once. What is mounted there is none of it.
 //!
 //! A measure is taken once for a path and kept ([`Measures`]); a [`Tally`] adds measures up. Does
 //! not know what the files are.
@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
@@ -56,33 +58,80 @@ impl Measures {
 }
 
 impl Measure {
-    /// What is not there takes nothing.
+    /// What is not there, and what goes meanwhile, takes nothing. Directories are entered by their
+    /// descriptors: what a container has written may be deeper than any path is long, and may become
+    /// a link at any moment.
     fn walk(&mut self, path: &Path) -> Result<()> {
-        let Some(metadata) = stat(path)? else { return Ok(()) };
-        self.count(&metadata);
-        if metadata.is_dir() {
-            for child in children(path)? {
-                self.walk(&child)?;
+        let fail = |errno: Errno| {
+            let what = format!("cannot measure {}: {errno}", path.display());
+            Error::Io(io::Error::new(errno.kind(), what))
+        };
+        let Some(root) = present(statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)).map_err(fail)? else {
+            return Ok(());
+        };
+        self.count(&root);
+        let mut open = Vec::new();
+        if is_dir(&root) {
+            open.extend(present(openat(CWD, path, DIRECTORY, Mode::empty())).map_err(fail)?);
+        }
+        let mut open: Vec<Dir> =
+            open.into_iter().map(Dir::new).collect::<Result<_, _>>().map_err(fail)?;
+        while let Some(dir) = open.last_mut() {
+            let Some(entry) = dir.read() else {
+                open.pop();
+                continue;
+            };
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let parent = dir.fd().map_err(fail)?;
+            let found = present(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)).map_err(fail)?;
+            let Some(found) = found.filter(|found| found.st_dev == root.st_dev) else { continue };
+            self.count(&found);
+            if is_dir(&found)
+                && let Some(child) =
+                    present(openat(parent, name, DIRECTORY, Mode::empty())).map_err(fail)?
+            {
+                open.push(Dir::new(child).map_err(fail)?);
             }
         }
         Ok(())
     }
 
-    fn count(&mut self, metadata: &Metadata) {
-        let bytes = metadata.blocks() * BLOCK;
+    fn count(&mut self, found: &Stat) {
+        let bytes = found.st_blocks.unsigned_abs() * BLOCK;
         // A directory's links are its subdirectories.
-        if metadata.is_dir() || metadata.nlink() < 2 {
+        if is_dir(found) || found.st_nlink < 2 {
             self.own += bytes;
             return;
         }
-        let new = Linked { bytes, names: metadata.nlink(), met: 0 };
-        let id = (metadata.dev(), metadata.ino());
+        let new = Linked { bytes, names: found.st_nlink, met: 0 };
+        let id = (found.st_dev, found.st_ino);
         let file = self.linked.entry(id).or_insert(new);
         file.met += 1;
         if file.met == file.names {
             self.own += file.bytes;
             self.linked.remove(&id);
         }
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+fn is_dir(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::Directory
+}
+
+/// Nothing where what was asked for has gone, or has become something else.
+fn present<T>(asked: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match asked {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        asked => asked.map(Some),
     }
 }
 
@@ -176,6 +225,8 @@ pub(crate) fn stat(path: &Path) -> Result<Option<Metadata>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     /// Three names of one file of 64 KiB in two directories, and a file of its own.
@@ -207,6 +258,20 @@ mod tests {
         let mut removed = Tally::of_removal();
         assert_eq!([add(&mut removed, &a), add(&mut removed, &b)], [0, (1 << 14) + (1 << 16)]);
         assert_eq!(measures.bytes(&dir.path().join("none")).expect("measure"), 0);
+    }
+
+    #[test]
+    fn a_tree_deeper_than_a_path_is_long_is_measured() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let name = "d".repeat(200);
+        let mut above = openat(CWD, dir.path(), DIRECTORY, Mode::empty()).expect("open");
+        for _ in 0..50 {
+            rustix::fs::mkdirat(&above, &name, Mode::RWXU).expect("mkdir");
+            above = openat(&above, &name, DIRECTORY, Mode::empty()).expect("open");
+        }
+        let file = openat(&above, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU);
+        std::fs::File::from(file.expect("create")).write_all(&[1; 1 << 16]).expect("write");
+        assert!(Measures::default().bytes(dir.path()).expect("measure") >= 1 << 16);
     }
 
     #[test]

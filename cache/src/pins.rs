@@ -19,6 +19,7 @@
 //! | another blob | its digest |
 //! | a record | its key |
 //! | a cache mount | the digest of its id |
+//! | a container that is being made | its id |
 //! | all that was downloaded or cloned | one digest for all, `sources` |
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use fs_err as fs;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::lock;
 use crate::store::Store;
 
 /// Bytes of a pin in its file.
@@ -46,9 +48,9 @@ pub(crate) struct Pins {
 struct Held {
     lock: File,
     pinned: BTreeSet<Digest>,
-    /// Whether a full disk had no room for a pin: the lock itself then stands for it, and who
-    /// removes waits for the end of this process.
-    keeps: bool,
+    /// Pins that a full disk had no room for. The lock itself stands for them: who removes waits
+    /// until they are written with a later pin, or for the end of this process.
+    unwritten: Vec<u8>,
 }
 
 /// What stands for everything in `cache/sources`.
@@ -58,27 +60,22 @@ pub(crate) fn sources() -> Digest {
 
 impl Pins {
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = file.map_err(Error::Io)?.into_parts().0;
-        Ok(Self { path, held: Mutex::new(Held { lock, pinned: BTreeSet::new(), keeps: false }) })
+        let held =
+            Held { lock: lock::open(&path)?, pinned: BTreeSet::new(), unwritten: Vec::new() };
+        Ok(Self { path, held: Mutex::new(held) })
     }
 
-    /// Runs `work` between locking and unlocking. A signal does not end the waiting.
+    /// Runs `work` between locking and unlocking.
     fn locked<T>(
         &self,
         held: &mut Held,
         lock: fn(&File) -> io::Result<()>,
         work: impl FnOnce(&mut Held) -> Result<T>,
     ) -> Result<T> {
-        let failed = |source| Error::Lock { path: self.path.clone(), source };
-        while let Err(error) = lock(&held.lock) {
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(failed(error));
-            }
-        }
+        lock::wait(&held.lock, &self.path, lock)?;
         let done = work(held);
-        let back = if held.keeps { File::lock_shared } else { File::unlock };
-        back(&held.lock).map_err(failed)?;
+        let back = if held.unwritten.is_empty() { File::unlock } else { File::lock_shared };
+        lock::wait(&held.lock, &self.path, back)?;
         done
     }
 }
@@ -89,18 +86,21 @@ impl Store {
         let mut held = self.pins.held.lock().expect("no holder panics");
         let fresh: BTreeSet<Digest> =
             digests.iter().filter(|digest| !held.pinned.contains(digest)).copied().collect();
-        if fresh.is_empty() {
+        if fresh.is_empty() && held.unwritten.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<u8> = fresh.iter().flat_map(|digest| *digest.bytes()).collect();
-        // On a full disk half of it may be written; the next try writes over that.
-        let at = (held.pinned.len() * LENGTH) as u64;
         self.pins.locked(&mut held, File::lock_shared, |held| {
-            match self.write_public(&bytes, at) {
-                Err(error) if is_full(&error) => held.keeps = true,
-                written => written?,
-            }
+            // On a full disk half of it may be written; the next try writes over that.
+            let at = held.pinned.len() * LENGTH - held.unwritten.len();
+            held.unwritten.extend(fresh.iter().flat_map(|digest| *digest.bytes()));
             held.pinned.extend(fresh);
+            match self.write_public(&held.unwritten, at as u64) {
+                Err(error) if is_full(&error) => {}
+                written => {
+                    written?;
+                    held.unwritten.clear();
+                }
+            }
             Ok(())
         })
     }
@@ -125,7 +125,7 @@ impl Store {
 
     /// What others have pinned, also those that died since the last sweep; soon out of date unless read in
     /// [`Store::exclusively`].
-    pub(crate) fn pinned_by_others(&self) -> Result<BTreeSet<Digest>> {
+    pub fn pinned_by_others(&self) -> Result<BTreeSet<Digest>> {
         let own = self.public_file();
         let mut pinned = BTreeSet::new();
         for entry in fs::read_dir(self.root().join("tmp")).map_err(Error::Io)? {
@@ -148,7 +148,8 @@ impl Store {
     }
 }
 
-fn is_full(error: &Error) -> bool {
+/// Whether this is for want of room on the disk.
+pub(crate) fn is_full(error: &Error) -> bool {
     match error {
         Error::Io(source) | Error::Lock { source, .. } => {
             matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -174,6 +175,29 @@ mod tests {
         assert_eq!(seen(&first), BTreeSet::new(), "its own do not bind it");
         drop(first);
         assert_eq!(seen(&second), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_a_full_disk_had_no_room_for_is_written_later_and_keeps_nobody_waiting_then() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (user, remover) =
+            (Store::open(dir.path()).expect("open"), Store::open(dir.path()).expect("open"));
+        let [a, b, c] = ["a", "b", "c"].map(Digest::of);
+        user.pin(&[a]).expect("pin");
+        {
+            let mut held = user.pins.held.lock().expect("lock");
+            held.pinned.insert(b);
+            held.unwritten.extend(b.bytes());
+            held.lock.lock_shared().expect("lock");
+        }
+        assert_eq!(remover.pinned_by_others().expect("read"), BTreeSet::from([a]));
+        let lock = lock::open(&dir.path().join("lock")).expect("open");
+        assert!(lock.try_lock().is_err(), "the lock stands for it");
+        user.pin(&[c]).expect("pin");
+        lock.try_lock().expect("given up");
+        drop(lock);
+        let seen = remover.exclusively(|pinned| Ok(pinned.clone())).expect("read");
+        assert_eq!(seen, BTreeSet::from([a, b, c]));
     }
 
     #[test]

@@ -2,14 +2,17 @@
 //!
 //! Who writes it, the digest and the disk each take about as long for a big layer, so they work
 //! side by side: the first buffers are worked off by the writer itself, and with more of them a
-//! thread takes over the digest and the writing, and a second one has the disk begin.
+//! thread takes over the digest, a second one the writing, and a third one has the disk begin.
+//!
+//! Long runs of zeros are digested and not written: the file has holes there.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::digest::{Digest, DigestWriter};
+use crate::digest::{Digest, Hasher};
 
 /// Bytes that are written before threads are worth their starting.
 const ALONE: u64 = 2 << 20;
@@ -17,16 +20,20 @@ const ALONE: u64 = 2 << 20;
 /// Bytes between two calls for the disk.
 const FLUSH_EVERY: u64 = 16 << 20;
 
-/// Buffers on their way at once.
+/// Buffers on their way at once to each of the threads.
 const QUEUE: usize = 4;
+
+/// So many zeros in one piece become a hole. With smaller holes a file would have more extents than
+/// the blocks they save are worth.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file in the making.
 pub(crate) struct Pipeline(State);
 
 enum State {
     /// The writer does all.
-    Alone(DigestWriter<File>, u64),
-    /// A thread does what comes after the writing into buffers.
+    Alone(Sparse, Hasher),
+    /// Threads do what comes after the writing into buffers.
     Beside(Beside),
     /// It failed, and has said so.
     Failed,
@@ -35,41 +42,39 @@ enum State {
 struct Beside {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
-    worker: JoinHandle<io::Result<DigestWriter<File>>>,
+    worker: JoinHandle<io::Result<(Sparse, Hasher)>>,
 }
 
 impl Pipeline {
     /// Starts with an empty file.
     pub(crate) fn new(file: File) -> Self {
-        Self(State::Alone(DigestWriter::new(file), 0))
+        Self(State::Alone(Sparse::new(file), Hasher::new()))
     }
 
     /// Ends the file; returns it synced, with its digest.
     pub(crate) fn finish(self) -> io::Result<(File, Digest)> {
-        let out = match self.0 {
-            State::Alone(out, _) => out,
+        let (out, hasher) = match self.0 {
+            State::Alone(out, hasher) => (out, hasher),
             State::Beside(beside) => beside.finish()?,
             State::Failed => return Err(io::Error::other("an earlier write failed")),
         };
-        let (file, digest) = out.finish();
-        file.sync_all()?;
-        Ok((file, digest))
+        Ok((out.finish()?, hasher.finish()))
     }
 }
 
 impl Write for Pipeline {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let State::Alone(_, written) = &self.0
-            && *written >= ALONE
-            && let State::Alone(out, _) = std::mem::replace(&mut self.0, State::Failed)
+        if let State::Alone(out, _) = &self.0
+            && out.end >= ALONE
+            && let State::Alone(out, hasher) = std::mem::replace(&mut self.0, State::Failed)
         {
-            self.0 = State::Beside(Beside::start(out)?);
+            self.0 = State::Beside(Beside::start(out, hasher)?);
         }
         match &mut self.0 {
-            State::Alone(out, written) => {
-                let count = out.write(bytes)?;
-                *written += count as u64;
-                return Ok(count);
+            State::Alone(out, hasher) => {
+                out.append(bytes)?;
+                hasher.update(bytes);
+                return Ok(bytes.len());
             }
             State::Beside(beside) if beside.send(bytes) => return Ok(bytes.len()),
             State::Beside(_) | State::Failed => {}
@@ -86,12 +91,12 @@ impl Write for Pipeline {
 }
 
 impl Beside {
-    fn start(out: DigestWriter<File>) -> io::Result<Self> {
-        let (full, to_write) = sync_channel::<Vec<u8>>(QUEUE);
-        let (to_fill, empty) = sync_channel(QUEUE + 2);
+    fn start(out: Sparse, hasher: Hasher) -> io::Result<Self> {
+        let (full, to_digest) = sync_channel(QUEUE);
+        let (to_fill, empty) = sync_channel(2 * QUEUE + 2);
         let worker = std::thread::Builder::new()
             .name("digest".into())
-            .spawn(move || work(out, &to_write, &to_fill))?;
+            .spawn(move || work(out, hasher, &to_digest, &to_fill))?;
         Ok(Self { full, empty, worker })
     }
 
@@ -103,7 +108,7 @@ impl Beside {
         self.full.send(buffer).is_ok()
     }
 
-    fn finish(self) -> io::Result<DigestWriter<File>> {
+    fn finish(self) -> io::Result<(Sparse, Hasher)> {
         drop(self.full);
         self.worker.join().expect("writing does not panic")
     }
@@ -116,34 +121,91 @@ impl Beside {
     }
 }
 
-/// Digests and writes buffers until there are no more.
+/// Digests buffers and has them written until there are no more.
 fn work(
-    mut out: DigestWriter<File>,
+    out: Sparse,
+    mut hasher: Hasher,
     full: &Receiver<Vec<u8>>,
     empty: &SyncSender<Vec<u8>>,
-) -> io::Result<DigestWriter<File>> {
-    let file = out.inner().try_clone()?;
-    let (flush, flushes) = sync_channel::<()>(1);
+) -> io::Result<(Sparse, Hasher)> {
+    let file = out.file.try_clone()?;
+    let (to_write, digested) = sync_channel(QUEUE);
+    let (flush, flushes) = sync_channel(1);
     std::thread::scope(|scope| {
         // Nobody waits for it: what it leaves, and what goes wrong, the sync at the end finds.
         scope.spawn(move || flushes.iter().for_each(|()| drop(file.sync_data())));
-        let mut unflushed = 0;
+        let writer = scope.spawn(move || write(out, &digested, &flush, empty));
         for buffer in full {
-            out.write_all(&buffer)?;
-            unflushed += buffer.len() as u64;
-            if unflushed >= FLUSH_EVERY && flush.try_send(()).is_ok() {
-                unflushed = 0;
+            hasher.update(&buffer);
+            // The writer ends early only when it fails.
+            if to_write.send(buffer).is_err() {
+                break;
             }
-            let _ = empty.try_send(buffer);
         }
-        drop(flush);
-        Ok(out)
+        drop(to_write);
+        Ok((writer.join().expect("writing does not panic")?, hasher))
     })
+}
+
+/// Writes buffers until there are no more, and calls for the disk now and then.
+fn write(
+    mut out: Sparse,
+    full: &Receiver<Vec<u8>>,
+    flush: &SyncSender<()>,
+    empty: &SyncSender<Vec<u8>>,
+) -> io::Result<Sparse> {
+    let mut flushed = out.end;
+    for buffer in full {
+        out.append(&buffer)?;
+        if out.end - flushed >= FLUSH_EVERY && flush.try_send(()).is_ok() {
+            flushed = out.end;
+        }
+        let _ = empty.try_send(buffer);
+    }
+    Ok(out)
+}
+
+/// A file that was empty and gets holes where long runs of zeros are appended.
+struct Sparse {
+    file: File,
+    end: u64,
+}
+
+impl Sparse {
+    fn new(file: File) -> Self {
+        Self { file, end: 0 }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (mut at, mut data) = (0, 0);
+        while at < bytes.len() {
+            // What was never written is zeros: a piece may also be the beginning or end of a hole.
+            let to_border = ZEROS.len() - ((self.end + at as u64) % ZEROS.len() as u64) as usize;
+            let piece = &bytes[at..bytes.len().min(at + to_border)];
+            if *piece == ZEROS[..piece.len()] {
+                self.file.write_all_at(&bytes[data..at], self.end + data as u64)?;
+                data = at + piece.len();
+            }
+            at += piece.len();
+        }
+        self.file.write_all_at(&bytes[data..], self.end + data as u64)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs the file.
+    fn finish(self) -> io::Result<File> {
+        // A hole at the end is there by the length alone.
+        self.file.set_len(self.end)?;
+        self.file.sync_all()?;
+        Ok(self.file)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_is_written_is_there_and_has_its_digest() {
@@ -161,6 +223,34 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_zeros_are_digested_and_take_no_blocks() {
+        const MIB: usize = 1 << 20;
+        let dir = tempfile::tempdir().expect("tempdir");
+        let check = |pieces: &[(u8, usize)], most: u64| {
+            let bytes: Vec<u8> = pieces
+                .iter()
+                .flat_map(|(byte, count)| std::iter::repeat_n(*byte, *count))
+                .collect();
+            // Whatever the bytes come in, and wherever they begin in the file's blocks.
+            for part in [700, 65_536, 512 * 1024, usize::MAX] {
+                let path = dir.path().join("file");
+                let mut out = Pipeline::new(File::create(&path).expect("create"));
+                for part in bytes.chunks(part) {
+                    out.write_all(part).expect("write");
+                }
+                let (file, digest) = out.finish().expect("finish");
+                assert_eq!(digest, Digest::of(&bytes), "{pieces:?} by {part}");
+                assert!(fs_err::read(&path).expect("read") == bytes, "{pieces:?} by {part}");
+                let taken = file.metadata().expect("stat").blocks() * 512;
+                assert!(taken <= most, "{pieces:?} by {part} takes {taken}");
+            }
+        };
+        check(&[(0, 8 * MIB)], 0);
+        check(&[(1, 700), (0, 8 * MIB), (2, 700), (0, 3 * MIB)], 256 << 10);
+        check(&[(0, 5 * MIB), (1, MIB), (0, 100), (1, 100)], (1 << 20) + (192 << 10));
+    }
+
+    #[test]
     fn a_full_disk_is_told_of() {
         let full = File::options().write(true).open("/dev/full").expect("open");
         let mut out = Pipeline::new(full);
@@ -169,11 +259,10 @@ mod tests {
 
         let file = tempfile::NamedTempFile::new().expect("file");
         // Not open for writing: every write fails, also the thread's.
-        let mut out = Pipeline(State::Beside(
-            Beside::start(DigestWriter::new(File::open(file.path()).expect("open")))
-                .expect("start"),
-        ));
-        let written = (0..100).try_for_each(|_| out.write_all(&[0; 4096]));
+        let read_only = Sparse::new(File::open(file.path()).expect("open"));
+        let beside = Beside::start(read_only, Hasher::new()).expect("start");
+        let mut out = Pipeline(State::Beside(beside));
+        let written = (0..100).try_for_each(|_| out.write_all(&[1; 4096]));
         assert_eq!(written.expect_err("refused").raw_os_error(), Some(9));
         assert!(out.finish().is_err());
     }

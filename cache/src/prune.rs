@@ -1,7 +1,7 @@
 //! What nothing needs any more, and its removal.
 //!
-//! An image on the list needs its manifest, its configuration and its layers; a record needs its
-//! layer; what a build wrote down about itself (`cache/builds`) needs nothing. Deciding
+//! An image on the list needs its manifest, its configuration and its layers; a container the same of
+//! its image, also when that is off the list (`containers`); a record needs its layer; what a build wrote down about itself (`cache/builds`) needs nothing. Deciding
 //! ([`Store::plan_prune`], `decide`) and doing ([`Store::prune`]) are two functions, and what is
 //! decided is a value. Does not know why an image is on the list: who wants one gone names it.
 //!
@@ -10,6 +10,7 @@
 //! kept; the second time, quickly and with the lock, is what counts: between the two somebody may
 //! have come to need a thing and have ended.
 
+pub(crate) mod containers;
 mod decide;
 
 use std::collections::BTreeSet;
@@ -24,11 +25,14 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::measure::{self, Measures};
 use crate::record::Record;
+use crate::regular;
 use crate::store::Store;
 
 /// What a thing in the store is; in this order they go: who needs something before what it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// An image on the list.
+    Image,
     /// What a build wrote down about itself.
     Journal,
     /// What a step of a build produced.
@@ -50,7 +54,7 @@ pub enum Kind {
 /// What is to go beside what nothing needs.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Images, by the digests of their manifests; those that a process uses stay.
+    /// Images, by the digests of their manifests; those that a process or a container uses stay.
     pub images: Vec<Digest>,
     /// How much of the build cache.
     pub cache: Option<CacheScope>,
@@ -73,7 +77,7 @@ pub struct CacheScope {
 /// Why a thing goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// No image and no step needs it.
+    /// No image, no container and no step needs it.
     Unneeded,
     /// It is of no use to anybody.
     Useless(&'static str),
@@ -86,6 +90,8 @@ pub enum Reason {
 pub enum Stay {
     /// An image needs it.
     Image,
+    /// The container of this name needs it.
+    Container(String),
     /// A process uses it, or its layer is that of an image or a step in use.
     InUse,
     /// It was used after the time that was given.
@@ -174,16 +180,22 @@ pub(crate) struct Kept {
 impl Store {
     /// Decides what would go now.
     pub fn plan_prune(&self, scope: &Scope) -> Result<Plan> {
-        self.decide(scope, &self.pinned_by_others()?, &mut Measures::default())
+        self.plan_prune_without(scope, &BTreeSet::new())
+    }
+
+    /// Decides what would go if these containers, by their ids, had gone.
+    pub fn plan_prune_without(&self, scope: &Scope, gone: &BTreeSet<Digest>) -> Result<Plan> {
+        self.decide(scope, gone, &self.pinned_by_others()?, &mut Measures::default())
     }
 
     /// Removes what [`Store::plan_prune`] decides, while others may use the store.
     pub fn prune(&self, scope: &Scope) -> Result<Plan> {
         let mut measures = Measures::default();
-        self.decide(scope, &self.pinned_by_others()?, &mut measures)?;
+        let none = BTreeSet::new();
+        self.decide(scope, &none, &self.pinned_by_others()?, &mut measures)?;
         let mut trash = Vec::new();
         let pruned = self.exclusively(|pinned| {
-            let plan = self.decide(scope, pinned, &mut measures)?;
+            let plan = self.decide(scope, &none, pinned, &mut measures)?;
             // What no image needs goes before the list is written anew: a full disk has no room
             // for the new one until something is gone.
             let of_images = |item: &&Item| matches!(item.kind, Kind::Layer | Kind::Blob);
@@ -208,11 +220,13 @@ impl Store {
     fn decide(
         &self,
         scope: &Scope,
+        gone: &BTreeSet<Digest>,
         pinned: &BTreeSet<Digest>,
         measures: &mut Measures,
     ) -> Result<Plan> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        decide::Decision::new(self, scope, pinned, measures, now.as_secs() as i64)?.plan()
+        let needed = self.needed_by_containers(gone)?;
+        decide::Decision::new(self, scope, needed, pinned, measures, now.as_secs() as i64)?.plan()
     }
 
     /// Takes a file or a directory away at once, so that nobody ever sees half of a layer; returns
@@ -268,12 +282,12 @@ impl Store {
         let mut all = Vec::new();
         for (key, path) in self.listed("cache/records")? {
             let Some(metadata) = measure::stat(&path)? else { continue };
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::Io(error)),
+            let record = match regular::read(&path) {
+                Ok(Some(bytes)) => Record::parse(&bytes),
+                Ok(None) => continue,
+                Err(Error::Damaged { .. }) => None,
+                Err(error) => return Err(error),
             };
-            let record = Record::parse(&bytes);
             let used = record.as_ref().map_or(0, |record| metadata.mtime().max(record.finished));
             all.push(Kept { key, record, used, path });
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::store::Store;
 
 /// How exactly it is known when a record was last used.
@@ -79,10 +80,10 @@ impl Store {
     }
 
     fn open_record(&self, key: &Digest) -> Result<Option<BufReader<fs::File>>> {
-        match fs::File::open(self.record_path(key)) {
-            Ok(file) => Ok(Some(BufReader::with_capacity(1024, file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::Io(error)),
+        match regular::open(&self.record_path(key)) {
+            Ok(file) => Ok(file.map(|file| BufReader::with_capacity(1024, file))),
+            Err(Error::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

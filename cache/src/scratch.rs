@@ -10,7 +10,8 @@
 //! names that never come again, because ext4 places a directory by its name.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
@@ -19,6 +20,7 @@ use fs_err as fs;
 use rustix::fs::IFlags;
 
 use crate::error::{Error, Result};
+use crate::lock;
 
 /// An odd number: its multiples are all different until 2^32 of them have been.
 const STRIDE: u32 = 0x9e37_79b9;
@@ -39,21 +41,19 @@ impl Scratch {
         for attempt in 0.. {
             let name = format!("{pid:x}-{:x}", first.wrapping_add(attempt));
             let lock_path = tmp.join(format!("{name}.lock"));
-            let file = fs::OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&lock_path)
-                .map_err(Error::Io)?
-                .into_parts()
-                .0;
-            // A sweeper may have locked and unlinked the file between open and lock.
-            let ours = file.try_lock().is_ok()
-                && file.metadata().is_ok_and(|metadata| metadata.nlink() == 1);
+            // A sweeper may hold the file, or have removed it.
+            let Some(lock) = lock::try_hold(&lock_path)? else { continue };
             let dir = tmp.join(name);
-            if ours && fs::create_dir(&dir).is_ok() {
-                spread(&dir);
-                return Ok(Self { dir, lock_path, lock: file, next: AtomicU32::new(first) });
+            match fs::create_dir(&dir) {
+                Ok(()) => {
+                    spread(&dir);
+                    return Ok(Self { dir, lock_path, lock, next: AtomicU32::new(first) });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    let _ = fs::remove_file(&lock_path);
+                    return Err(Error::Io(error));
+                }
             }
         }
         unreachable!("2^32 names of this process are taken")
@@ -105,7 +105,7 @@ pub(crate) fn sweep(tmp: &Path) -> Result<()> {
 
 /// Has the directories that are made in `dir` put far from each other, where that can be had.
 fn spread(dir: &Path) {
-    let set = || -> std::io::Result<()> {
+    let set = || -> io::Result<()> {
         let dir = fs::File::open(dir)?;
         let flags = rustix::fs::ioctl_getflags(dir.file())?;
         if !flags.contains(IFlags::TOPDIR) {

@@ -23,6 +23,8 @@ pub struct Store {
     root: PathBuf,
     pub(crate) pins: Pins,
     driver: OnceLock<Driver>,
+    /// The kind of file system that the store is on, if it takes no upper directory.
+    no_upper: OnceLock<String>,
     /// Before the scratch space, which it works in.
     discarder: Discarder,
     /// Made when it is first needed: a full disk must not keep anybody from looking or pruning.
@@ -32,6 +34,10 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making it when it does not exist.
     pub fn open(root: &Path) -> Result<Self> {
+        check_text(&std::path::absolute(root).map_err(Error::Io)?)?;
+        create_dir_all(root)?;
+        let root = fs::canonicalize(root).map_err(Error::Io)?;
+        check_text(&root)?;
         for dir in [
             "images/blobs/sha256",
             "layers",
@@ -44,12 +50,12 @@ impl Store {
         ] {
             create_dir_all(&root.join(dir))?;
         }
-        let root = fs::canonicalize(root).map_err(Error::Io)?;
         let pins = Pins::open(root.join("lock"))?;
         let store = Self {
             root,
             pins,
             driver: OnceLock::new(),
+            no_upper: OnceLock::new(),
             discarder: Discarder::default(),
             scratch: Mutex::new(None),
         };
@@ -72,6 +78,21 @@ impl Store {
     /// How layers are mounted.
     pub fn driver(&self) -> Driver {
         self.driver.get().copied().unwrap_or_default()
+    }
+
+    /// Says that the store is on a kind of file system that takes no upper directory of an overlay.
+    pub fn refuse_upper(&self, file_system: String) {
+        let _ = self.no_upper.set(file_system);
+    }
+
+    /// Fails where no container can write.
+    pub fn check_upper(&self) -> Result<()> {
+        match self.no_upper.get() {
+            Some(file_system) => {
+                Err(Error::NoUpper { root: self.root.clone(), file_system: file_system.clone() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Makes an empty directory that is removed with this process, or by the next one if this one
@@ -175,6 +196,14 @@ impl Store {
 /// Waits until a directory's names are on the disk.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::Io)
+}
+
+/// Refuses a path that is no text: paths in the store are told to others, in JSON.
+fn check_text(root: &Path) -> Result<()> {
+    match root.to_str() {
+        Some(_) => Ok(()),
+        None => Err(Error::NotText { root: root.to_owned() }),
+    }
 }
 
 /// Makes a directory and its parents; one that exists is fine.

@@ -14,6 +14,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::layer::unpack::{Form, UnpackStats, unpack_layer};
 use crate::lower::Mark;
+use crate::regular;
 use crate::store::Store;
 
 /// Big enough that a read costs little beside the copying.
@@ -72,10 +73,7 @@ impl Store {
 
     fn unpack_verified(&self, diff_id: &Digest, dest: &Path, form: Form) -> Result<UnpackStats> {
         let path = self.layer_tar(diff_id);
-        let file = fs::File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::Missing { digest: *diff_id },
-            _ => Error::Io(error),
-        })?;
+        let file = regular::open(&path)?.ok_or(Error::Missing { digest: *diff_id })?;
         let mut reader = HashingReader { inner: file, hasher: Hasher::default() };
         let dir = fs::File::open(dest).map_err(Error::Io)?;
         let unpacked = {

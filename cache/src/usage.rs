@@ -1,16 +1,19 @@
-//! What takes the disk: images on one side, the build cache on the other, and a frame around them.
+//! What takes the disk: images, containers, volumes, the build cache, and a frame around them.
 //!
 //! All parts together are what `du` says of the store (`measure` tells how files are counted). A
-//! layer that an image needs counts as the image's, also when the build cache would know it.
+//! layer that an image needs counts as the image's, also when the build cache would know it; one that
+//! only containers need, because their image is off the list, counts as theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::error::Result;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
 use crate::measure::{Measures, Tally, alone, children, stat};
+use crate::prune::containers::NeededByContainers;
 use crate::prune::{Kept, Kind, Needed};
 use crate::store::Store;
 
@@ -19,12 +22,29 @@ use crate::store::Store;
 pub struct Usage {
     /// Bytes of what images need.
     pub images: u64,
+    /// Bytes of those of them that containers need too.
+    pub images_in_use: u64,
+    /// What containers have, by their ids.
+    pub containers: BTreeMap<String, ContainerUse>,
+    /// Bytes of what only containers need: layers and blobs of images that are off the list.
+    pub off_list: u64,
+    /// Bytes of each volume, by name.
+    pub volumes: BTreeMap<String, u64>,
     /// What the build cache has.
     pub cache: Vec<Entry>,
     /// Bytes of what is being made, and of what containers that run have written.
     pub scratch: u64,
     /// Bytes of the directories that everything lies in, and of the files that hold it together.
     pub frame: u64,
+}
+
+/// What a container takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContainerUse {
+    /// Bytes of all its files, its log and its records too.
+    pub all: u64,
+    /// Bytes of what it has written into its file system.
+    pub written: u64,
 }
 
 /// One thing of the build cache.
@@ -52,9 +72,16 @@ impl Usage {
         self.cache.iter().map(|entry| entry.bytes).sum()
     }
 
+    /// Bytes of all containers, of what only they need, and of what is being made.
+    pub fn container_bytes(&self) -> u64 {
+        let own = self.containers.values().map(|container| container.all).sum::<u64>();
+        own + self.off_list + self.scratch
+    }
+
     /// Bytes of the whole store.
     pub fn total(&self) -> u64 {
-        self.images + self.cache_bytes() + self.scratch + self.frame
+        let volumes = self.volumes.values().sum::<u64>();
+        self.images + self.container_bytes() + volumes + self.cache_bytes() + self.frame
     }
 }
 
@@ -72,16 +99,32 @@ impl Store {
         self.measure_usage(&mut Measures::default())
     }
 
+    /// Bytes that a file or a directory of the store takes with all that is in it.
+    pub fn bytes_of(&self, path: &Path) -> Result<u64> {
+        Measures::default().bytes(path)
+    }
+
     pub(crate) fn measure_usage(&self, measures: &mut Measures) -> Result<Usage> {
         let needed = self.needed_by_images(&[])?;
+        let by_containers = match self.needed_by_containers(&BTreeSet::new()) {
+            // What the disk is full of can be told without it.
+            Err(Error::Damaged { .. }) => NeededByContainers::default(),
+            needed => needed?,
+        };
         let mut tally = Tally::of_use();
-        for blob in &needed.blobs {
-            tally.add(&self.blob_path(blob), measures)?;
-        }
-        for layer in &needed.layers {
-            tally.add_parts(&self.layer_dir(layer), measures)?;
-        }
-        let mut usage = Usage { images: tally.total(), ..Default::default() };
+        let mut usage = Usage::default();
+        let in_use = |blob: &&Digest| by_containers.blobs.contains_key(blob);
+        let under = |layer: &&Digest| by_containers.layers.contains_key(layer);
+        self.tally(needed.blobs.iter().filter(in_use), needed.layers.iter().filter(under), &mut tally, measures)?;
+        usage.images_in_use = tally.total();
+        self.tally(needed.blobs.iter(), needed.layers.iter(), &mut tally, measures)?;
+        usage.images = tally.total();
+        let (blobs, layers) = (by_containers.blobs.keys(), by_containers.layers.keys());
+        self.tally(blobs, layers, &mut tally, measures)?;
+        usage.off_list = tally.total() - usage.images;
+        let mut needed = needed;
+        needed.blobs.extend(by_containers.blobs.into_keys());
+        needed.layers.extend(by_containers.layers.into_keys());
         let mut named = BTreeSet::new();
         for kept in self.kept_records()? {
             if let Some(record) = &kept.record {
@@ -114,8 +157,39 @@ impl Store {
         for path in children(&self.root().join("tmp"))? {
             usage.scratch += tally.add(&path, measures)?;
         }
+        for (id, path) in self.listed("containers")? {
+            let written = tally.add(&path.join("upper"), measures)?;
+            let all = written + tally.add_parts(&path, measures)?;
+            usage.containers.insert(id.hex(), ContainerUse { all, written });
+        }
+        for path in children(&self.root().join("volumes"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                usage.volumes.insert(name, tally.add(&path, measures)?);
+            }
+        }
         usage.frame = self.frame()?;
+        // What is known to others than this crate.
+        for path in self.frame_of_others()? {
+            usage.frame += tally.add(&path, measures)?;
+        }
         Ok(usage)
+    }
+
+    fn tally<'d>(
+        &self,
+        blobs: impl Iterator<Item = &'d Digest>,
+        layers: impl Iterator<Item = &'d Digest>,
+        tally: &mut Tally,
+        measures: &mut Measures,
+    ) -> Result<()> {
+        for blob in blobs {
+            tally.add(&self.blob_path(blob), measures)?;
+        }
+        for layer in layers {
+            tally.add_parts(&self.layer_dir(layer), measures)?;
+        }
+        Ok(())
     }
 
     /// A step of a build: its record, its key's text and its layer.
@@ -150,6 +224,25 @@ impl Store {
             bytes += alone(&self.root().join(dir))?;
         }
         Ok(bytes)
+    }
+
+    /// What lies beside containers and volumes, and in directories that this crate does not know.
+    fn frame_of_others(&self) -> Result<Vec<PathBuf>> {
+        const KNOWN: [&str; 6] = ["cache", "containers", "images", "layers", "tmp", "volumes"];
+        let mut found = Vec::new();
+        for path in children(self.root())? {
+            let is_known = KNOWN.iter().any(|known| path.ends_with(known));
+            if path.is_dir() && !is_known {
+                found.extend(children(&path)?);
+            }
+        }
+        for path in children(&self.root().join("containers"))? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            found.extend(Digest::from_hex(name).is_none().then_some(path));
+        }
+        let volumes = children(&self.root().join("volumes"))?;
+        found.extend(volumes.into_iter().filter(|path| !path.is_dir()));
+        Ok(found)
     }
 }
 

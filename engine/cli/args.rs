@@ -27,6 +27,59 @@ pub(crate) enum Verb {
     Build(Box<crate::build::BuildArgs>),
     /// Run a command in a new container
     Run(Box<crate::run::RunArgs>),
+    /// Make a container, without starting it
+    Create(Box<crate::run::CreateVerb>),
+    /// Start containers
+    Start(crate::lifecycle::StartArgs),
+    /// Ask containers to end, and kill those that do not
+    Stop(crate::lifecycle::StopArgs),
+    /// Stop containers and start them again
+    Restart(crate::lifecycle::StopArgs),
+    /// Send containers a signal
+    Kill(crate::lifecycle::KillArgs),
+    /// Remove containers
+    #[command(visible_alias = "remove")]
+    Rm(crate::lifecycle::RmArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(crate::lifecycle::NamesArgs),
+    /// Freeze containers
+    Pause(crate::lifecycle::NamesArgs),
+    /// Let frozen containers go on
+    Unpause(crate::lifecycle::NamesArgs),
+    /// Give a container another name
+    Rename(crate::lifecycle::RenameArgs),
+    /// List containers
+    Ps(crate::ps::PsArgs),
+    /// Show what a container printed
+    Logs(crate::logs::LogsArgs),
+    /// Show the processes of a container
+    Top(crate::top::TopArgs),
+    /// Show what containers use
+    Stats(crate::stats::StatsArgs),
+    /// Show the published ports of a container
+    Port(crate::port::PortArgs),
+    /// Run a command in a container that runs
+    Exec(crate::exec::ExecArgs),
+    /// Print the process numbers of containers that run
+    Pid(crate::enter::PidArgs),
+    /// Open a root shell in all namespaces of a container
+    Enter(crate::enter::EnterArgs),
+    /// Change the limits and the restart policy of containers
+    Update(crate::update::UpdateArgs),
+    /// Show what happens to containers, images, networks and volumes
+    Events(crate::events::EventsArgs),
+    /// Connect this terminal with a container
+    Attach(crate::attach::AttachArgs),
+    /// Make, list and remove volumes
+    Volume {
+        #[command(subcommand)]
+        verb: crate::volume::VolumeVerb,
+    },
+    /// Make, list, join and remove networks
+    Network {
+        #[command(subcommand)]
+        verb: crate::network::NetworkVerb,
+    },
     /// Tell why the steps of the last build were or were not cached
     Explain(crate::explain::ExplainArgs),
     /// Open a shell in a step of the last build, the failed one too
@@ -37,14 +90,19 @@ pub(crate) enum Verb {
     Import(crate::import::ImportArgs),
     /// List images
     Images(crate::images::ImagesArgs),
-    /// Show all that is known of images
-    Inspect(crate::image_inspect::InspectArgs),
+    /// Show all that is known of containers, images, networks and volumes
+    Inspect(crate::inspect::InspectArgs),
     /// Show how an image was made
     History(crate::history::HistoryArgs),
     /// Give an image one more name
     Tag(crate::tags::TagArgs),
     /// Remove images
     Rmi(crate::tags::RemoveArgs),
+    /// List, inspect and prune containers
+    Container {
+        #[command(subcommand)]
+        verb: crate::groups::ContainerVerb,
+    },
     /// List, inspect, name and remove images
     Image {
         #[command(subcommand)]
@@ -77,7 +135,7 @@ pub(crate) fn normalize(mut argv: Vec<OsString>) -> Vec<OsString> {
     let word = |at: usize| argv.get(at).and_then(|word| word.to_str()).unwrap_or_default();
     let group = word(at);
     if matches!(group, "builder" | "buildx") && word(at + 1) == "build"
-        || matches!(group, "container") && word(at + 1) == "run"
+        || group == "container" && !crate::groups::ContainerVerb::knows(word(at + 1))
         || matches!(group, "image") && matches!(word(at + 1), "build" | "import")
     {
         argv.remove(at);
@@ -91,13 +149,13 @@ pub(crate) fn normalize(mut argv: Vec<OsString>) -> Vec<OsString> {
     argv
 }
 
-/// The place of the first argument behind the program's name and `--root`.
+/// The place of the first argument behind the program's name and the options that are all verbs'.
 fn first_word(argv: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(text) = argv.get(at).and_then(|word| word.to_str()) {
         match text {
-            "--root" => at += 2,
-            _ if text.starts_with("--root=") => at += 1,
+            "--root" | "--storage-driver" => at += 2,
+            _ if text.starts_with("--root=") || text.starts_with("--storage-driver=") => at += 1,
             _ => break,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use cache::Store;
 use clap::Args;
-use engine::graph::NetworkMode;
+use engine::graph::{NetworkMode, Op};
 use engine::place;
 use engine::session::{Cancel, Networks, Session};
 use engine::solve::{Failure, Solution, solve};
@@ -22,7 +22,7 @@ use crate::cache_flags::CacheFlags;
 use crate::context::{self, Input};
 use crate::journal::Journal;
 use crate::limits::LimitArgs;
-use crate::paths::Home;
+use crate::paths::{self, Home};
 use crate::progress::{Progress, Style};
 use crate::{checks, contexts, explain, failure, output, resolve, secrets, signals, ui};
 
@@ -263,6 +263,7 @@ impl Work<'_> {
     /// Runs what has to be run, and makes an image of it in the store.
     fn solve(&mut self, session: Session<'_>) -> anyhow::Result<(Solution, cache::image::Image)> {
         let definition = &self.lowered.definition;
+        self.check_root()?;
         let id =
             Journal::id(&self.input.context_name, &self.input.name, self.args.target.as_deref());
         let earlier = Journal::load(self.store, Some(id));
@@ -280,8 +281,9 @@ impl Work<'_> {
         };
         let what = format!("{} ({})", self.input.context_name, self.input.name);
         let journal = Journal::new(what, definition, steps, earlier.as_ref());
-        journal.save(self.store, id)?;
-        let solution = solved.map_err(|failure| self.failed(*failure, &progress))?;
+        let kept = journal.save(self.store, id);
+        let solution = solved.map_err(|failure| self.failed(*failure, &progress, &kept))?;
+        kept?;
         if self.args.explain {
             ui::note(explain::text(self.store, &journal)?);
         }
@@ -292,9 +294,26 @@ impl Work<'_> {
         Ok((solution, image))
     }
 
-    fn failed(&self, failure: Failure, progress: &Progress<'_>) -> anyhow::Error {
+    /// Whatever writes files mounts what it writes to.
+    fn check_root(&self) -> anyhow::Result<()> {
+        let definition = &self.lowered.definition;
+        let needed = definition.needed(self.lowered.target);
+        let mut ops = definition.vertices.iter().zip(needed).filter(|(_, needed)| *needed);
+        match ops.any(|(vertex, _)| matches!(vertex.op, Op::Run(_) | Op::Copy(_) | Op::Mkdir(_))) {
+            true => paths::need_root("build file systems"),
+            false => Ok(()),
+        }
+    }
+
+    fn failed(
+        &self,
+        failure: Failure,
+        progress: &Progress<'_>,
+        journal: &anyhow::Result<()>,
+    ) -> anyhow::Error {
         let text = self.input.text();
-        failure::describe(failure, &self.lowered.definition, progress, &self.input.name, &text)
+        let (definition, file) = (&self.lowered.definition, &self.input.name);
+        failure::describe(failure, definition, progress, journal, file, &text)
     }
 
     /// Puts the image into the store, under its names.

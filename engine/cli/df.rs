@@ -9,12 +9,15 @@ use cache::digest::Digest;
 use cache::prune::Kind;
 use cache::usage::{Entry, Usage};
 use clap::Args;
+use engine::containers::{Containers, Observed, users};
 use engine::units;
+use engine::volume::{Users, Volume, Volumes};
 use serde_json::{Value, json};
 
 use crate::format::{self, Listing};
 use crate::images::{self, Named};
-use crate::ui;
+use crate::in_use::InUse;
+use crate::{ps, ui, volume};
 
 /// What `system df` is told.
 #[derive(Args)]
@@ -53,11 +56,23 @@ const IMAGES: Listing = Listing {
 };
 
 const CONTAINERS: Listing = Listing {
-    table: "CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES",
-    headings: &[],
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+    headings: &[
+        ("Command", "COMMAND"),
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Names", "NAMES"),
+        ("RunningFor", "CREATED"),
+        ("Size", "SIZE"),
+        ("Status", "STATUS"),
+    ],
 };
 
-const VOLUMES: Listing = Listing { table: "VOLUME NAME\tLINKS\tSIZE", headings: &[] };
+const VOLUMES: Listing = Listing {
+    table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
+    headings: &[("Links", "LINKS"), ("Name", "VOLUME NAME"), ("Size", "SIZE")],
+};
 
 const CACHE: Listing = Listing {
     table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
@@ -72,24 +87,59 @@ const CACHE: Listing = Listing {
     ],
 };
 
+/// What is known of the store.
+struct Known {
+    usage: Usage,
+    images: Vec<Named>,
+    in_use: InUse,
+    volumes: Vec<Volume>,
+    /// Which containers use which volumes.
+    users: Users,
+}
+
+impl Known {
+    fn read(store: &Store) -> anyhow::Result<Self> {
+        // Who only looks makes no directories.
+        let has = |dir: &str| store.root().join(dir).exists();
+        Ok(Self {
+            usage: store.usage()?,
+            images: images::all(store)?,
+            in_use: InUse::read(store)?,
+            volumes: if has("volumes") { Volumes::open(store)?.list()? } else { Vec::new() },
+            users: match has("containers") {
+                true => users(&Containers::open(store)?)?,
+                false => Users::new(),
+            },
+        })
+    }
+
+    /// How many containers have an image.
+    fn containers_of(&self, named: &Named) -> usize {
+        self.in_use.of(&named.image, &named.names).len()
+    }
+
+    /// How many containers use a volume.
+    fn links(&self, name: &str) -> usize {
+        self.users.get(name).map_or(0, Vec::len)
+    }
+}
+
 /// Prints what takes the disk.
 pub(crate) fn df(root: &Path, args: &DfArgs) -> anyhow::Result<ExitCode> {
     let store = Store::open(root)?;
-    let usage = store.usage()?;
-    let images = images::all(&store)?;
+    let known = Known::read(&store)?;
     if args.verbose {
-        verbose(&usage, &images, args.format.as_deref())?;
+        verbose(&store, &known, args.format.as_deref())?;
     } else {
-        let rows = summary(&usage, images.len());
-        ui::raw(SUMMARY.text(args.format.as_deref(), &rows)?.as_bytes());
+        ui::raw(SUMMARY.text(args.format.as_deref(), &summary(&known))?.as_bytes());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A row for each kind of thing; together they are what `du` says of the store. Containers in the
-/// foreground leave nothing behind, and there are no volumes yet, so nothing is in use when nothing
-/// runs. The frame around the images counts as theirs, once there are any.
-fn summary(usage: &Usage, images: usize) -> Vec<Value> {
+/// A row for each kind of thing; together they are what `du` says of the store. The frame around it
+/// all counts as the images', once there are any.
+fn summary(known: &Known) -> Vec<Value> {
+    let Known { usage, images, in_use, volumes, .. } = known;
     let row = |kind: &str, count: usize, active: usize, size: u64, reclaimable: String| {
         json!({
             "Active": active.to_string(),
@@ -99,33 +149,60 @@ fn summary(usage: &Usage, images: usize) -> Vec<Value> {
             "Type": kind,
         })
     };
-    let all_of = |size: u64| match size {
-        0 => "0B".to_owned(),
-        size => format!("{} (100%)", human(size)),
-    };
+    let active_images = images.iter().filter(|named| known.containers_of(named) > 0).count();
+    let of_images = usage.images + if usage.images > 0 { usage.frame } else { 0 };
+    let unused_images = part(usage.images - usage.images_in_use, usage.images);
+    let is_active = |one: &&Observed| one.state.status.is_active();
+    let active = in_use.containers.iter().filter(is_active).count();
+    let all = |id: &str| usage.containers.get(id).map_or(0, |container| container.all);
+    let busy = in_use.containers.iter().filter(is_active).map(|one| all(&one.record.id)).sum::<u64>();
+    let own = usage.containers.values().map(|container| container.all).sum::<u64>();
+    let active_volumes = volumes.iter().filter(|volume| known.links(&volume.name) > 0).count();
+    let in_volumes = usage.volumes.values().sum::<u64>();
+    let unused = usage.volumes.iter().filter(|(name, _)| known.links(name) == 0);
+    let unused = unused.map(|(_, bytes)| bytes).sum::<u64>();
     let shared = usage.cache.iter().filter(|entry| entry.shared).count();
     let cache = usage.cache_bytes();
-    let of_images = usage.images + if usage.images > 0 { usage.frame } else { 0 };
     vec![
-        row("Images", images, 0, of_images, all_of(usage.images)),
-        row("Containers", 0, 0, usage.scratch, all_of(0)),
-        row("Local Volumes", 0, 0, 0, all_of(0)),
+        row("Images", images.len(), active_images, of_images, unused_images),
+        row(
+            "Containers",
+            in_use.containers.len(),
+            active,
+            usage.container_bytes(),
+            part(own.saturating_sub(busy), own),
+        ),
+        row("Local Volumes", volumes.len(), active_volumes, in_volumes, part(unused, in_volumes)),
         row("Build Cache", usage.cache.len(), shared, cache, human(cache)),
     ]
+}
+
+/// A size, and how much of the whole it is.
+fn part(bytes: u64, whole: u64) -> String {
+    match whole {
+        0 => human(bytes),
+        whole => format!("{} ({}%)", human(bytes), u128::from(bytes) * 100 / u128::from(whole)),
+    }
 }
 
 fn human(bytes: u64) -> String {
     units::human_size(bytes as f64)
 }
 
-fn verbose(usage: &Usage, images: &[Named], format: Option<&str>) -> anyhow::Result<()> {
-    let image_rows = image_rows(images);
+fn verbose(store: &Store, known: &Known, format: Option<&str>) -> anyhow::Result<()> {
+    let usage = &known.usage;
+    let written = |one: &Observed| {
+        usage.containers.get(&one.record.id).map_or(0, |container| container.written)
+    };
+    let image_rows = image_rows(known);
+    let container_rows = ps::rows(store, &known.in_use.containers, |one| human(written(one)))?;
+    let volume_rows: Vec<Value> = known.volumes.iter().map(|one| volume_row(known, one)).collect();
     let cache_rows: Vec<Value> = usage.cache.iter().map(cache_row).collect();
     if let Some(format) = format.filter(|format| *format != "table") {
         let all = json!({
             "Images": image_rows,
-            "Containers": [],
-            "Volumes": [],
+            "Containers": container_rows,
+            "Volumes": volume_rows,
             "BuildCache": cache_rows,
         });
         ui::line(format::value(format, &all, &all)?);
@@ -133,8 +210,8 @@ fn verbose(usage: &Usage, images: &[Named], format: Option<&str>) -> anyhow::Res
     }
     let sections = [
         ("Images space usage:", &IMAGES, image_rows),
-        ("\nContainers space usage:", &CONTAINERS, Vec::new()),
-        ("\nLocal Volumes space usage:", &VOLUMES, Vec::new()),
+        ("\nContainers space usage:", &CONTAINERS, container_rows),
+        ("\nLocal Volumes space usage:", &VOLUMES, volume_rows),
         (&format!("\nBuild cache usage: {}", human(usage.cache_bytes())), &CACHE, cache_rows),
     ];
     for (title, listing, rows) in sections {
@@ -143,8 +220,16 @@ fn verbose(usage: &Usage, images: &[Named], format: Option<&str>) -> anyhow::Res
     Ok(())
 }
 
+fn volume_row(known: &Known, one: &Volume) -> Value {
+    let mut row = volume::row(one);
+    row["Links"] = known.links(&one.name).to_string().into();
+    row["Size"] = human(known.usage.volumes.get(&one.name).copied().unwrap_or_default()).into();
+    row
+}
+
 /// A row for each image; a layer that several images have is shared among them.
-fn image_rows(images: &[Named]) -> Vec<Value> {
+fn image_rows(known: &Known) -> Vec<Value> {
+    let images = &known.images;
     let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
     for named in images {
         let layers: BTreeSet<Digest> =
@@ -161,7 +246,7 @@ fn image_rows(images: &[Named]) -> Vec<Value> {
         let repository = name.map_or_else(|| "<none>".to_owned(), |name| name.familiar_name());
         let tag = name.and_then(|name| name.tag.clone()).unwrap_or_else(|| "<none>".to_owned());
         let mut row = images::row(named, &repository, &tag, "<none>", false);
-        row["Containers"] = "0".into();
+        row["Containers"] = known.containers_of(named).to_string().into();
         row["SharedSize"] = human(shared).into();
         row["UniqueSize"] = human(named.image.size() - shared).into();
         row
@@ -172,7 +257,7 @@ fn image_rows(images: &[Named]) -> Vec<Value> {
 fn cache_row(entry: &Entry) -> Value {
     let kind = match entry.kind {
         Kind::Record => "regular",
-        Kind::Layer | Kind::Blob | Kind::Derived | Kind::Journal => "internal",
+        Kind::Image | Kind::Layer | Kind::Blob | Kind::Derived | Kind::Journal => "internal",
         Kind::Source => "source.local",
         Kind::Context => "context",
         Kind::Mount => "exec.cachemount",

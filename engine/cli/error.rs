@@ -1,6 +1,7 @@
 //! Exit codes: docker's, by what went wrong.
 
 use engine::container::LaunchError;
+use engine::containers;
 
 /// An error that has said all there is to say, and only ends the program with a code.
 #[derive(Debug, thiserror::Error)]
@@ -16,11 +17,15 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<LaunchError>() {
             return u8::try_from(error.exit_code()).unwrap_or(125);
         }
-        if let Some(RunFailed) = cause.downcast_ref::<RunFailed>() {
-            return 125;
+        if let Some(containers::Error::Start { code, .. }) = cause.downcast_ref() {
+            return u8::try_from(*code).unwrap_or(125);
         }
     }
-    1
+    // A context is found by the whole error only.
+    match error.downcast_ref::<RunFailed>() {
+        Some(RunFailed) => 125,
+        None => 1,
+    }
 }
 
 /// Marks errors of `run` that are ours and not the program's.

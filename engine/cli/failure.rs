@@ -8,7 +8,7 @@ use engine::solve::Failure;
 use engine::step::StepError;
 
 use crate::progress::Progress;
-use crate::ui::Report;
+use crate::ui::{self, Report};
 
 /// How much of a step's output is shown again when it has been on the screen before.
 const LAST_LINES: usize = 20;
@@ -16,14 +16,18 @@ const LAST_LINES: usize = 20;
 /// How much is shown of output that nobody has seen.
 const UNSEEN_LINES: usize = 1000;
 
-/// Says what failed.
+/// Says what failed; before it, what went wrong with the build's journal.
 pub(crate) fn describe(
     failure: Failure,
     definition: &Definition,
     progress: &Progress<'_>,
+    journal: &anyhow::Result<()>,
     file: &str,
     text: &str,
 ) -> anyhow::Error {
+    if let Err(error) = journal {
+        ui::note(format_args!("WARNING: cannot keep what is known of this build: {error:#}"));
+    }
     let Some(vertex) = failure.vertex else {
         return anyhow::Error::new(crate::error::Silent(130)).context("canceled");
     };
@@ -39,7 +43,11 @@ pub(crate) fn describe(
     if let Some(origin) = &known.origin {
         place.push_str(&excerpt(file, text, origin.first_line, origin.last_line));
     }
-    let hint = known.origin.as_ref().filter(|_| ran).map(|origin| look_inside(definition, origin));
+    let hint = known
+        .origin
+        .as_ref()
+        .filter(|_| ran && journal.is_ok())
+        .map(|origin| look_inside(definition, origin));
     Report { what, place, hint }.into()
 }
 

@@ -11,9 +11,36 @@ use crate::history::{self, HistoryArgs};
 use crate::image_inspect::{self, InspectArgs};
 use crate::images::{self, ImagesArgs};
 use crate::info::{self, InfoArgs};
+use crate::inspect;
 use crate::paths::Home;
-use crate::prune::{self, BuilderPruneArgs, ImagePruneArgs, SystemPruneArgs};
+use crate::prune::{
+    self, BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs,
+};
+use crate::ps::{self, PsArgs};
+use crate::events::{self, EventsArgs};
+use crate::reconcile::{self, ReconcileArgs};
 use crate::tags::{self, RemoveArgs, TagArgs};
+
+/// `container`; all its verbs but these are turned into those without `container` before.
+#[derive(Subcommand)]
+#[command(defer = true, after_help = "Beside these: all verbs of containers, as `container run` for `run`")]
+pub(crate) enum ContainerVerb {
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    /// Show all that is known of containers
+    Inspect(inspect::InspectArgs),
+    /// Remove containers that do not run
+    Prune(ContainerPruneArgs),
+}
+
+impl ContainerVerb {
+    /// Whether `container` has this word for itself.
+    pub(crate) fn knows(word: &str) -> bool {
+        matches!(word, "ls" | "list" | "ps" | "inspect" | "prune" | "help" | "")
+            || word.starts_with('-')
+    }
+}
 
 /// `image`; `image build` and `image import` are turned into `build` and `import` before.
 #[derive(Subcommand)]
@@ -55,6 +82,19 @@ pub(crate) enum SystemVerb {
     Info(InfoArgs),
     /// Remove everything that nothing uses
     Prune(SystemPruneArgs),
+    /// Make true again what is known of containers whose monitor was killed
+    Reconcile(ReconcileArgs),
+    /// Show what happens to containers, images, networks and volumes
+    Events(EventsArgs),
+}
+
+/// Does what was asked of containers.
+pub(crate) fn container(home: &Home, verb: &ContainerVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        ContainerVerb::Ls(args) => ps::ps(&home.root, args),
+        ContainerVerb::Inspect(args) => inspect::inspect_containers(home, args),
+        ContainerVerb::Prune(args) => prune::prune_containers(&home.root, args),
+    }
 }
 
 /// Does what was asked of images.
@@ -84,5 +124,7 @@ pub(crate) fn system(home: &Home, verb: &SystemVerb) -> anyhow::Result<ExitCode>
         SystemVerb::Check(args) => check::check(root, args),
         SystemVerb::Info(args) => info::info(home, args),
         SystemVerb::Prune(args) => prune::prune_system(root, args),
+        SystemVerb::Reconcile(args) => reconcile::reconcile(home, args),
+        SystemVerb::Events(args) => events::events(root, args),
     }
 }

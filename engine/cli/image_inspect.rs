@@ -1,4 +1,4 @@
-//! `inspect`: all that is known of an image, in the shape of docker's API.
+//! `image inspect`: all that is known of an image, in the shape of docker's API.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,136 +9,48 @@ use clap::Args;
 use engine::reference::Reference;
 use serde_json::{Value, json};
 
-use crate::error::Silent;
 use crate::images::Named;
-use crate::{format, resolve, tags, ui};
+use crate::inspect::print;
+use crate::{resolve, tags, ui};
 
-/// What `inspect` and `image inspect` are told.
+/// What `image inspect` is told.
 #[derive(Args)]
 pub(crate) struct InspectArgs {
     /// json or a Go template
     #[arg(short, long)]
     format: Option<String>,
-    /// Only look for one kind of thing: image
-    #[arg(long = "type", value_name = "KIND")]
-    kind: Option<String>,
     /// Names or ids
     #[arg(required = true)]
     names: Vec<String>,
 }
 
-/// Inspects whatever has these names; today those are images.
-pub(crate) fn inspect(root: &Path, args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let kinds = ["image", "container", "network", "volume"];
-    if let Some(kind) = args.kind.as_deref().filter(|kind| !kinds.contains(kind)) {
-        anyhow::bail!("{kind:?} is not a valid value for --type: use one of {}", kinds.join(", "));
-    }
-    let looks_for_images = args.kind.as_deref().is_none_or(|kind| kind == "image");
-    show(root, args, looks_for_images, |name| {
-        let what = args.kind.as_deref().unwrap_or("object");
-        ui::note(format_args!("Error: No such {what}: {name}"));
-    })
-}
-
-/// Inspects images.
+/// Inspects images: prints what is found, then names what is not; one that is missing makes the
+/// whole a failure.
 pub(crate) fn inspect_images(root: &Path, args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    show(root, args, true, |name| ui::note(tags::missing(name)))
-}
-
-/// Prints what is found, then names what is not; one that is missing makes the whole a failure.
-fn show(
-    root: &Path,
-    args: &InspectArgs,
-    looks_for_images: bool,
-    say_missing: impl Fn(&str),
-) -> anyhow::Result<ExitCode> {
     let store = Store::open(root)?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in &args.names {
-        let image = if looks_for_images { resolve::find(&store, name)? } else { None };
-        match image {
-            Some(image) => found.push(named(&store, image)?),
+        match find(&store, name)? {
+            Some(document) => found.push(document),
             None => missing.push(name),
         }
     }
-    let mut all = Vec::new();
-    for named in &found {
-        let size = store.read_blob(&named.image.digest)?.len();
-        all.push(document(named, size));
-    }
-    print(&all, args.format.as_deref())?;
-    missing.iter().for_each(|name| say_missing(name));
+    print(&found, args.format.as_deref())?;
+    missing.iter().for_each(|name| ui::note(tags::missing(name)));
     Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(all: &[Value], format: Option<&str>) -> anyhow::Result<()> {
-    let short = || all.iter().map(without_absent).collect::<Vec<_>>();
-    match format {
-        None | Some("") => ui::raw(indented(&Value::Array(short())).as_bytes()),
-        Some("json") => ui::line(Value::Array(short())),
-        Some(_) if all.is_empty() => ui::line(""),
-        Some(template) => {
-            for full in all {
-                match format::value(template, &without_absent(full), full) {
-                    Ok(text) => ui::line(text),
-                    Err(error) => {
-                        ui::note(error);
-                        // What docker ends with for a bad template.
-                        return Err(Silent(64).into());
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// JSON indented by four, as docker's.
-fn indented(value: &Value) -> String {
-    use serde::Serialize;
-    let mut bytes = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    value.serialize(&mut serializer).expect("a value prints into memory");
-    bytes.push(b'\n');
-    String::from_utf8(bytes).expect("JSON is UTF-8")
+/// An image in the shape of docker's API, if there is one of this name or id.
+pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Value>> {
+    let Some(image) = resolve::find(store, name)? else { return Ok(None) };
+    let size = store.read_blob(&image.digest)?.len();
+    Ok(Some(document(&named(store, image)?, size)))
 }
 
 fn named(store: &Store, image: cache::image::Image) -> anyhow::Result<Named> {
     let listed = store.list_images()?.into_iter().filter(|listed| listed.digest == image.digest);
     let names = listed.filter_map(|listed| Reference::parse(&listed.name?).ok()).collect();
     Ok(Named::new(image, names))
-}
-
-/// What Go leaves out of JSON while it is empty, though its templates know it.
-const LEFT_OUT: [&str; 9] = [
-    "ID",
-    "ArgsEscaped",
-    "ExposedPorts",
-    "Healthcheck",
-    "OsVersion",
-    "Shell",
-    "StopSignal",
-    "StopTimeout",
-    "Variant",
-];
-
-fn without_absent(full: &Value) -> Value {
-    let Value::Object(fields) = full else { return full.clone() };
-    let is_empty = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    };
-    let stays = |(name, value): &(&String, &Value)| {
-        name.as_str() != "ID" && !(LEFT_OUT.contains(&name.as_str()) && is_empty(value))
-    };
-    let shorter = |(name, value): (&String, &Value)| {
-        // Labels are people's own; nothing of theirs is left out.
-        let value = if name == "Config" { without_absent(value) } else { value.clone() };
-        (name.clone(), value)
-    };
-    Value::Object(fields.iter().filter(stays).map(shorter).collect())
 }
 
 /// An image in the shape of docker's API, with every field that a template may ask for.
@@ -222,6 +134,8 @@ fn run_config(config: &cache::oci::RunConfig) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format;
+    use crate::inspect::without_absent;
     use cache::oci::ImageConfig;
 
     fn inspected(config: &ImageConfig) -> Value {

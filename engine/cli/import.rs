@@ -44,7 +44,7 @@ pub(crate) fn import(home: &Home, args: &ImportArgs) -> anyhow::Result<ExitCode>
         _ => Box::new(fs_err::File::open(&args.file)?),
     };
     let (plain, _) = decompress(input).with_context(|| format!("read {}", args.file.display()))?;
-    let layer = store.draft_layer()?.commit_import(plain)?;
+    let layer = store.draft_layer()?.commit_root(plain)?;
     let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
     let now = epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second());
     let now = engine::export::rfc3339(now);

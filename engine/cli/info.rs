@@ -7,11 +7,13 @@ use anyhow::Context;
 use cache::Store;
 use cache::lower::Driver;
 use clap::Args;
+use engine::containers::Status;
 use engine::driver::{self, Choice};
 use engine::units;
 use serde_json::{Value, json};
 
 use crate::paths::Home;
+use crate::in_use::InUse;
 use crate::{format, images, ui};
 
 /// The version of docker's API whose command line this one follows.
@@ -136,12 +138,18 @@ fn contents(store: &Store, driver: &Choice) -> anyhow::Result<Value> {
         Driver::Erofs => "tars, mounted as they are",
         Driver::Dir => "unpacked directories",
     };
+    let containers = InUse::read(store)?.containers;
+    let count = |wanted: &[Status]| {
+        containers.iter().filter(|one| wanted.contains(&one.state.status)).count()
+    };
+    let running = count(&[Status::Running, Status::Restarting]);
+    let paused = count(&[Status::Paused]);
     Ok(json!({
         "ID": "",
-        "Containers": 0,
-        "ContainersRunning": 0,
-        "ContainersPaused": 0,
-        "ContainersStopped": 0,
+        "Containers": containers.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": containers.len() - running - paused,
         "Images": images::all(store)?.len(),
         "Driver": driver.driver,
         "DriverStatus": [["Layers", layers], ["Chosen because", driver.why]],
@@ -158,7 +166,7 @@ fn abilities() -> Value {
             "Volume": ["local"],
             "Network": ["bridge", "host", "none"],
             "Authorization": null,
-            "Log": ["none"],
+            "Log": ["json-file", "local", "none"],
         },
         "MemoryLimit": true,
         "SwapLimit": true,
@@ -169,7 +177,7 @@ fn abilities() -> Value {
         "PidsLimit": true,
         "IPv4Forwarding": true,
         "Debug": false,
-        "LoggingDriver": "none",
+        "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroup_version(),
         "SecurityOptions": security,

@@ -95,6 +95,7 @@ impl LimitArgs {
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
             pids: self.pids_limit,
+            ..Resources::default()
         })
     }
 

@@ -1,50 +1,75 @@
 //! `rbuild`: the command line. Each verb is a file; [`ui`] alone writes to the terminal.
 
 mod args;
+mod attach;
 mod build;
 mod buildx;
 mod cache_flags;
 mod check;
 mod checks;
+mod connect;
+mod container_inspect;
 mod context;
 mod contexts;
+mod create_args;
 mod df;
 mod diff;
+mod enter;
 mod error;
+mod events;
+mod exec;
 mod explain;
 mod failure;
 mod files;
+mod foreground;
 mod format;
 mod groups;
 mod history;
 mod image_inspect;
 mod images;
 mod import;
+mod in_use;
 mod info;
+mod inspect;
 mod journal;
 mod layout;
+mod lifecycle;
 mod limits;
+mod logs;
+mod network;
 mod output;
 mod paths;
+mod port;
 mod progress;
 mod prune;
+mod ps;
+mod reconcile;
 mod resolve;
 mod run;
 mod secrets;
 mod shell;
 mod signals;
+mod stats;
 mod tags;
+mod top;
 mod ui;
+mod update;
+mod volume;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches};
 
 fn main() -> ExitCode {
     if engine::container::is_init() {
         engine::container::init_main();
     }
-    let cli = match args::Cli::try_parse_from(args::normalize(std::env::args_os().collect())) {
+    if engine::containers::is_monitor() {
+        engine::containers::monitor_main();
+    }
+    engine::open_files::raise_limit();
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return ui::usage(&error),
     };
@@ -58,21 +83,69 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reads the command line and the variables that stand for options; an empty one is none.
+fn parse() -> Result<args::Cli, clap::Error> {
+    let mut command = args::Cli::command();
+    for (option, variable) in [("root", "RBUILD_ROOT"), ("storage_driver", "RBUILD_DRIVER")] {
+        if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
+            command = command.mut_arg(option, |option| option.env(None::<&str>));
+        }
+    }
+    let argv = args::normalize(std::env::args_os().collect());
+    let matches = command.clone().try_get_matches_from(argv)?;
+    args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
     let home = paths::Home { root: paths::store_root(cli.root), driver: cli.storage_driver };
     let root = &home.root;
     match cli.verb {
         args::Verb::Build(build) => build::build(&home, *build),
-        args::Verb::Run(run) => run::run(&home, *run),
+        args::Verb::Run(run) => {
+            paths::need_root("run containers").context(error::RunFailed)?;
+            run::run(&home, &run)
+        }
+        args::Verb::Create(create) => run::create_verb(&home, &create),
+        args::Verb::Start(args) => lifecycle::start_verb(&home, &args),
+        args::Verb::Stop(args) => lifecycle::stop_verb(&home, &args),
+        args::Verb::Restart(args) => lifecycle::restart(&home, &args),
+        args::Verb::Kill(args) => lifecycle::kill(&home, &args),
+        args::Verb::Rm(args) => lifecycle::rm(&home, &args),
+        args::Verb::Wait(args) => lifecycle::wait(&home, &args),
+        args::Verb::Pause(args) => lifecycle::pause(&home, &args),
+        args::Verb::Unpause(args) => lifecycle::unpause(&home, &args),
+        args::Verb::Rename(args) => lifecycle::rename(&home, &args),
+        args::Verb::Ps(args) => ps::ps(root, &args),
+        args::Verb::Logs(args) => logs::logs(root, &args),
+        args::Verb::Top(args) => top::top(root, &args),
+        args::Verb::Stats(args) => stats::stats(root, &args),
+        args::Verb::Port(args) => port::port(root, &args),
+        args::Verb::Exec(args) => exec::exec_verb(&home, &args),
+        args::Verb::Pid(args) => enter::pid(&home, &args),
+        args::Verb::Enter(args) => enter::enter(&home, &args),
+        args::Verb::Update(args) => update::update(&home, &args),
+        args::Verb::Events(args) => events::events(root, &args),
+        args::Verb::Attach(args) => attach::attach(&home, &args),
+        args::Verb::Volume { verb } => volume::volume(root, &verb),
+        args::Verb::Network { verb } => network::network(
+            root,
+            &verb,
+            |args| connect::connect(&home, args),
+            |args| connect::disconnect(&home, args),
+        ),
         args::Verb::Explain(explain) => explain::explain(root, &explain),
-        args::Verb::Shell(shell) => shell::shell(&home, &shell),
+        args::Verb::Shell(shell) => {
+            paths::need_root("run containers")?;
+            shell::shell(&home, &shell)
+        }
         args::Verb::Diff(diff) => diff::diff(root, &diff),
         args::Verb::Import(import) => import::import(&home, &import),
         args::Verb::Images(args) => images::images(root, &args),
-        args::Verb::Inspect(args) => image_inspect::inspect(root, &args),
+        args::Verb::Inspect(args) => inspect::inspect(&home, &args),
         args::Verb::History(args) => history::history(root, &args),
         args::Verb::Tag(args) => tags::tag(root, &args),
         args::Verb::Rmi(args) => tags::remove(root, &args),
+        args::Verb::Container { verb } => groups::container(&home, &verb),
         args::Verb::Image { verb } => groups::image(root, &verb),
         args::Verb::Builder { verb } => groups::builder(root, &verb),
         args::Verb::Buildx { verb } => buildx::buildx(root, verb),

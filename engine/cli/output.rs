@@ -12,7 +12,7 @@ use engine::export;
 use engine::place::NewFile;
 use engine::reference::Reference;
 
-use crate::ui;
+use crate::{tags, ui};
 
 /// One place for the result.
 #[derive(Debug)]
@@ -129,7 +129,12 @@ pub(crate) fn write(
     for output in outputs {
         let names = &output.names;
         match output.kind {
-            Kind::Image => store.tag(&image.digest, names)?,
+            Kind::Image => {
+                store.tag(&image.digest, names)?;
+                for name in names.iter().filter_map(|name| Reference::parse(name).ok()) {
+                    tags::tell(store, "tag", image, &name.familiar());
+                }
+            }
             Kind::Local => export::write_files(store, layers, clamp, path(output))?,
             Kind::OciDirectory => export::write_layout(store, image, names, path(output))?,
             Kind::Tar => to_file(output, |out| export::write_tar(store, layers, clamp, out))?,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use cache::Store;
 use cache::lower::Driver;
 use engine::driver;
@@ -21,6 +22,14 @@ impl Home {
         driver::choose(&store, self.driver)?;
         Ok(store)
     }
+}
+
+/// Refuses what only root can do; `what` is what that is.
+pub(crate) fn need_root(what: &str) -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("rbuild must run as root to {what}: no daemon does it in its place (try sudo)")
 }
 
 /// Where everything is kept.

@@ -1,5 +1,7 @@
-//! `image prune`, `builder prune`, `system prune`: removal of what nothing needs, after asking.
+//! `container prune`, `image prune`, `builder prune`, `system prune`: removal of what nothing needs,
+//! after asking.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,13 +10,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use cache::Store;
 use cache::digest::Digest;
+use cache::oci::StringMap;
 use cache::prune::{CacheScope, Item, Kind, Plan, Reason, Scope, Stay, Staying, Use};
 use clap::Args;
+use engine::containers::{Containers, Record, prune, users};
 use engine::units;
+use engine::volume::{Volume, Volumes, is_anonymous};
 
 use crate::images::{self, Filters};
+use crate::in_use::InUse;
 use crate::paths::network_dir;
-use crate::{format, tags, ui};
+use crate::{format, network, tags, ui, volume};
 
 /// What all of them are told.
 #[derive(Args)]
@@ -31,6 +37,20 @@ impl TellingArgs {
     fn how(&self) -> Telling {
         Telling { dry: self.dry_run, verbose: self.verbose }
     }
+}
+
+/// What `container prune` is told.
+#[derive(Args)]
+pub(crate) struct ContainerPruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Only what fits: until=24h, label=NAME[=VALUE], label!=NAME[=VALUE]
+    #[arg(long, value_name = "NAME=VALUE")]
+    filter: Vec<String>,
+    /// Tell what would go; remove nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// What `image prune` is told.
@@ -96,6 +116,24 @@ pub(crate) struct SystemPruneArgs {
     telling: TellingArgs,
 }
 
+/// Removes containers that do not run.
+pub(crate) fn prune_containers(
+    root: &Path,
+    args: &ContainerPruneArgs,
+) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted::parse(&args.filter)?;
+    let question = "WARNING! This will remove all stopped containers.\n\
+                    Are you sure you want to continue?";
+    if !(args.force || args.dry_run || confirmed(question)?) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let store = Store::open(root)?;
+    let how = Telling { dry: args.dry_run, verbose: false };
+    let gone = stopped_containers(&store, &wanted, how)?;
+    tell_total(gone.bytes, how);
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Removes images.
 pub(crate) fn prune_images(root: &Path, args: &ImagePruneArgs) -> anyhow::Result<ExitCode> {
     let what = if args.all {
@@ -109,9 +147,10 @@ pub(crate) fn prune_images(root: &Path, args: &ImagePruneArgs) -> anyhow::Result
     }
     let store = Store::open(root)?;
     let filters = prune_filters(&store, &args.filter)?;
-    let chosen = choose_images(&store, &filters, args.all)?;
+    let gone = Gone::default();
+    let chosen = choose_images(&store, &filters, args.all, &gone)?;
     let scope = Scope { images: digests(&chosen), cache: None };
-    carry_out(&store, &scope, &chosen, args.telling.how())?;
+    carry_out(&store, &scope, &chosen, &gone, args.telling.how())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -129,11 +168,12 @@ pub(crate) fn prune_cache(root: &Path, args: &BuilderPruneArgs) -> anyhow::Resul
         return Ok(ExitCode::SUCCESS);
     }
     let scope = Scope { images: Vec::new(), cache: Some(scope) };
-    carry_out(&Store::open(root)?, &scope, &[], args.telling.how())?;
+    carry_out(&Store::open(root)?, &scope, &[], &Gone::default(), args.telling.how())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes images and the build cache.
+/// Removes containers, networks, volumes, images and the build cache, in this order: who uses
+/// something goes before it.
 pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Result<ExitCode> {
     let (images, cache) = if args.all {
         ("all images without at least one container associated to them", "all build cache")
@@ -156,6 +196,10 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
     }
     let store = Store::open(root)?;
     let filters = prune_filters(&store, &args.filter)?;
+    let wanted = Wanted::parse(&args.filter)?;
+    if args.volumes && wanted.before.is_some() {
+        bail!("The \"until\" filter is not supported with \"--volumes\"");
+    }
     let until: Vec<String> =
         args.filter.iter().filter(|filter| filter.starts_with("until=")).cloned().collect();
     // Steps have no labels: asked for what has one, none of them is meant.
@@ -166,9 +210,15 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
     if cache.is_none() && max_bytes.is_some() {
         bail!("--max-size and --filter label do not go together: steps of a build have no labels");
     }
-    let chosen = choose_images(&store, &filters, args.all)?;
+    let how = args.telling.how();
+    let mut gone = stopped_containers(&store, &wanted, how)?;
+    unused_networks(root, &wanted, how)?;
+    if args.volumes {
+        gone.bytes += unused_volumes(&store, &wanted, &gone, how)?;
+    }
+    let chosen = choose_images(&store, &filters, args.all, &gone)?;
     let scope = Scope { images: digests(&chosen), cache };
-    carry_out(&store, &scope, &chosen, args.telling.how())?;
+    carry_out(&store, &scope, &chosen, &gone, how)?;
     if !args.telling.dry_run {
         engine::network::sweep(&network_dir()).context("remove networks that nobody uses")?;
     }
@@ -176,7 +226,7 @@ pub(crate) fn prune_system(root: &Path, args: &SystemPruneArgs) -> anyhow::Resul
 }
 
 /// Asks on the terminal; no answer is a no.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     ui::screen(&format!("{question} [y/N] "));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("read the answer")?;
@@ -207,28 +257,171 @@ fn oldest(filters: &[String]) -> anyhow::Result<Option<i64>> {
     Ok(limit)
 }
 
+/// Which containers, networks and volumes are meant.
+#[derive(Debug, Default)]
+struct Wanted {
+    before: Option<i64>,
+    labels: Vec<String>,
+    without_labels: Vec<String>,
+}
+
+impl Wanted {
+    fn parse(given: &[String]) -> anyhow::Result<Self> {
+        let mut wanted = Self::default();
+        for text in given {
+            match text.split_once('=') {
+                Some(("until", value)) => {
+                    let time = images::until(value, format::now())?;
+                    wanted.before = wanted.before.into_iter().chain([time]).min();
+                }
+                Some(("label", value)) => wanted.labels.push(value.to_owned()),
+                Some(("label!", value)) => wanted.without_labels.push(value.to_owned()),
+                Some((name, _)) => bail!("invalid filter '{name}'"),
+                None => bail!("invalid filter '{text}': write NAME=VALUE"),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether something with these labels, made at this time (RFC 3339), is meant.
+    fn fits(&self, labels: &StringMap, created: &str) -> bool {
+        let has = |wanted: &String| match wanted.split_once('=') {
+            Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
+            None => labels.contains_key(wanted),
+        };
+        self.before.is_none_or(|before| {
+            format::seconds(created).is_some_and(|created| created < before)
+        }) && self.labels.iter().all(has)
+            && !self.without_labels.iter().any(has)
+    }
+}
+
+/// What went before the images, or would.
+#[derive(Default)]
+struct Gone {
+    /// Containers, by their ids.
+    containers: BTreeSet<String>,
+    /// What all of it held.
+    bytes: u64,
+}
+
+/// Removes the containers that do not run, and tells which.
+fn stopped_containers(store: &Store, wanted: &Wanted, how: Telling) -> anyhow::Result<Gone> {
+    if !store.root().join("containers").exists() {
+        return Ok(Gone::default());
+    }
+    let containers = Containers::open(store)?;
+    let chosen =
+        |record: &Record| wanted.fits(&record.config.labels, &record.created);
+    let id = |record: &Record| record.id.clone();
+    if how.dry {
+        let mut gone = Gone::default();
+        for record in prune::prunable(&containers, chosen)? {
+            let bytes = store.bytes_of(&containers.dir(&record.id))?;
+            gone.bytes += bytes;
+            ui::line(format_args!("would go: container {}: {}", record.name, human(bytes)));
+            gone.containers.insert(record.id);
+        }
+        return Ok(gone);
+    }
+    let pruned = prune::prune(&containers, chosen)?;
+    let ids: BTreeSet<String> = pruned.records.iter().map(id).collect();
+    tell_list("Deleted Containers:", pruned.records.iter().map(id));
+    Ok(Gone { containers: ids, bytes: pruned.bytes })
+}
+
+fn unused_networks(root: &Path, wanted: &Wanted, how: Telling) -> anyhow::Result<()> {
+    let definitions = network::definitions(root);
+    let fits = |definition: &engine::network::NetworkDefinition| {
+        wanted.fits(&definition.labels, &definition.created)
+    };
+    if how.dry {
+        for one in definitions.list()? {
+            if !one.is_predefined() && fits(&one) && definitions.users(&one)?.is_empty() {
+                ui::line(format_args!("would go: network {}", one.name));
+            }
+        }
+        return Ok(());
+    }
+    let removed = definitions.prune(fits).context("remove networks that nobody uses")?;
+    tell_list("Deleted Networks:", removed.into_iter());
+    Ok(())
+}
+
+/// Removes the volumes without a name that no container uses, tells which, and returns how many
+/// bytes they held.
+fn unused_volumes(
+    store: &Store,
+    wanted: &Wanted,
+    gone: &Gone,
+    how: Telling,
+) -> anyhow::Result<u64> {
+    let volumes = Volumes::open(store)?;
+    let none = StringMap::new();
+    let chosen = |volume: &Volume| {
+        let labels = volume.labels.as_ref().unwrap_or(&none);
+        is_anonymous(volume) && wanted.fits(labels, &volume.created_at)
+    };
+    if !how.dry {
+        return volume::prune_unused(store, &volumes, chosen);
+    }
+    let users = users(&Containers::open(store)?)?;
+    let mut bytes = 0;
+    for one in volumes.list()?.iter().filter(|volume| chosen(volume)) {
+        let users = users.get(&one.name).into_iter().flatten();
+        if users.clone().all(|id| gone.containers.contains(id)) {
+            let size = volumes.size(&one.name)?;
+            ui::line(format_args!("would go: volume {}: {}", one.name, human(size)));
+            bytes += size;
+        }
+    }
+    Ok(bytes)
+}
+
+fn tell_list(title: &str, names: impl Iterator<Item = String>) {
+    let mut names = names.peekable();
+    if names.peek().is_some() {
+        ui::line(title);
+        names.for_each(ui::line);
+        ui::line("");
+    }
+}
+
 /// An image that is to go, and what is then told: a line for each name and one for itself.
 struct Chosen {
     digest: Digest,
+    /// What it is called, or its id.
+    name: String,
     lines: Vec<String>,
 }
 
 /// Chooses the images that go: those without a name, or all; of those that cannot be read, the
-/// ones without a name.
-fn choose_images(store: &Store, filters: &Filters, all: bool) -> anyhow::Result<Vec<Chosen>> {
+/// ones without a name. What containers were made of, the store keeps; what they mount does not go
+/// either.
+fn choose_images(
+    store: &Store,
+    filters: &Filters,
+    all: bool,
+    gone: &Gone,
+) -> anyhow::Result<Vec<Chosen>> {
+    let mut in_use = InUse::read(store)?;
+    in_use.containers.retain(|one| !gone.containers.contains(&one.record.id));
     let mut chosen = Vec::new();
     for named in filters.choose(images::all(store)?)? {
-        if all || named.names.is_empty() {
+        let mounted = || in_use.mounting(&named.names).next().is_some();
+        if (all && !mounted()) || named.names.is_empty() {
             let names = named.familiar();
+            let name = names.first().cloned().unwrap_or_else(|| named.image.id().to_string());
             let mut lines: Vec<_> = names.iter().map(|name| format!("untagged: {name}")).collect();
             lines.push(format!("deleted: {}", named.image.id()));
-            chosen.push(Chosen { digest: named.image.digest, lines });
+            chosen.push(Chosen { digest: named.image.digest, name, lines });
         }
     }
     for listed in store.list_images()? {
         if listed.name.is_none() && store.peek_image(&listed.digest).is_err() {
             let lines = vec![format!("deleted: {}", listed.digest)];
-            chosen.push(Chosen { digest: listed.digest, lines });
+            let name = listed.digest.to_string();
+            chosen.push(Chosen { digest: listed.digest, name, lines });
         }
     }
     Ok(chosen)
@@ -243,26 +436,27 @@ fn carry_out(
     store: &Store,
     scope: &Scope,
     chosen: &[Chosen],
+    gone: &Gone,
     how: Telling,
 ) -> anyhow::Result<Plan> {
-    let plan = if how.dry { store.plan_prune(scope)? } else { store.prune(scope)? };
+    let plan = if how.dry {
+        let gone = gone.containers.iter().filter_map(|id| Digest::from_hex(id)).collect();
+        store.plan_prune_without(scope, &gone)?
+    } else {
+        store.prune(scope)?
+    };
     tell_images(chosen, &plan, how);
     if how.dry {
         plan.items.iter().for_each(|item| ui::line(would_go(item)));
     } else {
         tell_cache(&plan);
     }
-    if how.verbose {
-        for image in scope.images.iter().filter(|image| !plan.images.contains(image)) {
-            ui::line(format_args!("stays: image {image}: a process uses it"));
-        }
-        plan.stays.iter().for_each(|staying| ui::line(stays(staying)));
-    }
-    let total = human(plan.bytes());
-    ui::line(match how.dry {
-        true => format!("Total reclaimable space: {total}"),
-        false => format!("Total reclaimed space: {total}"),
-    });
+    // What goes only after its container is worth a word without being asked.
+    let told = |staying: &&Staying| {
+        how.verbose || how.dry && matches!(staying.why, Stay::Container(_))
+    };
+    plan.stays.iter().filter(told).for_each(|staying| ui::line(stays(staying, chosen)));
+    tell_total(plan.bytes() + gone.bytes, how);
     let limit = scope.cache.as_ref().and_then(|cache| cache.max_bytes);
     if let (Some(limit), Some(left)) = (limit, plan.left)
         && left > limit
@@ -274,6 +468,14 @@ fn carry_out(
         ));
     }
     Ok(plan)
+}
+
+fn tell_total(bytes: u64, how: Telling) {
+    let total = human(bytes);
+    ui::line(match how.dry {
+        true => format!("Total reclaimable space: {total}"),
+        false => format!("Total reclaimed space: {total}"),
+    });
 }
 
 /// What is told.
@@ -291,6 +493,7 @@ fn human(bytes: u64) -> String {
 
 fn kind(kind: Kind) -> &'static str {
     match kind {
+        Kind::Image => "image",
         Kind::Journal => "build",
         Kind::Record => "step",
         Kind::Derived => "derived forms of layer",
@@ -311,15 +514,20 @@ fn would_go(item: &Item) -> String {
     format!("would go: {} {}: {why}, {}", kind(item.kind), item.name, human(item.bytes))
 }
 
-fn stays(staying: &Staying) -> String {
+fn stays(staying: &Staying, chosen: &[Chosen]) -> String {
     let why = match &staying.why {
         Stay::Image => "an image needs it".to_owned(),
+        Stay::Container(name) => format!("needed by container {name}"),
         Stay::InUse => "a process uses it".to_owned(),
         Stay::Recent(usage) => format!("used since the time given: {}", unused(usage)),
         Stay::Fits(usage) => format!("within the limit: {}", unused(usage)),
         Stay::NotAsked => "not asked for".to_owned(),
     };
-    format!("stays: {} {}: {why}", kind(staying.kind), staying.name)
+    let image = chosen.iter().find(|one| {
+        staying.kind == Kind::Image && one.digest.hex() == staying.name
+    });
+    let name = image.map_or(&staying.name, |image| &image.name);
+    format!("stays: {} {name}: {why}", kind(staying.kind))
 }
 
 fn unused(usage: &Use) -> String {

@@ -11,11 +11,32 @@ use frontend::request::BaseImage;
 /// Finds an image by name, by digest, or by the beginning of its id.
 pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Image>> {
     if let Ok(reference) = Reference::parse(name)
-        && let Some(digest) = by_reference(store, &reference)?
+        && let Some(image) = read(store, || by_reference(store, &reference))?
     {
-        return Ok(Some(store.read_image(&digest)?));
+        return Ok(Some(image));
     }
-    by_id(store, name)
+    read(store, || by_id(store, name))
+}
+
+/// Reads what a look at the list finds. An image is not in use before it is read: gone by then, it
+/// is looked for again, and missing only if the list still has it.
+fn read(
+    store: &Store,
+    look: impl Fn() -> anyhow::Result<Option<Digest>>,
+) -> anyhow::Result<Option<Image>> {
+    let mut found = look()?;
+    while let Some(digest) = found {
+        match store.read_image(&digest) {
+            Err(error @ cache::Error::Missing { .. }) => {
+                found = look()?;
+                if found == Some(digest) {
+                    return Err(error.into());
+                }
+            }
+            image => return Ok(Some(image?)),
+        }
+    }
+    Ok(None)
 }
 
 /// Finds an image that must be there.
@@ -36,7 +57,7 @@ fn by_reference(store: &Store, reference: &Reference) -> anyhow::Result<Option<D
 }
 
 /// Finds the one image whose id begins so.
-fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Image>> {
+fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Digest>> {
     let wanted = text.strip_prefix("sha256:").unwrap_or(text);
     if wanted.len() < 4 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(None);
@@ -53,7 +74,7 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Image>> {
             bail!("{text:?} is the beginning of several images' ids");
         }
     }
-    found.map(|image| Ok(store.read_image(&image.digest)?)).transpose()
+    Ok(found.map(|image| image.digest))
 }
 
 /// Finds a build's base image; what it says when there is none is what people then do.
@@ -73,4 +94,58 @@ pub(crate) fn base(store: &Store, name: &str, _platform: &Platform) -> anyhow::R
         }
     }
     Ok(BaseImage { reference, layers: image.config.rootfs.diff_ids.clone(), config: image.config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cache::oci::ImageConfig;
+    use cache::prune::Scope;
+
+    fn image(store: &Store, author: &str) -> Digest {
+        let config = ImageConfig { author: Some(author.to_owned()), ..Default::default() };
+        store.put_image(&config, &Default::default()).expect("put").0
+    }
+
+    /// Reads the image `app`, while that is done after it was looked up first.
+    fn read_while(done: impl Fn(&Store)) -> anyhow::Result<Option<String>> {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let [reader, other] = [(); 2].map(|()| Store::open(dir.path()).expect("open"));
+        other.tag(&image(&other, "old"), &["app".to_owned()]).expect("tag");
+        let looked = std::cell::Cell::new(false);
+        let found = read(&reader, || {
+            let found = reader.find_image("app")?;
+            if !looked.replace(true) {
+                done(&other);
+            }
+            Ok(found)
+        });
+        Ok(found?.and_then(|image| image.config.author))
+    }
+
+    #[test]
+    fn an_image_that_goes_before_it_is_read_was_not_there() {
+        let prune = |store: &Store| {
+            let images = store.list_images().expect("list");
+            let images = images.into_iter().map(|listed| listed.digest).collect();
+            store.prune(&Scope { images, cache: None }).expect("prune");
+        };
+        assert_eq!(read_while(prune).expect("no error"), None);
+        let anew = |store: &Store| {
+            prune(store);
+            store.tag(&image(store, "new"), &["app".to_owned()]).expect("tag");
+        };
+        assert_eq!(read_while(anew).expect("no error"), Some("new".to_owned()));
+        assert_eq!(read_while(|_| {}).expect("no error"), Some("old".to_owned()));
+    }
+
+    #[test]
+    fn an_image_of_the_list_without_its_manifest_is_an_error() {
+        let lose = |store: &Store| {
+            let digest = store.find_image("app").expect("look").expect("there");
+            fs_err::remove_file(store.blob_path(&digest)).expect("remove");
+        };
+        let error = read_while(lose).expect_err("missing").to_string();
+        assert!(error.ends_with("is not in the store"), "{error}");
+    }
 }

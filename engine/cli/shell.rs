@@ -9,7 +9,7 @@ use engine::session::Networks;
 
 use crate::journal::{Journal, Step};
 use crate::paths::Home;
-use crate::run::{self, Foreground};
+use crate::foreground::{self, Foreground};
 use crate::ui;
 
 /// Which step of the last build.
@@ -76,7 +76,7 @@ pub(crate) fn shell(home: &Home, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     }
     let (mut env, cwd, user) = match &step.process {
         Some(process) => (process.env.clone(), process.cwd.clone(), process.user.clone()),
-        None => (vec![format!("PATH={}", run::DEFAULT_PATH)], "/".to_owned(), String::new()),
+        None => (vec![format!("PATH={}", foreground::DEFAULT_PATH)], "/".to_owned(), String::new()),
     };
     let terminal = ui::is_interactive();
     if terminal {
@@ -88,7 +88,7 @@ pub(crate) fn shell(home: &Home, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     };
     ui::note(format_args!("{}: changes made here are dropped", step.name));
     let networks = Networks::new(&crate::paths::network_dir(), 0);
-    let code = run::foreground(
+    let code = foreground::foreground(
         &store,
         &networks,
         Foreground {

@@ -9,8 +9,10 @@ use cache::digest::Digest;
 use cache::image::Image;
 use cache::prune::{Kind, Plan, Scope};
 use clap::Args;
+use engine::events::{self, Event};
 use engine::reference::Reference;
 
+use crate::in_use::InUse;
 use crate::{resolve, ui};
 
 /// What `tag` is told.
@@ -34,8 +36,16 @@ pub(crate) fn tag(root: &Path, args: &TagArgs) -> anyhow::Result<ExitCode> {
     let Some(image) = resolve::find(&store, &args.source)? else {
         return Ok(no_such_image(&args.source));
     };
-    store.tag(&image.digest, &[name.or_latest().to_string()])?;
+    let name = name.or_latest();
+    store.tag(&image.digest, &[name.to_string()])?;
+    tell(&store, "tag", &image, &name.familiar());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down that something happened to an image.
+pub(crate) fn tell(store: &Store, action: &str, image: &Image, name: &str) {
+    let event = Event::now("image", action, &image.id().to_string());
+    events::emit(store.root(), &event.with("name", name));
 }
 
 /// Says in docker's words that there is no such image.
@@ -75,6 +85,7 @@ pub(crate) struct RemoveArgs {
 /// Removes names, and images without any.
 pub(crate) fn remove(root: &Path, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let store = Store::open(root)?;
+    let containers = InUse::read(&store)?;
     let mut code = ExitCode::SUCCESS;
     for name in &args.images {
         let image = match resolve::find(&store, name) {
@@ -87,7 +98,9 @@ pub(crate) fn remove(root: &Path, args: &RemoveArgs) -> anyhow::Result<ExitCode>
             Err(_) if forget_damaged(&store, name)? => continue,
             Err(error) => return Err(error),
         };
-        let decision = decide(name, &image, &names(&store, &image)?, args.force);
+        let names = names(&store, &image)?;
+        let users = Users::of(&containers, &image, &names);
+        let decision = decide(name, &image, &names, &users, args.force);
         match decision {
             Ok(removal) => carry_out(&store, &image, removal, args.no_prune)?,
             Err(conflict) => {
@@ -147,27 +160,75 @@ struct Removal {
     delete: bool,
 }
 
+/// The containers that use an image, by the short ids of one of each kind.
+#[derive(Debug, Default)]
+struct Users {
+    running: Option<String>,
+    stopped: Option<String>,
+}
+
+impl Users {
+    fn of(containers: &InUse, image: &Image, names: &[Reference]) -> Self {
+        let mut users = Self::default();
+        for user in containers.of(image, names) {
+            let kind = match user.state.status.is_active() {
+                true => &mut users.running,
+                false => &mut users.stopped,
+            };
+            kind.get_or_insert_with(|| user.record.short_id().to_owned());
+        }
+        users
+    }
+}
+
 /// Decides as docker does: a name takes the image along only if it was the last; an id means all
-/// names, but more than one only by force.
-fn decide(given: &str, image: &Image, names: &[Reference], force: bool) -> Result<Removal, String> {
+/// names, but more than one only by force. What a container uses goes only by force, and of what one
+/// that runs uses only the name does.
+fn decide(
+    given: &str,
+    image: &Image,
+    names: &[Reference],
+    users: &Users,
+    force: bool,
+) -> Result<Removal, String> {
     let id = image.id();
     let digits = given.strip_prefix("sha256:").unwrap_or(given);
     let name = Reference::parse(given).ok().map(Reference::or_latest);
     let by_name = name.filter(|name| names.contains(name) && !id.hex().starts_with(digits));
-    match by_name {
-        Some(name) => Ok(Removal { untag: vec![name], delete: names.len() == 1 }),
-        None if names.len() > 1 && !force => Err(format!(
-            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
-            id.short()
-        )),
-        None => Ok(Removal { untag: names.to_vec(), delete: true }),
+    let is_last = names.len() == 1;
+    if let Some(name) = by_name {
+        return match users.running.as_ref().or(users.stopped.as_ref()) {
+            Some(user) if is_last && !force => Err(format!(
+                "conflict: unable to remove repository reference {given:?} (must force) - \
+                 container {user} is using its referenced image {}",
+                id.short()
+            )),
+            _ => {
+                let delete = is_last && users.running.is_none();
+                Ok(Removal { untag: vec![name], delete })
+            }
+        };
     }
+    let (how, why) = match users {
+        Users { running: Some(user), .. } => {
+            ("cannot be forced", format!("image is being used by running container {user}"))
+        }
+        _ if names.len() > 1 && !force => {
+            ("must be forced", "image is referenced in multiple repositories".to_owned())
+        }
+        Users { stopped: Some(user), .. } if !force => {
+            ("must be forced", format!("image is being used by stopped container {user}"))
+        }
+        _ => return Ok(Removal { untag: names.to_vec(), delete: true }),
+    };
+    Err(format!("conflict: unable to delete {} ({how}) - {why}", id.short()))
 }
 
 fn carry_out(store: &Store, image: &Image, removal: Removal, no_prune: bool) -> anyhow::Result<()> {
     let manifests = manifests(store, image)?;
     for name in removal.untag {
         store.untag(&name.to_string())?;
+        tell(store, "untag", image, &name.familiar());
         ui::line(format_args!("Untagged: {}", name.familiar()));
     }
     if !removal.delete {
@@ -176,6 +237,7 @@ fn carry_out(store: &Store, image: &Image, removal: Removal, no_prune: bool) -> 
     for manifest in manifests {
         store.forget_image(&manifest)?;
     }
+    tell(store, "delete", image, &image.id().to_string());
     ui::line(format_args!("Deleted: {}", image.id()));
     // What others use stays, for the next prune.
     let pruned = if no_prune { None } else { Some(store.prune(&Scope::default())?) };
@@ -204,33 +266,57 @@ mod tests {
         let image = store.read_image(&digest).expect("read");
         let id = image.id().to_string();
         let short = image.id().short();
-        let check =
-            |given: &str, names: &[&str], force: bool, expected: Result<(&[&str], bool), &str>| {
-                let names: Vec<_> =
-                    names.iter().map(|name| Reference::parse(name).expect(name)).collect();
-                match (decide(given, &image, &names, force), expected) {
-                    (Ok(removal), Ok((untag, delete))) => {
-                        let untagged: Vec<_> =
-                            removal.untag.iter().map(Reference::familiar).collect();
-                        assert_eq!(
-                            (untagged, removal.delete),
-                            (untag.iter().map(|name| (*name).to_owned()).collect(), delete),
-                            "{given}"
-                        );
-                    }
-                    (Err(conflict), Err(part)) => {
-                        assert!(conflict.contains(part), "{given}: {conflict}")
-                    }
-                    (decided, _) => panic!("{given}: {decided:?}"),
+        let decided = |given: &str, names: &[&str], users: &Users, force: bool| {
+            let names: Vec<_> =
+                names.iter().map(|name| Reference::parse(name).expect(name)).collect();
+            decide(given, &image, &names, users, force).map(|removal| {
+                let untag: Vec<_> = removal.untag.iter().map(Reference::familiar).collect();
+                (untag.join(" "), removal.delete)
+            })
+        };
+        let check = |given: &str, names: &[&str], force, expected: Result<(&str, bool), &str>| {
+            match (decided(given, names, &Users::default(), force), expected) {
+                (Ok((untag, delete)), Ok(expected)) => {
+                    assert_eq!((untag.as_str(), delete), expected, "{given}");
                 }
-            };
-        check("app", &["app:latest"], false, Ok((&["app:latest"], true)));
-        check("app", &["app:latest", "b:1"], false, Ok((&["app:latest"], false)));
-        check("app", &["app:latest", "b:1"], true, Ok((&["app:latest"], false)));
-        check(&id, &["app:latest"], false, Ok((&["app:latest"], true)));
+                (Err(conflict), Err(part)) => {
+                    assert!(conflict.contains(part), "{given}: {conflict}");
+                }
+                (decided, _) => panic!("{given}: {decided:?}"),
+            }
+        };
+        check("app", &["app:latest"], false, Ok(("app:latest", true)));
+        check("app", &["app:latest", "b:1"], false, Ok(("app:latest", false)));
+        check("app", &["app:latest", "b:1"], true, Ok(("app:latest", false)));
+        check(&id, &["app:latest"], false, Ok(("app:latest", true)));
         check(&short, &["a:1", "b:1"], false, Err("must be forced"));
-        check(&short, &["a:1", "b:1"], true, Ok((&["a:1", "b:1"], true)));
-        check(&short, &[], false, Ok((&[], true)));
+        check(&short, &["a:1", "b:1"], true, Ok(("a:1 b:1", true)));
+        check(&short, &[], false, Ok(("", true)));
+        let user = |id: &str| Some(id.to_owned());
+        let stopped = Users { stopped: user("abc"), ..Users::default() };
+        let running = Users { running: user("def"), stopped: user("abc") };
+        let using = |user: &str| {
+            Err(format!(
+                "conflict: unable to remove repository reference \"app\" (must force) - container \
+                 {user} is using its referenced image {short}"
+            ))
+        };
+        let delete = |how: &str| Err(format!("conflict: unable to delete {short} {how}"));
+        let untag = |delete| Ok(("app:latest".to_owned(), delete));
+        let by_stopped = "(must be forced) - image is being used by stopped container abc";
+        let by_running = "(cannot be forced) - image is being used by running container def";
+        for (given, users, force, expected) in [
+            ("app", &stopped, false, using("abc")),
+            ("app", &stopped, true, untag(true)),
+            ("app", &running, false, using("def")),
+            ("app", &running, true, untag(false)),
+            (&short, &stopped, false, delete(by_stopped)),
+            (&short, &stopped, true, untag(true)),
+            (&short, &running, true, delete(by_running)),
+        ] {
+            assert_eq!(decided(given, &["app:latest"], users, force), expected, "{given} {users:?}");
+        }
+        assert_eq!(decided("app", &["app:latest", "b:1"], &running, false), untag(false));
     }
 
     #[test]

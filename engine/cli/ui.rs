@@ -24,6 +24,15 @@ pub(crate) fn raw(bytes: &[u8]) {
     note_unwritten(io::stdout().write_all(bytes));
 }
 
+/// Whether the reader of the answer has gone away.
+pub(crate) fn is_unread() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
+}
+
 fn note_unwritten(written: io::Result<()>) {
     match written {
         // A reader that has gone away wants no more of it.

@@ -20,7 +20,7 @@ use crate::graph::{Copy, CopySource, Unpack};
 use crate::mode::Mode;
 use crate::plan::{self, Content, NewDirectories, Plan, entry_of};
 use crate::tree::{self, Entry, Owners, Selected, Selector, Tree};
-use crate::view::{View, join};
+use crate::view::{View, join, split};
 
 /// Why files cannot be copied.
 #[derive(Debug, thiserror::Error)]
@@ -363,9 +363,10 @@ fn unpack<'a>(
         targets.insert(below, dir.clone());
         entry.path = join(&dir, &name);
         if let Kind::Hardlink(target) = &entry.kind {
-            // Docker resolves a link's target within what is unpacked.
-            let target = plan.resolve(&join(&root, target))?;
-            entry.kind = Kind::Hardlink(target);
+            // Docker resolves a link's target within what is unpacked; link(2) follows no link that
+            // is the target itself.
+            let (parent, name) = split(target);
+            entry.kind = Kind::Hardlink(join(&plan.resolve(&join(&root, parent))?, name));
         }
         changes.apply(&mut entry);
         let content = match entry.kind {
@@ -380,7 +381,8 @@ fn unpack<'a>(
                 targets.clear();
                 plan.put_dir(entry)?;
             }
-            Kind::Symlink(_) => {
+            // A hard link may be one more name of a symbolic link.
+            Kind::Symlink(_) | Kind::Hardlink(_) => {
                 targets.clear();
                 plan.put_unpacked(entry, content)?;
             }

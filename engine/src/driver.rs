@@ -1,14 +1,18 @@
 //! How layers are mounted, chosen by trying: once for each store and kernel.
 //!
-//! The choice is written down in the store (`driver`), as what was found on which kernel. Does not
-//! know what the drivers do; it mounts a layer of one file and looks whether the file is there.
+//! The choice is written down in the store (`driver`), as what was found on which kernel and on
+//! which kind of file system. Does not know what the drivers do; it mounts a layer of one file and
+//! looks whether the file is there, and mounts what a container would write to.
 
 use std::io;
+use std::path::Path;
 
 use cache::Store;
 use cache::layer::writer::LayerWriter;
 use cache::layer::{Entry, Kind};
 use cache::lower::{Driver, Lower};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::overlay::{self, Overlay};
@@ -30,7 +34,11 @@ pub struct Choice {
 #[derive(Serialize, Deserialize)]
 struct Found {
     kernel: String,
+    /// By its number (statfs(2)).
+    file_system: i64,
     choice: Choice,
+    /// The name of the file system, if no container can write there.
+    no_upper: Option<String>,
 }
 
 /// Why there is no driver.
@@ -49,29 +57,32 @@ pub enum Error {
 
 /// Chooses the store's driver: the one that is wanted, or else the best that works.
 pub fn choose(store: &Store, wanted: Option<Driver>) -> Result<Choice, Error> {
+    let found = find(store)?;
+    let asked = |driver| Choice { driver, why: "it was asked for".to_owned() };
     let choice = match wanted {
-        Some(Driver::Dir) => Choice { driver: Driver::Dir, why: "it was asked for".to_owned() },
-        Some(Driver::Erofs) => {
-            let found = find(store)?;
-            if found.driver != Driver::Erofs {
-                return Err(Error::Refused { why: found.why });
-            }
-            Choice { driver: Driver::Erofs, why: "it was asked for".to_owned() }
+        Some(Driver::Erofs) if found.choice.driver != Driver::Erofs => {
+            return Err(Error::Refused { why: found.choice.why });
         }
-        None => find(store)?,
+        Some(driver) => asked(driver),
+        None => found.choice,
     };
     store.set_driver(choice.driver);
+    if let Some(file_system) = found.no_upper {
+        store.refuse_upper(file_system);
+    }
     Ok(choice)
 }
 
 /// What was found earlier on this kernel, or what is found now.
-fn find(store: &Store) -> Result<Choice, Error> {
+fn find(store: &Store) -> Result<Found, Error> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let file_system = rustix::fs::statfs(store.root()).map_or(0, |known| known.f_type as i64);
     let path = store.root().join("driver");
     let known =
         fs_err::read(&path).ok().and_then(|text| serde_json::from_slice::<Found>(&text).ok());
-    if let Some(known) = known.filter(|known| known.kernel == kernel) {
-        return Ok(known.choice);
+    let holds = |known: &Found| known.kernel == kernel && known.file_system == file_system;
+    if let Some(known) = known.filter(holds) {
+        return Ok(known);
     }
     let choice = match try_erofs(store) {
         Ok(()) => {
@@ -82,11 +93,32 @@ fn find(store: &Store) -> Result<Choice, Error> {
             why: format!("the kernel does not mount layers in place: {error}"),
         },
     };
-    let found = Found { kernel, choice };
+    // Whatever else goes wrong is told better by who meets it.
+    let refused = try_upper(store).is_err_and(|error| error == Errno::INVAL);
+    let no_upper = refused.then(|| file_system_of(store.root()));
+    let found = Found { kernel, file_system, choice, no_upper };
     let text = serde_json::to_vec(&found).expect("text can be written");
     // A store that cannot be written to can still be looked into.
     let _ = store.write_atomically(&path, &text);
-    Ok(found.choice)
+    Ok(found)
+}
+
+/// Mounts what a container writes to.
+fn try_upper(store: &Store) -> Result<(), Errno> {
+    let make = || store.scratch_dir().map_err(|_| Errno::IO);
+    let upper = (make()?, make()?);
+    let lower = [Lower::Directory(make()?), Lower::Directory(make()?)];
+    overlay::mount_apart(Overlay { lower: &lower, upper: Some(&upper), volatile: true }).map(drop)
+}
+
+/// The kind of file system that a directory is on, by its name (`proc_pid_mountinfo(5)`).
+fn file_system_of(path: &Path) -> String {
+    let text = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mount = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
+    let number = mount.map_or(0, |known| known.stx_mnt_id).to_string();
+    let line = text.lines().find(|line| line.split(' ').next() == Some(number.as_str()));
+    let (_, kind) = line.and_then(|line| line.split_once(" - ")).unwrap_or_default();
+    kind.split(' ').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 /// Mounts a layer of one file and reads it.
@@ -121,7 +153,8 @@ mod tests {
 
         let other = Choice { driver: Driver::Dir, why: "the moon".to_owned() };
         let write = |kernel: &str| {
-            let found = Found { kernel: kernel.to_owned(), choice: other.clone() };
+            let found: Found = serde_json::from_str(&text).expect("whole");
+            let found = Found { kernel: kernel.to_owned(), choice: other.clone(), ..found };
             fs_err::write(&path, serde_json::to_vec(&found).expect("text")).expect("write");
         };
         write(&rustix::system::uname().release().to_string_lossy());
@@ -131,6 +164,9 @@ mod tests {
         write("2.2.0");
         assert_eq!(choose(&store, None).expect("choose"), found);
         assert_eq!(store.driver(), found.driver);
+        fs_err::write(&path, text.replace("\"file_system\":", "\"file_system\":1")).expect("write");
+        choose(&store, None).expect("choose");
+        assert_eq!(fs_err::read_to_string(&path).expect("written down"), text);
         let store = Store::open(dir.path()).expect("open");
         assert_eq!(choose(&store, Some(Driver::Dir)).expect("choose").driver, Driver::Dir);
         assert_eq!(store.driver(), Driver::Dir);

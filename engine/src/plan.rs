@@ -118,7 +118,16 @@ impl<'a> Plan<'a> {
 
     /// Follows the links on a path's way through what is and will be there.
     pub fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
-        view::resolve(path, &mut |path| match self.planned.get(path) {
+        view::resolve(path, &mut |path| self.link_at(path))
+    }
+
+    /// The text of the symbolic link that is, or will be, at a path without links on its way.
+    fn link_at(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let path = match self.planned.get(path).map(|planned| &planned.entry.kind) {
+            Some(Kind::Hardlink(_)) => &self.linked_file(path),
+            _ => path,
+        };
+        match self.planned.get(path) {
             Some(planned) => Ok(match &planned.entry.kind {
                 Kind::Symlink(target) => Some(target.clone()),
                 _ => None,
@@ -129,7 +138,7 @@ impl<'a> Plan<'a> {
                 }
                 _ => Ok(None),
             },
-        })
+        }
     }
 
     /// Whether a directory is, or will be, at a path, links followed.
@@ -438,6 +447,27 @@ mod tests {
             ("z", link("a")),
         ];
         assert_eq!(kinds.collect::<Vec<_>>(), expected.map(|(path, kind)| (path.into(), kind)));
+    }
+
+    #[test]
+    fn a_hard_link_to_a_symbolic_link_is_followed_as_one() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::os::unix::fs::symlink("real", dir.path().join("there")).expect("symlink");
+        let base = View::open(dir.path()).expect("open");
+        let mut plan = Plan::new(&base, NewDirectories { mode: 0o755, uid: 0, gid: 0 });
+        for (path, kind) in [
+            ("link", Kind::Symlink("real".into())),
+            ("second", Kind::Hardlink("link".into())),
+            ("third", Kind::Hardlink("second".into())),
+            ("below", Kind::Hardlink("there".into())),
+        ] {
+            plan.put_unpacked(Entry::new(path, kind, 0o777), Content::None).expect("put");
+        }
+        for path in ["second", "third", "below"] {
+            let resolved = plan.resolve(format!("{path}/file").as_bytes()).expect("resolve");
+            assert_eq!(String::from_utf8_lossy(&resolved), "real/file", "{path}");
+        }
+        plan.check_hard_links().expect("they are links to what is there");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::graph::{
 };
 use crate::keys::{self, chain_id};
 use crate::network::{self, Lease, resolv};
+use crate::open_files;
 use crate::product::Product;
 use crate::progress::{Event, Outcome, Stream};
 use crate::ssh_agent::{Relay, SocketOwner};
@@ -246,9 +247,10 @@ impl Step<'_, '_> {
                 user: run.user.clone(),
                 additional_groups: Vec::new(),
                 capabilities: DEFAULT_CAPABILITIES.iter().map(|name| name.to_string()).collect(),
-                rlimits: run.ulimits.clone(),
+                rlimits: open_files::limits_of_container(&run.ulimits),
                 no_new_privileges: false,
                 terminal: false,
+                ..Process::default()
             },
             network,
             resources: run.resources.clone(),
@@ -258,6 +260,7 @@ impl Step<'_, '_> {
             cgroup_parent: run.cgroup_parent.clone(),
             seccomp: if insecure { Seccomp::Unconfined } else { Seccomp::Default },
             sysctls: Vec::new(),
+            ..ContainerSpec::default()
         })
     }
 

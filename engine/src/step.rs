@@ -22,6 +22,7 @@ use crate::session::Session;
 use crate::source::{self, git, http};
 use crate::tree::{self, Owners, Tree};
 use crate::view::View;
+use crate::waiting::Waiting;
 use crate::{copy, owner, pattern, run};
 
 /// The time of files given in the text.
@@ -208,6 +209,7 @@ impl<'p> Step<'_, 'p> {
             return Ok(None);
         }
         let key = image.key();
+        let mut waiting = Waiting::new(self.session, self.id, key);
         loop {
             if let Some(claim) = self.session.store.try_claim(&key)? {
                 return Ok(Some(claim));
@@ -215,6 +217,7 @@ impl<'p> Step<'_, 'p> {
             if self.session.cancel.is_canceled() {
                 return Err(StepError::Canceled);
             }
+            waiting.tell();
             std::thread::sleep(CLAIM_POLL);
         }
     }

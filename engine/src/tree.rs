@@ -5,9 +5,9 @@
 //! tree is. Knows nothing of where the files go.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::sync::Mutex;
+use std::sync::RwLock;
 
 use cache::context::{ContextIndex, Stat};
 use cache::digest::{Digest, Hasher};
@@ -22,12 +22,15 @@ use crate::view::{Metadata, View, join, metadata_at, split, xattrs};
 /// Fewer files or directories than this are worked on without waking the thread pool.
 const FEW: usize = 16;
 
+/// Bytes that are read at once for a digest: most files in one go.
+const READ: usize = 64 << 10;
+
 /// A tree to take files from.
 pub struct Tree {
     view: View,
     ignore: Filter,
     owners: Owners,
-    index: Option<Mutex<ContextIndex>>,
+    index: Option<RwLock<ContextIndex>>,
 }
 
 /// Whose the selected files are.
@@ -113,7 +116,7 @@ impl Tree {
     /// A build context: what `ignore` leaves out is not there, owners do not count, and files seen
     /// before are known by their stat.
     pub fn context(view: View, ignore: Filter, index: ContextIndex) -> Self {
-        Self { view, ignore, owners: Owners::Root, index: Some(Mutex::new(index)) }
+        Self { view, ignore, owners: Owners::Root, index: Some(RwLock::new(index)) }
     }
 
     /// What is behind the tree.
@@ -129,7 +132,7 @@ impl Tree {
     /// Writes back what was learnt of the files.
     pub fn save_index(&self, store: &cache::Store) -> cache::Result<()> {
         match &self.index {
-            Some(index) => index.lock().expect("no holder panics").save(store),
+            Some(index) => index.write().expect("no holder panics").save(store),
             None => Ok(()),
         }
     }
@@ -270,37 +273,51 @@ impl Tree {
     /// The digests of the regular files among `entries`, by their place. A file with extended
     /// attributes has a digest of both.
     pub fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<Digest>>, Error> {
-        let known = |entry: &Entry| {
-            let index = self.index.as_ref()?.lock().expect("no holder panics");
-            index.get(&entry.path, &index_stat(&entry.metadata))
+        let mut digests: Vec<Option<Digest>> = match &self.index {
+            None => vec![None; entries.len()],
+            Some(index) => {
+                let index = index.read().expect("no holder panics");
+                let known = |entry: &Entry| index.get(&entry.path, &index_stat(&entry.metadata));
+                entries.iter().map(|entry| is_file(entry).then(|| known(entry)).flatten()).collect()
+            }
         };
-        let mut digests: Vec<Option<Digest>> =
-            entries.iter().map(|entry| is_file(entry).then(|| known(entry)).flatten()).collect();
         let unknown: Vec<usize> = (0..entries.len())
             .filter(|at| is_file(entries[*at]) && digests[*at].is_none())
             .collect();
-        let compute = |at: &usize| self.digest(entries[*at]);
+        let buffer = || vec![0; READ];
+        let compute = |buffer: &mut Vec<u8>, at: &usize| self.digest(entries[*at], buffer);
         let computed: Vec<Digest> = if unknown.len() < FEW {
-            unknown.iter().map(compute).collect::<Result<_, _>>()?
+            let mut buffer = if unknown.is_empty() { Vec::new() } else { buffer() };
+            unknown.iter().map(|at| compute(&mut buffer, at)).collect::<Result<_, _>>()?
         } else {
-            unknown.par_iter().map(compute).collect::<Result<_, _>>()?
+            unknown.par_iter().map_init(buffer, compute).collect::<Result<_, _>>()?
         };
-        let mut index = self.index.as_ref().map(|index| index.lock().expect("no holder panics"));
+        if let (Some(index), false) = (&self.index, unknown.is_empty()) {
+            let mut index = index.write().expect("no holder panics");
+            for (at, digest) in unknown.iter().zip(&computed) {
+                index.set(&entries[*at].path, index_stat(&entries[*at].metadata), *digest);
+            }
+        }
         for (at, digest) in unknown.into_iter().zip(computed) {
             digests[at] = Some(digest);
-            if let Some(index) = &mut index {
-                index.set(&entries[at].path, index_stat(&entries[at].metadata), digest);
-            }
         }
         Ok(digests)
     }
 
-    fn digest(&self, entry: &Entry) -> Result<Digest, Error> {
-        let read = || -> io::Result<Digest> {
+    fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<Digest, Error> {
+        let mut read = || -> io::Result<Digest> {
             let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
             let attributes = xattrs(file.as_fd())?;
-            let (content, _) = Digest::of_reader(std::fs::File::from(file))?;
-            Ok(with_attributes(content, &attributes))
+            let mut file = std::fs::File::from(file);
+            let mut hasher = Hasher::new();
+            loop {
+                match file.read(buffer) {
+                    Ok(0) => return Ok(with_attributes(hasher.finish(), &attributes)),
+                    Ok(count) => hasher.update(&buffer[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
         };
         read().map_err(|source| Error::Read { path: shown(&entry.path), source })
     }

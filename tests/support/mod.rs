@@ -201,12 +201,27 @@ impl Test {
     }
 }
 
+impl Folder {
+    /// Ends what still runs on the test's store.
+    fn end_containers(&self) {
+        let Ok(entries) = std::fs::read_dir(self.0.join("store/containers")) else { return };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let ids: Vec<_> = names.filter(|name| name.len() == 64).collect();
+        if !ids.is_empty() {
+            let mut remove = Command::new(need::RBUILD);
+            remove.args(["rm", "-f", "-v"]).args(ids).env("RBUILD_ROOT", self.0.join("store"));
+            let _ = remove.output();
+        }
+    }
+}
+
 impl Drop for Folder {
     #[expect(
         clippy::print_stderr,
         reason = "a test's own words, which libtest shows with its failure"
     )]
     fn drop(&mut self) {
+        self.end_containers();
         if std::thread::panicking() || std::env::var_os("RBUILD_TEST_KEEP").is_some() {
             eprintln!("the test's folder is kept: {}", self.0.display());
         } else if let Err(error) = fs_err::remove_dir_all(&self.0) {

@@ -1,25 +1,27 @@
 //! Derived forms of layers: each is derived once more, in a second store that shares the tars, and
 //! compared. So this knows no form's encoding.
 //!
-//! A form of a whole chain is found again through the images that have it; one of a chain that no
-//! image has cannot be derived, and is passed over.
+//! A form of a whole chain is found again through the images and containers that have it. One of a
+//! chain that none has cannot be derived: an index of it is compared with its seal; a tree of it is passed
+//! over, and goes in repairs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use fs_err as fs;
 
-use super::tars::open_dir;
-use super::{Checker, in_parallel};
-use crate::digest::{Digest, DigestWriter};
+use super::tars::{open_dir, packed};
+use super::{Checker, in_parallel, is_of_system, is_there, is_unreadable};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::layer::pack;
-use crate::layer::writer::LayerWriter;
+use crate::index;
 use crate::lower::Mark;
+use crate::measure;
+use crate::prune::containers::read;
+use crate::regular;
 use crate::store::Store;
 
 /// Chains of layers, by what their forms are named after.
@@ -28,14 +30,19 @@ type Chains = BTreeMap<String, Vec<Digest>>;
 impl Checker<'_> {
     pub(super) fn derived(&mut self) -> Result<()> {
         let mut jobs: Vec<(Digest, Vec<PathBuf>)> = Vec::new();
+        let chains = self.chains()?;
         for (digest, dir) in self.store.listed("layers")? {
+            if !dir.is_dir() {
+                continue;
+            }
             let forms = self.store.derived_forms(&dir)?;
+            let (unknown, forms) = forms.into_iter().partition(|form| is_unknown(form, &chains));
+            self.pass_over(&digest, unknown)?;
             if !forms.is_empty() && !self.lost_layers.contains(&digest) {
                 jobs.push((digest, forms));
             }
         }
         self.report.objects += jobs.iter().map(|(_, forms)| forms.len() as u64).sum::<u64>();
-        let chains = self.chains()?;
         let store = self.store;
         let idle = Mutex::new(Vec::new());
         let found = in_parallel(&jobs, |(digest, forms)| {
@@ -53,10 +60,14 @@ impl Checker<'_> {
         });
         drop(idle);
         for ((digest, forms), wrong) in jobs.iter().zip(found) {
-            let wrong = wrong?;
-            if wrong.is_empty() {
-                continue;
-            }
+            let wrong = match wrong {
+                Ok(wrong) if wrong.is_empty() => continue,
+                Ok(wrong) => wrong,
+                Err(error) => {
+                    self.report.unfinished.get_or_insert(error);
+                    continue;
+                }
+            };
             // The mark belongs to all forms: with one of them wrong none is sure to be used rightly.
             let removed = self.remove(forms, Some(digest))?;
             for (form, why) in wrong {
@@ -73,12 +84,31 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// All chains that images have.
+    /// Counts trees that there is nothing to compare with; in repairs they go.
+    fn pass_over(&mut self, digest: &Digest, trees: Vec<PathBuf>) -> Result<()> {
+        let count = trees.len() as u64;
+        if count > 0 {
+            let removed = self.remove(&trees, Some(digest))?;
+            self.report.passed_over += count;
+            self.report.dropped += if removed { count } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// All chains that images and containers have.
     fn chains(&self) -> Result<Chains> {
-        let mut chains = Chains::new();
+        let mut all = Vec::new();
         for listed in self.store.list_images().unwrap_or_default() {
             let Ok(image) = self.store.peek_image(&listed.digest) else { continue };
-            let layers = &image.config.rootfs.diff_ids;
+            all.push(image.config.rootfs.diff_ids);
+        }
+        for (_, dir) in self.store.listed("containers")? {
+            if let Ok(Some(container)) = read(&dir.join("config.json")) {
+                all.push(container.layers);
+            }
+        }
+        let mut chains = Chains::new();
+        for layers in all {
             for end in 1..=layers.len() {
                 let chain: String = layers[..end].iter().map(Digest::hex).collect();
                 chains.insert(Digest::of(chain).short(), layers[..end].to_vec());
@@ -99,26 +129,42 @@ fn wrong_forms(
     let mut wrong = Vec::new();
     let mut derived_alone = false;
     for form in forms {
-        let name = form.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let name = name_of(form);
+        let Some(found) = measure::stat(form)? else { continue };
+        if let Some(what) = regular::instead(found.file_type())
+            && !(found.is_dir() && is_tree(name))
+        {
+            wrong.push((form.clone(), what.to_owned()));
+            continue;
+        }
         if Mark::ALL.iter().any(|mark| mark.name() == name) {
             continue;
         }
         let chain = chain_of(name).map(|chain| chains.get(chain));
         let chain = match chain {
             Some(Some(chain)) => chain.as_slice(),
-            Some(None) => continue,
+            Some(None) => {
+                let differs = !index::is_whole(form)? && form.exists();
+                wrong.extend(differs.then(|| (form.clone(), "is not what was sealed".to_owned())));
+                continue;
+            }
             None => std::slice::from_ref(digest),
         };
         let why = match derive(store, second, chain, name) {
             Ok(fresh) => {
                 derived_alone |= chain.len() == 1;
-                let why = difference(form, &fresh)?;
+                let why = match difference(form, &fresh) {
+                    // It was removed while it was being read.
+                    Err(_) if !is_there(form)? => None,
+                    why => why?,
+                };
                 let outdated = why.is_some() && form.is_file() && store.is_outdated(form, chain)?;
                 why.filter(|_| !outdated)
             }
             // Whatever is missing or damaged below is told of as itself.
             Err(Error::Missing { .. } | Error::Corrupt { .. }) => None,
-            Err(error) => Some(format!("cannot be derived again: {error}")),
+            Err(error) if blames_layer(&error) => Some(format!("cannot be derived again: {error}")),
+            Err(error) => return Err(error),
         };
         wrong.extend(why.map(|why| (form.clone(), why)));
     }
@@ -131,6 +177,28 @@ fn wrong_forms(
     Ok(wrong)
 }
 
+/// Whether an error says something about what was to be derived, and not about this machine's disk,
+/// memory or rights.
+pub(super) fn blames_layer(error: &Error) -> bool {
+    let is_about =
+        matches!(error, Error::Layer { .. } | Error::Index { .. } | Error::Damaged { .. });
+    is_about && !is_of_system(error)
+}
+
+fn name_of(form: &Path) -> &str {
+    form.file_name().and_then(OsStr::to_str).unwrap_or_default()
+}
+
+fn is_tree(name: &str) -> bool {
+    name == "tree" || name.starts_with("flat-")
+}
+
+/// Whether this is a tree of a chain that no image has.
+fn is_unknown(form: &Path, chains: &Chains) -> bool {
+    let name = name_of(form);
+    is_tree(name) && chain_of(name).is_some_and(|chain| !chains.contains_key(chain))
+}
+
 /// What a form's name says of the chain that it is a form of, if it is one of a chain.
 fn chain_of(name: &str) -> Option<&str> {
     let chain = name.strip_prefix("flat-").or_else(|| name.strip_prefix("chain-"))?;
@@ -140,6 +208,10 @@ fn chain_of(name: &str) -> Option<&str> {
 /// Derives a form in the second store and returns where it should be.
 fn derive(store: &Store, second: &Store, chain: &[Digest], name: &str) -> Result<PathBuf> {
     for digest in chain {
+        let whole = measure::stat(&store.layer_tar(digest))?;
+        if whole.is_none_or(|found| !found.is_file()) {
+            return Err(Error::Missing { digest: *digest });
+        }
         let (dir, tar) = (second.layer_dir(digest), second.layer_tar(digest));
         fs::create_dir_all(&dir).map_err(Error::Io)?;
         match fs::hard_link(store.layer_tar(digest), tar) {
@@ -173,28 +245,27 @@ fn difference(form: &Path, fresh: &Path) -> Result<Option<String>> {
         return Ok(Some("is nothing that is derived from a layer".to_owned()));
     }
     let differs = match (form.is_dir(), fresh.is_dir()) {
-        (true, true) => packed(form)? != packed(fresh)?,
+        (true, true) => match (open_dir(form)?, open_dir(fresh)?) {
+            (Some(form), Some(fresh)) => packed(&form, io::sink())? != packed(&fresh, io::sink())?,
+            (form, _) => form.is_some(),
+        },
         (false, false) => form.exists() && !same_bytes(form, fresh)?,
         _ => form.exists(),
     };
     Ok(differs.then(|| "is not what its tar gives".to_owned()))
 }
 
-/// The digest of a tree as a layer, or why it cannot be one.
-fn packed(tree: &Path) -> Result<std::result::Result<Digest, String>> {
-    let Some(dir) = open_dir(tree)? else { return Ok(Err("it is not there".to_owned())) };
-    let mut tar = LayerWriter::new(DigestWriter::new(io::sink()));
-    let packed = pack::pack_upper(dir.as_fd(), &mut tar, None).and_then(|_| tar.finish());
-    Ok(packed.map(|out| out.finish().1).map_err(|error| error.to_string()))
-}
-
 fn same_bytes(one: &Path, other: &Path) -> Result<bool> {
-    let open = |path| fs::File::open(path).map(io::BufReader::new).map_err(Error::Io);
-    let (mut one, mut other) = (open(one)?.bytes(), open(other)?.bytes());
+    let open = |path| {
+        let file = fs::File::open(path).map_err(Error::Io)?;
+        Ok(io::BufReader::new(file.into_parts().0).bytes())
+    };
+    let (mut one, mut other) = (open(one)?, open(other)?);
     loop {
         match (one.next().transpose(), other.next().transpose()) {
             (Ok(None), Ok(None)) => return Ok(true),
             (Ok(a), Ok(b)) if a == b => {}
+            (Err(error), _) if is_unreadable(&error) => return Ok(false),
             (Err(error), _) | (_, Err(error)) => return Err(Error::Io(error)),
             _ => return Ok(false),
         }

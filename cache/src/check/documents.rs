@@ -1,10 +1,12 @@
 //! The list of images, records, and what else is kept beside layers.
 
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use fs_err as fs;
+use serde::de::IgnoredAny;
 
-use super::{Checker, is_there};
+use super::{Checker, Content, content_of, is_there};
 use crate::context;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -40,8 +42,7 @@ impl Checker<'_> {
                     let layers = found.config.rootfs.diff_ids.iter();
                     let gone: Vec<_> = layers.filter(|layer| self.is_lost(layer)).collect();
                     for layer in gone {
-                        let wrong = format!("its layer {layer} is gone or damaged");
-                        self.fault(&name, wrong, UNUSABLE, None);
+                        self.lost_layer(&name, layer)?;
                     }
                     let blobs = found.manifest.layers.iter().map(|layer| layer.digest);
                     let blobs: Vec<Digest> = blobs.filter(|digest| seen.insert(*digest)).collect();
@@ -61,7 +62,22 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn is_lost(&self, layer: &Digest) -> bool {
+    /// An image's layer is not there, but its blob may be.
+    fn lost_layer(&mut self, image: &str, layer: &Digest) -> Result<()> {
+        let wrong = format!("its layer {layer} is gone or damaged");
+        match self.restore_from_blob(layer)? {
+            true => self.restorable(image, wrong),
+            false => self.fault(image, wrong, UNUSABLE, None),
+        }
+        Ok(())
+    }
+
+    pub(super) fn restorable(&mut self, object: &str, wrong: String) {
+        let done = self.repairs().then_some("restored from its blob");
+        self.fault(object, wrong, "it cannot be used; the layer's blob is whole", done);
+    }
+
+    pub(super) fn is_lost(&self, layer: &Digest) -> bool {
         self.lost_layers.contains(layer) || !self.store.layer_tar(layer).exists()
     }
 
@@ -85,7 +101,7 @@ impl Checker<'_> {
 
     /// The list cannot be read: what is on it can still be told from the manifests, but not how it
     /// was called.
-    fn bad_index(&mut self, path: std::path::PathBuf, why: &str) -> Result<()> {
+    fn bad_index(&mut self, path: PathBuf, why: &str) -> Result<()> {
         let mut index = Index::default();
         for (digest, blob) in self.store.listed("images/blobs/sha256")? {
             let Some(size) = measure::stat(&blob)?.map(|metadata| metadata.len()) else { continue };
@@ -107,6 +123,7 @@ impl Checker<'_> {
         let done = self.repairs().then_some("written anew from the manifests; give names with tag");
         if self.repairs() {
             let bytes = serde_json::to_vec(&index).expect("documents have string keys only");
+            self.clear(&path)?;
             self.store.write_durably(&path, &bytes)?;
         }
         self.fault("images/index.json", why, meaning, done);
@@ -117,19 +134,17 @@ impl Checker<'_> {
     pub(super) fn records(&mut self) -> Result<()> {
         for (key, path) in self.store.listed("cache/records")? {
             self.report.objects += 1;
-            let Ok(bytes) = fs::read(&path) else { continue };
-            let text = bytes.iter().position(|byte| *byte == b'\n').map(|end| &bytes[end + 1..]);
-            let wrong = match (Record::parse(&bytes), text) {
-                (None, _) => "it cannot be read".to_owned(),
-                (_, None) => "its text is missing".to_owned(),
-                (_, Some(text)) if Digest::of(text) != key => {
-                    "its text is not the one that its key is the digest of".to_owned()
-                }
-                (Some(record), _) if self.is_lost(&record.layer) => {
-                    format!("its layer {} is gone or damaged", record.layer)
-                }
-                _ => continue,
+            let mut bytes = Vec::new();
+            let content = content_of(&path, |mut file| {
+                file.read_to_end(&mut bytes)?;
+                Ok(Digest::of(&bytes))
+            })?;
+            let wrong = match content {
+                Content::Missing => continue,
+                Content::Digest(_) => self.wrong_record(&key, &bytes)?,
+                other => Some(format!("it {}", other.wrong())),
             };
+            let Some(wrong) = wrong else { continue };
             // It may have been pruned, with its layer, while we looked.
             if !is_there(&path)? {
                 continue;
@@ -142,37 +157,71 @@ impl Checker<'_> {
         Ok(())
     }
 
+    /// What is wrong with a record of these bytes.
+    fn wrong_record(&mut self, key: &Digest, bytes: &[u8]) -> Result<Option<String>> {
+        let text = bytes.iter().position(|byte| *byte == b'\n').map(|end| &bytes[end + 1..]);
+        Ok(match (Record::parse(bytes), text) {
+            (None, _) => Some("it cannot be read".to_owned()),
+            (_, None) => Some("its text is missing".to_owned()),
+            (_, Some(text)) if Digest::of(text) != *key => {
+                Some("its text is not the one that its key is the digest of".to_owned())
+            }
+            (Some(record), _) if self.is_lost(&record.layer) => {
+                let wrong = format!("its layer {} is gone or damaged", record.layer);
+                if !self.restore_from_blob(&record.layer)? {
+                    return Ok(Some(wrong));
+                }
+                self.restorable(&format!("record {key}"), wrong);
+                None
+            }
+            _ => None,
+        })
+    }
+
     /// What is known of contexts, what was downloaded, what builds wrote down about themselves.
     pub(super) fn others(&mut self) -> Result<()> {
         for (kind, dir) in ALSO {
             for path in measure::children(&self.store.root().join(dir))? {
-                if !path.is_file() {
+                // Clones and cache mounts are directories.
+                if path.is_dir() && matches!(kind, Kind::Source | Kind::Mount) {
                     continue;
                 }
                 self.report.objects += 1;
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let wrong = match (kind, Digest::from_hex(&name)) {
-                    (Kind::Source, Some(digest)) => {
-                        let found = fs::File::open(&path).and_then(Digest::of_reader);
-                        found.is_ok_and(|(found, _)| found != digest)
-                    }
-                    (Kind::Context, _) => {
-                        fs::read(&path).is_ok_and(|bytes| !context::is_whole(&bytes))
-                    }
-                    (Kind::Journal, _) => fs::read(&path).is_ok_and(|bytes| {
-                        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err()
-                    }),
-                    _ => false,
-                };
-                if wrong && is_there(&path)? {
+                let Some(wrong) = wrong_file(kind, &name, &path)? else { continue };
+                if is_there(&path)? {
                     let pin = (kind == Kind::Source).then(crate::pins::sources);
                     let removed = self.remove(&[path], pin.as_ref())?;
                     let done = removed.then_some("removed: it is made again when it is needed");
-                    let meaning = "it is of no use";
-                    self.fault(format!("{dir}/{name}"), "it is not whole", meaning, done);
+                    self.fault(format!("{dir}/{name}"), wrong, "it is of no use", done);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// What is wrong with a file of the build cache.
+fn wrong_file(kind: Kind, name: &str, path: &Path) -> Result<Option<String>> {
+    let mut is_whole = true;
+    let content = content_of(path, |mut file| {
+        if kind == Kind::Source {
+            let (found, _) = Digest::of_reader(file)?;
+            is_whole = Digest::from_hex(name).is_none_or(|expected| expected == found);
+            return Ok(found);
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        is_whole = match kind {
+            Kind::Context => context::is_whole(&bytes),
+            Kind::Journal => serde_json::from_slice::<IgnoredAny>(&bytes).is_ok(),
+            _ => true,
+        };
+        Ok(Digest::of(&bytes))
+    })?;
+    Ok(match content {
+        Content::Missing => None,
+        Content::Digest(_) => (!is_whole).then(|| "it is not whole".to_owned()),
+        other => Some(format!("it {}", other.wrong())),
+    })
 }

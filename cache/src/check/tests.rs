@@ -54,7 +54,7 @@ fn check(world: &World, repair: Repair) -> Vec<Fault> {
         assert!(read <= total, "{read} of {total}");
         told.fetch_max(read, Ordering::Relaxed);
     });
-    let report = report.expect("check");
+    assert!(report.unfinished.is_none(), "{:?}", report.unfinished);
     assert_eq!(report.bytes, told.into_inner());
     assert!(report.objects > 0);
     report.faults
@@ -214,6 +214,153 @@ fn a_derived_form_that_is_not_what_the_tar_gives_is_dropped() {
     }
 }
 
+/// Makes forms of a chain that no image has.
+fn chain(world: &World, store: &Store) -> (PathBuf, PathBuf) {
+    let layers = [world.of_image, world.of_step];
+    store.chain_index(&layers).expect("index").expect("expressible");
+    store.flat_tree(&layers).expect("unpack");
+    (store.chain_path(&layers, "chain").with_extension("erofs"), store.chain_path(&layers, "flat"))
+}
+
+#[test]
+fn an_index_of_no_image_is_what_was_sealed() {
+    for damage in [
+        cut,
+        |path: &Path| flip(path, 1100),
+        |path: &Path| {
+            let length = fs::metadata(path).expect("stat").len();
+            flip(path, length - 1);
+        },
+    ] {
+        damaged(
+            |world, store| damage(&chain(world, store).0),
+            "layer",
+            "chain-",
+            Some("derived again"),
+        );
+    }
+    let world = world();
+    chain(&world, &Store::open(world.dir.path()).expect("open"));
+    assert_eq!(check(&world, Repair::Nothing), [], "a whole one is no fault");
+}
+
+#[test]
+fn a_tree_of_no_image_is_passed_over_and_goes_in_repairs() {
+    let world = world();
+    let store = Store::open(world.dir.path()).expect("open");
+    let (index, tree) = chain(&world, &store);
+    let counts = |repair| {
+        let report = store.check(repair, &|_, _| {});
+        assert_eq!(report.faults, []);
+        (report.passed_over, report.dropped)
+    };
+    assert_eq!((counts(Repair::Nothing), tree.exists()), ((1, 0), true));
+    let user = Store::open(world.dir.path()).expect("open");
+    user.pin(&[world.of_step]).expect("pin");
+    assert_eq!((counts(Repair::Derivable), tree.exists()), ((1, 0), true), "somebody uses it");
+    drop(user);
+    assert_eq!((counts(Repair::Derivable), tree.exists()), ((1, 1), false));
+    assert_eq!(counts(Repair::Derivable), (0, 0));
+    assert!(index.exists());
+}
+
+#[test]
+fn only_what_is_said_of_a_layer_is_a_fault_of_its_forms() {
+    use crate::layer::Error as Layer;
+    let layer = |source| Error::Layer { what: String::new(), source: Box::new(source) };
+    let os = |error: rustix::io::Errno| io::Error::from_raw_os_error(error.raw_os_error());
+    let tree = |error| Layer::Tree { step: "write", path: Vec::new(), source: error };
+    let (full, fs_error) = (os(rustix::io::Errno::NOSPC), fs::File::open("/none/none"));
+    let write = crate::erofs::Error::Write { source: os(rustix::io::Errno::NOSPC) };
+    for (error, expected) in [
+        (layer(Layer::Truncated { path: Vec::new(), position: 0 }), true),
+        (layer(tree(io::ErrorKind::InvalidData.into())), true),
+        (layer(tree(full)), false),
+        (layer(tree(os(rustix::io::Errno::MFILE))), false),
+        (layer(tree(fs_error.expect_err("not there"))), false),
+        (Error::Index { source: Box::new(write) }, false),
+        (Error::Io(os(rustix::io::Errno::IO)), false),
+    ] {
+        assert_eq!(derived::blames_layer(&error), expected, "{error:?}");
+    }
+}
+
+fn pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).expect("make a pipe");
+}
+
+/// Puts something that is no file in the place of one.
+fn replace(path: &Path, other: fn(&Path)) {
+    fs::remove_file(path).expect("remove");
+    other(path);
+}
+
+#[test]
+fn what_is_no_file_is_found_and_replaced_or_removed() {
+    type Place<'a> = (&'a str, &'a str, &'a dyn Fn(&World, &Store) -> PathBuf);
+    let places: [Place<'_>; 7] = [
+        ("blob", "from the layer's tar", &|world, store| store.blob_path(&world.of_image)),
+        ("layer", "from its blob", &|world, store| store.layer_tar(&world.of_image)),
+        ("layer", "packed again", &|world, store| store.layer_tar(&world.of_step)),
+        ("layer", "derived again", &|world, store| {
+            store.layer_dir(&world.of_step).join("index.erofs")
+        }),
+        ("images/index.json", "written anew", &|_, store| store.root().join("images/index.json")),
+        ("record", "run again", &|world, store| {
+            store.root().join("cache/records").join(world.key.hex())
+        }),
+        ("cache/context/x", "made again", &|_, store| {
+            let path = store.root().join("cache/context/x");
+            fs::write(&path, "").expect("write");
+            path
+        }),
+    ];
+    let directory = |path: &Path| {
+        fs::create_dir(path).expect("mkdir");
+        fs::write(path.join("file"), "").expect("write");
+    };
+    for (object, done, place) in places {
+        for (other, wrong) in [(pipe as fn(&Path), "a named pipe"), (directory, "a directory")] {
+            damaged(|world, store| replace(&place(world, store), other), object, wrong, Some(done));
+        }
+    }
+    // Nothing has what was in a manifest; out of the way it can be put there again.
+    let world = world();
+    let store = Store::open(world.dir.path()).expect("open");
+    replace(&store.blob_path(&world.image), pipe);
+    let faults = check(&world, Repair::Derivable);
+    assert_eq!(faults[0].done.as_deref(), Some("removed"), "{faults:?}");
+    assert!(!store.blob_path(&world.image).exists());
+}
+
+#[test]
+fn a_layer_whose_directory_is_gone_is_restored_from_its_blob() {
+    let lose = |world: &World, store: &Store| {
+        fs::remove_dir_all(store.layer_dir(&world.of_image)).expect("remove");
+    };
+    let world = damaged(lose, "image name", "gone or damaged", Some("from its blob"));
+    let store = Store::open(world.dir.path()).expect("open");
+    assert!(store.layer(&world.of_image).expect("look").is_some());
+    let no_directory = |world: &World, store: &Store| {
+        lose(world, store);
+        fs::write(store.layer_dir(&world.of_image), "").expect("write");
+    };
+    let world = damaged(no_directory, "layer", "is no directory", Some("removed"));
+    assert!(Store::open(world.dir.path()).expect("open").layer(&world.of_image).is_ok());
+    // Without a whole blob there is nothing to restore it from.
+    let world = damaged(
+        |world, store| {
+            lose(world, store);
+            flip(&store.blob_path(&world.of_image), 5000);
+        },
+        "image name",
+        "gone or damaged",
+        None,
+    );
+    assert!(!Store::open(world.dir.path()).expect("open").layer_dir(&world.of_image).exists());
+}
+
 #[test]
 fn a_layer_made_again_leaves_no_fault() {
     let world = world();
@@ -314,4 +461,45 @@ fn what_an_earlier_start_of_the_machine_derived_is_not_trusted() {
     assert_eq!(forms(&store), synced);
     assert!(store.layer(&world.of_image).expect("look").is_some());
     assert_eq!(check(&world, Repair::Nothing), []);
+}
+
+/// Puts a container on record that has the image, or something else in the record's place.
+fn container(store: &Store, world: &World, record: Option<&str>) -> Digest {
+    let id = Digest::of("id");
+    let dir = store.root().join("containers").join(id.hex());
+    fs::create_dir_all(dir.join("upper")).expect("mkdir");
+    let image = store.peek_image(&world.image).expect("image").id();
+    let whole = format!(
+        r#"{{"Name":"web","Image":"{image}","Manifest":"{}","Layers":["{}"],"More":[]}}"#,
+        world.image, world.of_image
+    );
+    fs::write(dir.join("config.json"), record.unwrap_or(&whole)).expect("write");
+    id
+}
+
+#[test]
+fn a_container_whose_record_or_layers_are_lost_is_named() {
+    let short = Digest::of("id").short();
+    for (record, wrong) in [("{\"Name\":", "cannot be read"), ("\0\0", "not there, or empty")] {
+        let unreadable = |world: &World, store: &Store| drop(container(store, world, Some(record)));
+        damaged(unreadable, &format!("container {short}"), wrong, None);
+    }
+    let lost = |world: &World, store: &Store| {
+        container(store, world, None);
+        fs::remove_dir_all(store.layer_dir(&world.of_image)).expect("remove");
+    };
+    // The image of the list tells of it first, and restores it.
+    damaged(lost, "image name", "gone or damaged", Some("restored"));
+    let off_the_list = |world: &World, store: &Store| {
+        lost(world, store);
+        store.forget_image(&world.image).expect("forget");
+    };
+    damaged(off_the_list, "container web", "gone or damaged", Some("restored from its blob"));
+    let no_blob = |world: &World, store: &Store| {
+        off_the_list(world, store);
+        fs::remove_file(store.blob_path(&world.of_image)).expect("remove");
+        fs::remove_file(store.blob_path(&world.image)).expect("remove");
+    };
+    damaged(no_blob, "container web", "its layer", None);
+    damaged(no_blob, "container web", "its image's", None);
 }

@@ -30,6 +30,9 @@ pub enum Form {
     Overlay,
     /// Applied to a tree of the layers below: what the layer deletes is deleted.
     Apply,
+    /// Put into a tree that is no layer: every name stands for itself, and what the archive says
+    /// nothing of stays.
+    Plain,
 }
 
 /// What was unpacked.
@@ -63,6 +66,27 @@ pub fn unpack_layer(
     }
     entries.finish()?;
     unpacker.finish()
+}
+
+/// Puts entries of an archive into a tree one by one, in the [plain form](Form::Plain), for whoever
+/// has a say in each.
+pub struct Extractor<'a>(Unpacker<'a>);
+
+impl<'a> Extractor<'a> {
+    /// Starts to put entries into a tree.
+    pub fn new(destination: BorrowedFd<'a>) -> Result<Self, Error> {
+        Unpacker::new(destination, Form::Plain).map(Self)
+    }
+
+    /// Puts an entry into the tree; whatever else stands there is removed.
+    pub fn put(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Error> {
+        self.0.unpack(entry, data)
+    }
+
+    /// Sets the times of the directories that were put.
+    pub fn finish(self) -> Result<UnpackStats, Error> {
+        self.0.finish()
+    }
 }
 
 struct Unpacker<'a> {
@@ -107,7 +131,9 @@ impl<'a> Unpacker<'a> {
         if name.is_empty() {
             return self.unpack_root(entry);
         }
-        if let Some(deleted) = name.strip_prefix(WHITEOUT_PREFIX) {
+        if let Some(deleted) = name.strip_prefix(WHITEOUT_PREFIX)
+            && self.form != Form::Plain
+        {
             return self.unpack_mark(directory, name, deleted);
         }
         let parent = self.parent(directory)?;
@@ -414,7 +440,9 @@ impl<'a> Unpacker<'a> {
         if !self.ensure_directory(at, path)? {
             tree::set_directory(parent.as_fd(), name, &Entry::new(path, Kind::Directory, 0o755))?;
             self.stats.implied.insert(path.to_vec());
-            self.times.insert(path.to_vec(), Timestamp::default());
+            if self.form != Form::Plain {
+                self.times.insert(path.to_vec(), Timestamp::default());
+            }
         }
         parent.open(name).map_err(|error| Error::tree("open the directory", path, error))
     }

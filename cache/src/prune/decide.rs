@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use super::containers::NeededByContainers;
 use super::{CacheScope, Item, Kept, Kind, Needed, Plan, Reason, Scope, Stay, Staying, Use};
 use crate::digest::Digest;
 use crate::error::Result;
@@ -45,6 +46,7 @@ pub(super) struct Decision<'a> {
     cache: Option<&'a CacheScope>,
     now: i64,
     needed: Needed,
+    by_containers: NeededByContainers,
     tally: Tally,
     plan: Plan,
 }
@@ -65,15 +67,27 @@ impl<'a> Decision<'a> {
     pub(super) fn new(
         store: &'a Store,
         scope: &'a Scope,
+        by_containers: NeededByContainers,
         pinned: &'a BTreeSet<Digest>,
         measures: &'a mut Measures,
         now: i64,
     ) -> Result<Self> {
-        let images: Vec<Digest> =
-            scope.images.iter().filter(|image| !pinned.contains(image)).copied().collect();
+        let mut plan = Plan::default();
+        for image in &scope.images {
+            let why = if let Some(name) = user(store, image, &by_containers) {
+                Stay::Container(name)
+            } else if pinned.contains(image) {
+                Stay::InUse
+            } else {
+                plan.images.push(*image);
+                continue;
+            };
+            plan.stays.push(Staying { kind: Kind::Image, name: image.hex(), why });
+        }
         Ok(Self {
-            needed: store.needed_by_images(&images)?,
-            plan: Plan { images, ..Default::default() },
+            needed: store.needed_by_images(&plan.images)?,
+            by_containers,
+            plan,
             tally: Tally::of_removal(),
             cache: scope.cache.as_ref(),
             store,
@@ -120,18 +134,25 @@ impl<'a> Decision<'a> {
         Ok(groups)
     }
 
-    /// Takes the layers and blobs that neither an image nor a record needs.
+    /// Takes the layers and blobs that neither an image nor a container nor a record needs.
     fn unneeded(&mut self, groups: &BTreeMap<Digest, Vec<Kept>>) -> Result<()> {
         for (digest, path) in self.store.listed("images/blobs/sha256")? {
-            if self.pinned.contains(&digest) && !self.needed.blobs.contains(&digest) {
+            if self.needed.blobs.contains(&digest) {
+                continue;
+            }
+            if let Some(name) = self.by_containers.blobs.get(&digest) {
+                self.stay(Kind::Blob, digest.hex(), Stay::Container(name.clone()));
+            } else if self.pinned.contains(&digest) {
                 self.stay(Kind::Blob, digest.hex(), Stay::InUse);
-            } else if !self.needed.blobs.contains(&digest) {
+            } else {
                 self.item(Kind::Blob, digest.hex(), Reason::Unneeded, vec![path])?;
             }
         }
         for (digest, path) in self.store.listed("layers")? {
             if self.needed.layers.contains(&digest) {
                 self.stay(Kind::Layer, digest.hex(), Stay::Image);
+            } else if let Some(name) = self.by_containers.layers.get(&digest) {
+                self.stay(Kind::Layer, digest.hex(), Stay::Container(name.clone()));
             } else if self.pinned.contains(&digest) {
                 self.stay(Kind::Layer, digest.hex(), Stay::InUse);
             } else if !groups.contains_key(&digest) {
@@ -195,7 +216,7 @@ impl<'a> Decision<'a> {
         }
         let used = records.iter().map(|kept| kept.used).max().unwrap_or_default();
         let took = records.iter().filter_map(|kept| Some(kept.record.as_ref()?.took_ms)).max();
-        let stays = self.needed.layers.contains(&layer) || self.pinned.contains(&layer);
+        let stays = self.is_needed(&layer) || self.pinned.contains(&layer);
         let mut bytes =
             if stays { 0 } else { self.measures.bytes(&self.store.layer_dir(&layer))? };
         let mut parts = Vec::new();
@@ -216,7 +237,7 @@ impl<'a> Decision<'a> {
         dir: PathBuf,
         records: Option<&Vec<Kept>>,
     ) -> Result<Option<Candidate>> {
-        let has_user = records.is_some() || self.needed.layers.contains(&digest);
+        let has_user = records.is_some() || self.is_needed(&digest);
         if self.pinned.contains(&digest) || !has_user {
             return Ok(None);
         }
@@ -258,10 +279,15 @@ impl<'a> Decision<'a> {
         Ok(chosen)
     }
 
-    /// What the candidates take together beside what images need.
+    /// Whether an image or a container needs a layer.
+    fn is_needed(&self, layer: &Digest) -> bool {
+        self.needed.layers.contains(layer) || self.by_containers.layers.contains_key(layer)
+    }
+
+    /// What the candidates take together beside what images and containers need.
     fn total_of(&mut self, candidates: &[Candidate]) -> Result<u64> {
         let mut tally = Tally::of_use();
-        for layer in &self.needed.layers {
+        for layer in self.needed.layers.iter().chain(self.by_containers.layers.keys()) {
             tally.add(&self.store.layer_dir(layer), self.measures)?;
         }
         let before = tally.total();
@@ -331,6 +357,13 @@ impl<'a> Decision<'a> {
     fn stay(&mut self, kind: Kind, name: String, why: Stay) {
         self.plan.stays.push(Staying { kind, name, why });
     }
+}
+
+/// The name of a container that has an image, under whatever manifest.
+fn user(store: &Store, image: &Digest, needed: &NeededByContainers) -> Option<String> {
+    let of_manifest = needed.blobs.get(image);
+    let by_id = || needed.blobs.get(&store.peek_image(image).ok()?.id());
+    of_manifest.or_else(by_id).cloned()
 }
 
 /// Orders by worth; fractions are compared by multiplying crosswise, which loses nothing.

@@ -308,3 +308,98 @@ fn a_damaged_image_holds_nobody_up() {
     assert_eq!(names(&plan, Kind::Layer), [layer.hex()]);
     assert!(store.blob_path(&digest).exists());
 }
+
+/// Puts a container on record.
+fn container(store: &Store, name: &str, image: Digest, layers: &[Digest]) -> Digest {
+    let id = Digest::of(name);
+    let dir = store.root().join("containers").join(id.hex());
+    fs::create_dir_all(&dir).expect("mkdir");
+    let record = serde_json::json!({
+        "Name": name,
+        "Image": store.peek_image(&image).expect("image").id(),
+        "Manifest": image,
+        "Layers": layers,
+        "HostConfig": {},
+    });
+    fs::write(dir.join("config.json"), record.to_string()).expect("write");
+    id
+}
+
+fn everything(images: &[Digest]) -> Scope {
+    let cache = CacheScope { mounts: true, max_bytes: Some(0), ..Default::default() };
+    Scope { images: images.to_vec(), cache: Some(cache) }
+}
+
+#[test]
+fn what_a_container_needs_stays_also_when_its_image_is_off_the_list() {
+    let (_dir, store) = store();
+    let used = layer(&store, 1, 8192);
+    let of_container = image(&store, &[used]);
+    record(&store, "key", used, 0);
+    let id = container(&store, "web", of_container, &[used]);
+    let whole = everything(&[of_container]);
+    let stays = |plan: &Plan, kind, digest: Digest| {
+        let why = Stay::Container("web".to_owned());
+        plan.stays.contains(&Staying { kind, name: digest.hex(), why })
+    };
+    let plan = store.prune(&whole).expect("prune");
+    assert!(plan.images.is_empty() && stays(&plan, Kind::Image, of_container), "{plan:?}");
+    let config = store.peek_image(&of_container).expect("still an image").id();
+
+    store.forget_image(&of_container).expect("forget");
+    let plan = store.prune(&whole).expect("prune");
+    assert!(stays(&plan, Kind::Layer, used) && stays(&plan, Kind::Blob, config), "{plan:?}");
+    assert!(store.layer(&used).expect("look").is_some());
+    assert_eq!(store.read_image(&of_container).expect("for a commit").id(), config);
+
+    let gone = BTreeSet::from([id]);
+    let plan = store.plan_prune_without(&everything(&[]), &gone).expect("plan");
+    assert_eq!(names(&plan, Kind::Layer), [used.hex()], "as if the container had gone");
+    fs::remove_dir_all(store.root().join("containers").join(id.hex())).expect("remove");
+    assert_eq!(names(&pruned(&store, None), Kind::Layer), [used.hex()]);
+}
+
+#[test]
+fn an_image_under_another_manifest_stays_for_its_container() {
+    let (_dir, store) = store();
+    let used = layer(&store, 1, 8192);
+    let first = image(&store, &[used]);
+    let mut config = ImageConfig::default();
+    config.rootfs.diff_ids = vec![used];
+    let annotations = [("a".to_owned(), "b".to_owned())].into();
+    let (second, _) = store.put_image(&config, &annotations).expect("put");
+    store.tag(&second, &[]).expect("list");
+    container(&store, "web", first, &[used]);
+    let scope = Scope { images: vec![first, second], cache: None };
+    assert_eq!(store.prune(&scope).expect("prune").images, []);
+}
+
+#[test]
+fn nothing_goes_while_nobody_can_tell_what_a_container_needs() {
+    let (_dir, store) = store();
+    let digest = image(&store, &[layer(&store, 1, 8192)]);
+    let id = container(&store, "web", digest, &[]);
+    let path = store.root().join("containers").join(id.hex()).join("config.json");
+    fs::write(&path, "{\"Name\":").expect("write");
+    let refused = store.prune(&everything(&[digest])).expect_err("damaged").to_string();
+    let advice = format!("rbuild rm -f {}", id.short());
+    assert!(refused.contains("config.json is damaged") && refused.ends_with(&advice), "{refused}");
+    store.usage().expect("what the disk is full of");
+    // A record that was never synced is that of a container that went with the power.
+    fs::write(&path, "").expect("write");
+    assert_eq!(store.prune(&everything(&[digest])).expect("prune").images, [digest]);
+}
+
+#[test]
+fn a_container_that_is_made_while_a_prune_looks_keeps_its_layers() {
+    let (_dir, pruner) = store();
+    let maker = Store::open(pruner.root()).expect("open");
+    let used = layer(&pruner, 1, 8192);
+    let digest = image(&pruner, &[used]);
+    maker.read_image(&digest).expect("what a container is made of");
+    pruner.forget_image(&digest).expect("by force");
+    assert!(pruned(&pruner, None).items.is_empty(), "pinned, before there is a record");
+    container(&pruner, "web", digest, &[used]);
+    drop(maker);
+    assert_eq!(names(&pruned(&pruner, None), Kind::Layer), Vec::<String>::new());
+}

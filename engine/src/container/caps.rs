@@ -2,7 +2,7 @@
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::spec::ContainerSpec;
+use super::spec::Process;
 use super::wire::{AtStep, Failure};
 
 /// Names by number, without `CAP_`.
@@ -75,19 +75,27 @@ pub fn capability_names() -> impl Iterator<Item = String> {
     NAMES.iter().map(|name| format!("CAP_{name}"))
 }
 
+/// The names of the capabilities that this process can give to others.
+pub(super) fn available() -> Vec<String> {
+    let own = Capabilities::own_bounding();
+    capability_names().filter(|name| own.has(name)).collect()
+}
+
 /// A set of capabilities, one bit for each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capabilities(u64);
 
 impl Capabilities {
-    /// The set a container keeps: what its specification names, as far as we have it ourselves.
-    pub(super) fn kept(spec: &ContainerSpec) -> Result<Capabilities, Failure> {
+    /// All we have ourselves.
+    pub(super) fn all() -> Capabilities {
+        Capabilities::own_bounding()
+    }
+
+    /// The set a process keeps: what it is to have, as far as we have it ourselves.
+    pub(super) fn kept(process: &Process) -> Result<Capabilities, Failure> {
         let own = Capabilities::own_bounding();
-        if spec.privileged {
-            return Ok(own);
-        }
         let mut kept = 0;
-        for name in &spec.process.capabilities {
+        for name in &process.capabilities {
             let number = number(name)
                 .ok_or_else(|| Failure::Refused(format!("unknown capability: {name}")))?;
             if own.has_number(number) {

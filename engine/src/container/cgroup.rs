@@ -8,8 +8,11 @@
 //! A container is kept from devices by its mounts, none of which allows any but the usual ones.
 //! Only one that could get round that joins a cgroup for it, which all such containers share.
 
+mod check;
+mod freezer;
 mod hierarchy;
 mod limits;
+mod membership;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +21,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use self::hierarchy::{Hierarchy, Version, hierarchies, inherit_cpuset, prepare_parent};
+pub(super) use self::membership::{Membership, memberships_of, processes_below};
 use super::devices::RULES;
-use super::spec::{ContainerSpec, Mount, MountSource};
+use super::running::processes_in_namespace;
+use super::spec::{ContainerSpec, DeviceRule, Mount, MountSource, Namespace, Resources};
 use super::wire::CgroupMount;
 use crate::sys::bpf;
 
@@ -41,6 +46,24 @@ pub enum CgroupError {
         /// What is missing.
         reason: String,
     },
+    /// The limits contradict themselves or are out of range, in docker's words.
+    #[error("{0}")]
+    Invalid(String),
+    /// The kernel refused a limit.
+    #[error("cannot limit {limit} to {value}{hint}")]
+    Refused {
+        /// What was to be limited.
+        limit: &'static str,
+        /// To what.
+        value: String,
+        /// What may help.
+        hint: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The container's processes did not stop.
+    #[error("the container cannot be paused: {0}")]
+    NotPaused(String),
     /// The parent is no path below the root of the cgroups.
     #[error("invalid cgroup parent: {0}")]
     InvalidParent(String),
@@ -52,61 +75,133 @@ pub enum CgroupError {
 /// A container's cgroups. Dropping them removes those that are its own.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups {
+    /// Where the container's own are made in each hierarchy, and their name there.
+    place: Option<(PathBuf, String)>,
     /// Made for this container, with the hierarchy they are in.
     own: Vec<(Hierarchy, PathBuf)>,
     /// Shared with others.
     shared: Option<PathBuf>,
+    /// The one that all its processes are in because no namespace of their own tells which they
+    /// are.
+    holding: Option<PathBuf>,
     unified_only: bool,
     confines_devices: bool,
 }
 
 impl Cgroups {
-    /// Makes the cgroups a container needs and sets its limits.
-    pub(super) fn create(spec: &ContainerSpec) -> Result<Cgroups, CgroupError> {
+    /// Makes the cgroups a container needs and sets its limits. `devices` may be used beside the
+    /// usual ones.
+    pub(super) fn create(
+        spec: &ContainerSpec,
+        devices: &[DeviceRule],
+    ) -> Result<Cgroups, CgroupError> {
+        check::check(&spec.resources)?;
         let hierarchies = hierarchies();
         let parent = parent_path(spec.cgroup_parent.as_deref())?;
+        let owner = (std::process::id(), start_time("self").unwrap_or(0));
+        let name = format!("{}.{}-{}", spec.id, owner.0, owner.1);
         let mut cgroups = Cgroups::default();
+        cgroups.place = Some((parent.clone(), name));
         cgroups.unified_only = !hierarchies.is_empty()
             && hierarchies.iter().all(|hierarchy| hierarchy.version == Version::Two);
-        for (controller, limit) in limits::needed(&spec.resources) {
-            let hierarchy = hierarchies
-                .iter()
-                .find(|hierarchy| hierarchy.has(controller))
-                .ok_or_else(|| CgroupError::Unsupported {
-                    limit,
-                    reason: format!("there is no {controller} cgroup controller"),
-                })?;
-            let directory = cgroups.own_in(hierarchy, &parent, &spec.id, controller, limit)?;
-            limits::set(controller, hierarchy.version, &directory, &spec.resources)?;
+        cgroups.limit(&spec.resources)?;
+        if spec.pid != Namespace::New {
+            cgroups.holding = Some(cgroups.freezer()?.1);
         }
-        if mounts_do_not_confine(spec) {
+        if !spec.privileged && !devices.is_empty() {
+            cgroups.confine_to(devices)?;
+        } else if mounts_do_not_confine(spec) {
             cgroups.confine_devices(hierarchies, &parent)?;
         }
         Ok(cgroups)
     }
 
-    /// The container's directory in a hierarchy, made if this is the first limit there.
+    /// Sets limits, in cgroups that are made if there are none.
+    fn limit(&mut self, resources: &Resources) -> Result<(), CgroupError> {
+        for (controller, limit) in limits::needed(resources) {
+            let found = hierarchies()
+                .iter()
+                .find_map(|hierarchy| Some((hierarchy, hierarchy.name_of(controller)?)));
+            let Some((hierarchy, name)) = found else {
+                return Err(CgroupError::Unsupported {
+                    limit,
+                    reason: format!("there is no {controller} cgroup controller"),
+                });
+            };
+            let directory = self.own_in(hierarchy, Some(name), limit)?;
+            limits::set(controller, hierarchy.version, &directory, resources)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the limits of a container while it runs. `init` is its process 1.
+    pub(super) fn update(&mut self, init: &str, resources: &Resources) -> Result<(), CgroupError> {
+        check::check(resources)?;
+        self.limit(resources)?;
+        if resources.pids.is_some_and(|pids| pids <= 0) {
+            for (_, directory) in self.own.iter().filter(|(found, _)| found.has("pids")) {
+                limits::set("pids", Version::One, directory, resources)?;
+            }
+        }
+        self.gather(init)
+    }
+
+    /// Moves all of the container's processes into its own cgroups.
+    fn gather(&self, init: &str) -> Result<(), CgroupError> {
+        for (_, directory) in &self.own {
+            // Those that are born meanwhile may be outside, their children are inside.
+            loop {
+                let inside = processes_below(directory);
+                let all = match &self.holding {
+                    None => processes_in_namespace(init)?,
+                    Some(holding) => processes_below(holding),
+                };
+                let outside: Vec<i32> =
+                    all.into_iter().filter(|pid| !inside.contains(pid)).collect();
+                if outside.is_empty() {
+                    break;
+                }
+                for pid in outside {
+                    move_process(directory, pid)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The container's directory in a hierarchy, made if this is the first use of it.
     fn own_in(
         &mut self,
         hierarchy: &Hierarchy,
-        parent: &Path,
-        id: &str,
-        controller: &str,
+        controller: Option<&str>,
         limit: &'static str,
     ) -> Result<PathBuf, CgroupError> {
-        let unsupported = |error: io::Error| CgroupError::Unsupported {
-            limit,
-            reason: format!("no {controller} cgroup can be made: {error}"),
+        let Some((parent, name)) = &self.place else {
+            let reason = "it is another container's process".to_owned();
+            return Err(CgroupError::Unsupported { limit, reason });
+        };
+        let unsupported = |error: io::Error| {
+            let kind = controller.unwrap_or("own");
+            CgroupError::Unsupported {
+                limit,
+                reason: format!("no {kind} cgroup can be made: {error}"),
+            }
         };
         if let Some((_, directory)) = self.own.iter().find(|(known, _)| known == hierarchy) {
             prepare_parent(hierarchy, parent, controller).map_err(unsupported)?;
             return Ok(directory.clone());
         }
-        let name = format!("{id}.{}-{}", std::process::id(), start_time("self").unwrap_or(0));
         let directory = hierarchy.mount.join(parent).join(name);
         let make = || {
             prepare_parent(hierarchy, parent, controller)?;
-            fs_err::create_dir(&directory)
+            match fs_err::create_dir(&directory) {
+                // What an earlier run of the same container by this process could not remove.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove(&directory);
+                    fs_err::create_dir(&directory)
+                }
+                result => result,
+            }
         };
         // Whoever was the last to use the parent may remove it between the two.
         let mut made = make();
@@ -115,10 +210,24 @@ impl Cgroups {
         }
         made.map_err(unsupported)?;
         self.own.push((hierarchy.clone(), directory.clone()));
-        if controller == "cpuset" && hierarchy.version == Version::One {
+        if hierarchy.has("cpuset") && hierarchy.version == Version::One {
             inherit_cpuset(&directory).map_err(unsupported)?;
         }
         Ok(directory)
+    }
+
+    /// Sees to it that a cgroup of the container's own denies it all devices but the usual ones
+    /// and these.
+    fn confine_to(&mut self, devices: &[DeviceRule]) -> Result<(), CgroupError> {
+        let rules: Vec<DeviceRule> = RULES.iter().chain(devices).copied().collect();
+        let hierarchy = device_hierarchy(hierarchies())?;
+        let directory = self.own_in(hierarchy, None, "devices")?;
+        match hierarchy.version {
+            Version::One => write_device_rules(&directory, &rules)?,
+            Version::Two => bpf::confine_devices(&directory, &rules)?,
+        }
+        self.confines_devices = true;
+        Ok(())
     }
 
     /// Sees to it that a cgroup of the container denies it all but the usual devices.
@@ -127,29 +236,36 @@ impl Cgroups {
         hierarchies: &[Hierarchy],
         parent: &Path,
     ) -> Result<(), CgroupError> {
-        let has_devices = |hierarchy: &&Hierarchy| hierarchy.has("devices");
-        if let Some(hierarchy) = hierarchies.iter().find(has_devices) {
-            let shared = hierarchy.mount.join(parent).join(SHARED);
+        let hierarchy = device_hierarchy(hierarchies)?;
+        let shared = hierarchy.mount.join(parent).join(SHARED);
+        if hierarchy.version == Version::One {
             make_shared_device_cgroup(&shared)?;
             self.shared = Some(shared);
-        } else if let Some(hierarchy) = hierarchies.iter().find(|h| h.version == Version::Two) {
+        } else {
             let own = self.own.iter().find(|(known, _)| known == hierarchy);
             let directory = if let Some((_, directory)) = own {
                 directory.clone()
             } else {
-                let shared = hierarchy.mount.join(parent).join(SHARED);
                 fs_err::create_dir_all(&shared)?;
                 self.shared.insert(shared).clone()
             };
             bpf::confine_devices(&directory, &RULES)?;
-        } else {
-            return Err(CgroupError::Unsupported {
-                limit: "devices",
-                reason: "there is no cgroup hierarchy".to_owned(),
-            });
         }
         self.confines_devices = true;
         Ok(())
+    }
+
+    /// Kills what is left of a container whose processes do not end with its process 1.
+    pub(super) fn kill(&self) {
+        if let Some(holding) = &self.holding {
+            for attempt in 0..20 {
+                if processes_below(holding).is_empty() {
+                    return;
+                }
+                kill_all(holding);
+                std::thread::sleep(Duration::from_micros(100 << attempt.min(10)));
+            }
+        }
     }
 
     /// The directories the container's first process must join.
@@ -221,6 +337,9 @@ impl Drop for Cgroups {
 
 /// Removes a cgroup. Its last processes may not quite be gone yet.
 fn remove(directory: &Path) {
+    for below in directories_in(directory) {
+        remove(&below);
+    }
     for attempt in 0..10 {
         match std::fs::remove_dir(directory) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
@@ -252,28 +371,56 @@ pub fn sweep(parent: Option<&str>) {
 
 /// Whether a cgroup's name says that it was made by a process that is gone.
 fn is_stale(name: &str) -> bool {
-    let owner = name.rsplit_once('.').and_then(|(_, owner)| owner.split_once('-'));
-    let Some((pid, start)) = owner else {
-        return false;
-    };
-    match (pid.parse::<u32>(), start.parse::<u64>()) {
-        (Ok(_), Ok(start)) => start_time(pid) != Some(start),
-        _ => false,
-    }
+    owner_of(name).is_some_and(|(pid, start)| start_time(pid) != Some(start))
+}
+
+/// The process that made a cgroup for a container, and when that process started.
+fn owner_of(name: &str) -> Option<(&str, u64)> {
+    let (pid, start) = name.rsplit_once('.')?.1.split_once('-')?;
+    pid.parse::<u32>().ok()?;
+    Some((pid, start.parse().ok()?))
 }
 
 fn kill_all(directory: &Path) {
-    let processes = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+    for pid in processes_below(directory) {
         if let Some(pid) = rustix::process::Pid::from_raw(pid) {
             // It may have ended by itself.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
+    // A process that is stopped by version 1's freezer does not die.
+    freezer::thaw(directory);
+}
+
+/// The cgroups in a cgroup.
+fn directories_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Moves a process, all its threads with it; one that has ended is nowhere.
+fn move_process(directory: &Path, pid: i32) -> io::Result<()> {
+    match fs_err::write(directory.join("cgroup.procs"), pid.to_string()) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        result => result,
+    }
+}
+
+/// The hierarchy that can keep devices from processes.
+fn device_hierarchy(hierarchies: &[Hierarchy]) -> Result<&Hierarchy, CgroupError> {
+    let legacy = hierarchies.iter().find(|hierarchy| hierarchy.has("devices"));
+    let unified = || hierarchies.iter().find(|hierarchy| hierarchy.version == Version::Two);
+    legacy.or_else(unified).ok_or_else(|| CgroupError::Unsupported {
+        limit: "devices",
+        reason: "there is no cgroup hierarchy".to_owned(),
+    })
 }
 
 /// When a process started, in ticks since boot: with its id it names it for all time.
-fn start_time(pid: &str) -> Option<u64> {
+pub(super) fn start_time(pid: &str) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field may contain anything; the 22nd is the 20th after its closing parenthesis.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -302,7 +449,7 @@ fn make_shared_device_cgroup(shared: &Path) -> io::Result<()> {
     let thread = rustix::thread::gettid().as_raw_nonzero();
     let new = parent.join(format!("{thread}.{owner}"));
     fs_err::create_dir(&new)?;
-    let result = write_device_rules(&new).and_then(|()| fs_err::rename(&new, shared));
+    let result = write_device_rules(&new, &RULES).and_then(|()| fs_err::rename(&new, shared));
     if result.is_err() {
         remove(&new);
     }
@@ -310,9 +457,9 @@ fn make_shared_device_cgroup(shared: &Path) -> io::Result<()> {
     if shared.exists() { Ok(()) } else { result }
 }
 
-fn write_device_rules(directory: &Path) -> io::Result<()> {
+fn write_device_rules(directory: &Path, rules: &[DeviceRule]) -> io::Result<()> {
     fs_err::write(directory.join("devices.deny"), "a")?;
-    for rule in RULES {
+    for rule in rules {
         fs_err::write(directory.join("devices.allow"), rule.to_string())?;
     }
     Ok(())

@@ -1,69 +1,124 @@
 //! /dev: the nodes, links and terminal that docker gives a container.
 
-use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dev, Dir, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::pty::OpenptFlags;
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde::{Deserialize, Serialize};
 
 use super::path::{Kind, Root};
 use super::rootfs::{file_system, place, put};
+use super::spec::{Access, Device, DeviceKind, DeviceRule, Process};
 use super::wire::{Assignment, AtStep, Failure};
 
-/// A rule of what a container may do with devices; what no rule allows it may not.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct DeviceRule {
-    pub(crate) kind: DeviceKind,
-    pub(crate) major: Option<u32>,
-    pub(crate) minor: Option<u32>,
-    /// Reading and writing; making a node is always allowed.
-    pub(crate) open: bool,
+/// Reading, writing and making nodes.
+const ALL: Access = Access { read: true, write: true, make: true };
+
+const fn make(kind: DeviceKind) -> DeviceRule {
+    let access = Access { read: false, write: false, make: true };
+    DeviceRule { kind, major: None, minor: None, access }
 }
 
-/// What a device node is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum DeviceKind {
-    Block,
-    Character,
-}
-
-impl DeviceRule {
-    const fn make(kind: DeviceKind) -> DeviceRule {
-        DeviceRule { kind, major: None, minor: None, open: false }
-    }
-
-    const fn open(major: u32, minor: Option<u32>) -> DeviceRule {
-        DeviceRule { kind: DeviceKind::Character, major: Some(major), minor, open: true }
-    }
-}
-
-/// As the devices controller of version 1 reads it.
-impl fmt::Display for DeviceRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.kind == DeviceKind::Block { 'b' } else { 'c' };
-        let number = |number: Option<u32>| number.map_or("*".to_owned(), |it| it.to_string());
-        let access = if self.open { "rwm" } else { "m" };
-        write!(f, "{kind} {}:{} {access}", number(self.major), number(self.minor))
-    }
+const fn open(major: u32, minor: Option<u32>) -> DeviceRule {
+    DeviceRule { kind: DeviceKind::Character, major: Some(major), minor, access: ALL }
 }
 
 /// Docker's default rules: any node may be made, only the usual ones used.
 pub(crate) const RULES: [DeviceRule; 11] = [
-    DeviceRule::make(DeviceKind::Character),
-    DeviceRule::make(DeviceKind::Block),
-    DeviceRule::open(1, Some(3)),
-    DeviceRule::open(1, Some(5)),
-    DeviceRule::open(1, Some(7)),
-    DeviceRule::open(1, Some(8)),
-    DeviceRule::open(1, Some(9)),
-    DeviceRule::open(5, Some(0)),
-    DeviceRule::open(5, Some(1)),
-    DeviceRule::open(5, Some(2)),
-    DeviceRule::open(136, None),
+    make(DeviceKind::Character),
+    make(DeviceKind::Block),
+    open(1, Some(3)),
+    open(1, Some(5)),
+    open(1, Some(7)),
+    open(1, Some(8)),
+    open(1, Some(9)),
+    open(5, Some(0)),
+    open(5, Some(1)),
+    open(5, Some(2)),
+    open(136, None),
 ];
+
+/// A device node to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Node {
+    path: PathBuf,
+    kind: DeviceKind,
+    number: Dev,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    access: Access,
+}
+
+impl Node {
+    /// The rule that lets a container use it.
+    pub(super) fn rule(&self) -> DeviceRule {
+        DeviceRule {
+            kind: self.kind,
+            major: Some(rustix::fs::major(self.number)),
+            minor: Some(rustix::fs::minor(self.number)),
+            access: self.access,
+        }
+    }
+}
+
+/// The nodes that devices of the host become: one, or all below a directory.
+pub(super) fn gather(devices: &[Device]) -> io::Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for device in devices {
+        let host = fs_err::canonicalize(&device.host)?;
+        if host.is_dir() {
+            gather_below(&host, &device.container, device.access, &mut nodes)?;
+            continue;
+        }
+        let node = node_of(&host, &device.container, device.access)?.ok_or_else(|| {
+            let text = format!("{}: not a device node", device.host.display());
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+fn gather_below(from: &Path, to: &Path, access: Access, nodes: &mut Vec<Node>) -> io::Result<()> {
+    let mut entries = fs_err::read_dir(from)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(fs_err::DirEntry::file_name);
+    for entry in entries {
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            gather_below(&entry.path(), &to, access, nodes)?;
+        } else {
+            nodes.extend(node_of(&entry.path(), &to, access)?);
+        }
+    }
+    Ok(())
+}
+
+/// None for what is no device.
+fn node_of(host: &Path, path: &Path, access: Access) -> io::Result<Option<Node>> {
+    let metadata = fs_err::symlink_metadata(host)?;
+    let kind = match FileType::from_raw_mode(metadata.mode()) {
+        FileType::CharacterDevice => DeviceKind::Character,
+        FileType::BlockDevice => DeviceKind::Block,
+        _ => return Ok(None),
+    };
+    Ok(Some(Node {
+        path: path.to_owned(),
+        kind,
+        number: metadata.rdev(),
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        access,
+    }))
+}
 
 /// Character devices every container has, readable and writable by all.
 const NODES: [(&str, u32, u32); 6] = [
@@ -124,10 +179,30 @@ pub(super) fn mount_dev(
     let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let attributes = no_suid | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = place(root, "/dev/pts", "devpts", &options, attributes)?;
+    for node in &assignment.devices {
+        make_asked(root, node).at(|| format!("make device {}", node.path.display()))?;
+    }
     if !spec.process.terminal {
         return Ok(None);
     }
-    Terminal::open(root, &pts).at(|| "open a terminal").map(Some)
+    let terminal = Terminal::open(&pts).at(|| "open a terminal")?;
+    terminal.set_window(&spec.process).at(|| "set the terminal's size")?;
+    terminal.show_as_console(root, &pts).at(|| "mount /dev/console")?;
+    Ok(Some(terminal))
+}
+
+/// Makes a node that was asked for.
+fn make_asked(root: &mut Root, node: &Node) -> Result<(), Errno> {
+    let parent = node.path.parent().unwrap_or(Path::new("/"));
+    let name = node.path.file_name().ok_or(Errno::INVAL)?;
+    let name = std::ffi::CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let directory = root.ensure(parent, Kind::Directory)?;
+    let kind = match node.kind {
+        DeviceKind::Block => FileType::BlockDevice,
+        DeviceKind::Character | DeviceKind::All => FileType::CharacterDevice,
+    };
+    let mode = Mode::from_raw_mode(node.mode);
+    make_node(&directory, &name, kind, mode, node.number, (node.uid, node.gid))
 }
 
 fn make_nodes(directory: &OwnedFd) -> Result<(), Errno> {
@@ -207,20 +282,49 @@ fn make_node(
 }
 
 impl Terminal {
-    /// Opens a new terminal and shows it as /dev/console.
-    fn open(root: &mut Root, pts: &OwnedFd) -> Result<Terminal, Errno> {
+    /// Opens a new terminal of a devpts.
+    fn open(pts: &OwnedFd) -> Result<Terminal, Errno> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let master = rustix::fs::openat(pts, "ptmx", flags, Mode::empty())?;
+        Terminal::of(rustix::fs::openat(pts, "ptmx", flags, Mode::empty())?)
+    }
+
+    fn of(master: OwnedFd) -> Result<Terminal, Errno> {
         rustix::pty::unlockpt(&master)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        Ok(Terminal { master, slave })
+    }
+
+    /// Opens a new terminal in the running container this process has entered.
+    pub(super) fn open_inside() -> Result<Terminal, Failure> {
+        /// `f_type` of a devpts (`statfs(2)`).
+        const DEVPTS: u64 = 0x1cd1;
+        let step = || "open a terminal: /dev/pts/ptmx";
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty()).at(step)?;
+        if rustix::fs::fstatfs(&master).at(step)?.f_type as u64 != DEVPTS {
+            let text = "open a terminal: the container's /dev/pts is not a devpts";
+            return Err(Failure::Refused(text.to_owned()));
+        }
+        rustix::io::ioctl_fionbio(&master, false).at(step)?;
+        Terminal::of(master).at(step)
+    }
+
+    /// Gives it the size the process is to find.
+    pub(super) fn set_window(&self, process: &Process) -> Result<(), Errno> {
+        let Some((ws_row, ws_col)) = process.window else {
+            return Ok(());
+        };
+        tcsetwinsize(&self.master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 })
+    }
+
+    fn show_as_console(&self, root: &mut Root, pts: &OwnedFd) -> Result<(), Errno> {
         // `/dev/pts/0` in the kernel's words; only its last part means something here.
-        let name = rustix::pty::ptsname(&master, Vec::new())?;
+        let name = rustix::pty::ptsname(&self.master, Vec::new())?;
         let number = name.to_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let node = open_tree(pts, number, flags)?;
-        put(&node, &root.ensure(Path::new("/dev/console"), Kind::File)?)?;
-        Ok(Terminal { master, slave })
+        put(&node, &root.ensure(Path::new("/dev/console"), Kind::File)?)
     }
 
     /// Makes it this session's controlling terminal and the three standard streams.

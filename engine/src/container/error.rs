@@ -14,6 +14,9 @@ pub enum LaunchError {
     /// The container's cgroups could not be made, or not with the limits asked for.
     #[error("prepare the container's cgroups")]
     Cgroup(#[source] CgroupError),
+    /// A device that was asked for is not there, or is none.
+    #[error("add a device to the container")]
+    Device(#[source] io::Error),
     /// The program could not start itself again in new namespaces.
     #[error("start the container's init")]
     Spawn(#[source] io::Error),

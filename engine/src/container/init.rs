@@ -10,29 +10,36 @@ use std::fs::DirBuilder;
 use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Gid, Signal, Uid};
+use rustix::thread::LinkNameSpaceType;
 
 use super::caps::Capabilities;
-use super::spec::{ContainerSpec, Network, Seccomp};
+use super::spec::{ContainerSpec, Ipc, Namespace, Network, Process, Seccomp};
 use super::user::Identity;
-use super::wire::{ASSIGNMENT_FD, Assignment, AtStep, Failure, INIT_NAME, REPORT_FD, Report};
-use super::{caps, exec, rlimit, rootfs, seccomp};
+use super::wire::{
+    ASSIGNMENT_FD, Assignment, AtStep, ENTER_NAME, Failure, INIT_NAME, REAPER_NAME, REPORT_FD,
+    Report, TARGET_FD,
+};
+use super::{caps, enter, exec, reaper, rlimit, rootfs, seccomp};
 use crate::sys::process::{
-    bring_up_loopback, close_on_exec_from, reset_signals, take_descriptor, unshare_cgroups,
+    bring_up_loopback, close_from, close_on_exec_from, reset_signals, take_descriptor,
+    unshare_cgroups,
 };
 
-/// Whether this process was started by [`launch()`](super::launch()) to be a container's init.
+/// Whether this process was started by [`launch()`](super::launch()) to be a container's init, or
+/// by [`exec()`](super::exec()) to enter one.
 pub fn is_init() -> bool {
-    std::env::args_os().next().is_some_and(|name| name == OsStr::new(INIT_NAME))
+    let names = [INIT_NAME, REAPER_NAME, ENTER_NAME];
+    std::env::args_os().next().is_some_and(|name| names.iter().any(|it| name == OsStr::new(it)))
 }
 
-/// Sets up the container this process was started for and becomes its program.
+/// Sets up the container this process was started for, or enters it, and becomes its program.
 ///
 /// Only for the first thing in `main`, when [`is_init`] says so, with one thread running.
 pub fn init_main() -> ! {
@@ -40,7 +47,15 @@ pub fn init_main() -> ! {
         // Somebody else started us under this name: there is nobody to report to.
         std::process::exit(125);
     };
-    let failure = match read_assignment().and_then(|assignment| run(&assignment, &socket)) {
+    let enters = std::env::args_os().next().is_some_and(|name| name == OsStr::new(ENTER_NAME));
+    let next = if enters { TARGET_FD + 1 } else { REPORT_FD + 1 };
+    // What the launching process inherited from others is not the container's to have.
+    let closed = close_from(next.unsigned_abs()).at(|| "close descriptors");
+    let done = closed.and_then(|()| match enters {
+        true => read_assignment().and_then(|entry| enter::run(&entry, &socket)),
+        false => read_assignment().and_then(|assignment| run(&assignment, &socket)),
+    });
+    let failure = match done {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -49,7 +64,7 @@ pub fn init_main() -> ! {
     std::process::exit(125)
 }
 
-fn read_assignment() -> Result<Assignment<'static>, Failure> {
+fn read_assignment<T: serde::de::DeserializeOwned>() -> Result<T, Failure> {
     let file = take_descriptor(ASSIGNMENT_FD).at(|| "open the container's specification")?;
     let mut bytes = Vec::new();
     std::fs::File::from(file)
@@ -65,10 +80,15 @@ fn run(assignment: &Assignment<'_>, socket: &OwnedFd) -> Result<Infallible, Fail
     reset_signals();
     rustix::process::umask(Mode::empty());
     die_with_parent(socket)?;
+    adjust_oom_score(&spec.process)?;
     enter_network(&spec.network)?;
+    enter_others(spec)?;
     rustix::process::setsid().at(|| "start a session")?;
-    join_cgroups(assignment)?;
-    rustix::system::sethostname(spec.hostname.as_bytes()).at(|| "set the host name")?;
+    join_cgroups(&assignment.cgroups)?;
+    if spec.cgroup_namespace == Namespace::New {
+        unshare_cgroups().at(|| "make a cgroup namespace")?;
+    }
+    set_names(spec)?;
     set_sysctls(spec)?;
 
     let built = rootfs::build(assignment)?;
@@ -85,21 +105,34 @@ fn run(assignment: &Assignment<'_>, socket: &OwnedFd) -> Result<Infallible, Fail
         terminal.become_stdio(identity.uid)?;
     }
     own_pipes(identity.uid);
-    become_user(spec, &identity)?;
+    let unconfined = spec.privileged && spec.seccomp == Seccomp::Default;
+    let seccomp = if unconfined { &Seccomp::Unconfined } else { &spec.seccomp };
+    become_user(&spec.process, spec.privileged, seccomp, &identity)?;
     die_with_parent(socket)?;
 
     let program = exec::Program::find(&spec.process, &identity)?;
+    let master = built.terminal.map(|terminal| terminal.master);
+    let ready = Report::Ready { created: built.root.into_created() };
+    let become_program = || start(&program, &ready, socket, master.as_ref());
+    if spec.init { reaper::run(become_program) } else { become_program() }
+}
+
+/// Becomes the program, having said so.
+pub(super) fn start(
+    program: &exec::Program,
+    ready: &Report,
+    socket: &OwnedFd,
+    master: Option<&OwnedFd>,
+) -> Result<Infallible, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     close_on_exec_from(3).at(|| "close descriptors")?;
-    let master = built.terminal.as_ref().map(|terminal| &terminal.master);
-    let ready = Report::Ready { created: built.root.into_created() };
-    report(socket, &ready, master).at(|| "report to the launching process")?;
+    report(socket, ready, master).at(|| "report to the launching process")?;
     Err(program.exec())
 }
 
 /// Has the kernel kill this process when the launching thread ends, and makes sure that it did not
 /// end before we asked. A change of user forgets the request (`prctl(2)`, PR_SET_PDEATHSIG).
-fn die_with_parent(socket: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn die_with_parent(socket: &OwnedFd) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(|| "ask to be killed with the launching process")?;
     let mut poll = [PollFd::new(socket, PollFlags::empty())];
@@ -115,22 +148,60 @@ fn enter_network(network: &Network) -> Result<(), Failure> {
     match network {
         Network::Host => Ok(()),
         Network::None => bring_up_loopback().at(|| "bring up the loopback device"),
-        Network::Path(path) => {
-            let step = || format!("enter network namespace {}", path.display());
-            let namespace =
-                rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(step)?;
-            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).at(step)
-        }
+        Network::Path(path) => enter_namespace(path, LinkNameSpaceType::Network),
     }
 }
 
-fn join_cgroups(assignment: &Assignment<'_>) -> Result<(), Failure> {
-    for directory in &assignment.cgroups {
-        std::fs::write(directory.join("cgroup.procs"), "0")
-            .at(|| format!("join cgroup {}", directory.display()))?;
+/// Enters existing namespaces; that of processes was entered by the launching process.
+fn enter_others(spec: &ContainerSpec) -> Result<(), Failure> {
+    if let Namespace::Path(path) = &spec.uts {
+        enter_namespace(path, LinkNameSpaceType::HostNameAndNISDomainName)?;
     }
-    unshare_cgroups().at(|| "make a cgroup namespace")
+    if let Ipc::Join { namespace, .. } = &spec.ipc {
+        enter_namespace(namespace, LinkNameSpaceType::InterProcessCommunication)?;
+    }
+    if let Namespace::Path(path) = &spec.cgroup_namespace {
+        enter_namespace(path, LinkNameSpaceType::ControlGroup)?;
+    }
+    Ok(())
+}
+
+/// Enters a namespace of this kind.
+pub(super) fn enter_namespace(path: &Path, kind: LinkNameSpaceType) -> Result<(), Failure> {
+    let step = || format!("enter namespace {}", path.display());
+    let namespace =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(step)?;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).at(step)
+}
+
+/// Joins cgroups by their directories on the host.
+pub(super) fn join_cgroups(directories: &[PathBuf]) -> Result<(), Failure> {
+    directories.iter().try_for_each(|directory| {
+        std::fs::write(directory.join("cgroup.procs"), "0")
+            .at(|| format!("join cgroup {}", directory.display()))
+    })
+}
+
+fn set_names(spec: &ContainerSpec) -> Result<(), Failure> {
+    if spec.uts == Namespace::New {
+        rustix::system::sethostname(spec.hostname.as_bytes()).at(|| "set the host name")?;
+    }
+    match &spec.domainname {
+        Some(_) if spec.uts == Namespace::Host => Err(Failure::Refused(
+            "a domain name cannot be set in the host's UTS namespace".to_owned(),
+        )),
+        Some(name) => rustix::system::setdomainname(name.as_bytes()).at(|| "set the domain name"),
+        None => Ok(()),
+    }
+}
+
+/// Runs while the host's /proc is to be seen, for which this process is itself.
+pub(super) fn adjust_oom_score(process: &Process) -> Result<(), Failure> {
+    let Some(score) = process.oom_score_adj else {
+        return Ok(());
+    };
+    std::fs::write("/proc/self/oom_score_adj", score.to_string())
+        .at(|| format!("set the OOM score adjustment {score}"))
 }
 
 /// Sets kernel parameters. Those that are not the container's alone are refused: they are the
@@ -140,6 +211,11 @@ fn set_sysctls(spec: &ContainerSpec) -> Result<(), Failure> {
         if name.starts_with("net.") && spec.network == Network::Host {
             return Err(Failure::Refused(format!(
                 "sysctl \"{name}\" not allowed in host network namespace"
+            )));
+        }
+        if is_of_ipc(name) && spec.ipc == Ipc::Host {
+            return Err(Failure::Refused(format!(
+                "sysctl \"{name}\" not allowed in host ipc namespace"
             )));
         }
         if !is_namespaced(name) || name.contains("..") || name.contains('/') {
@@ -153,7 +229,7 @@ fn set_sysctls(spec: &ContainerSpec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_namespaced(sysctl: &str) -> bool {
+fn is_of_ipc(sysctl: &str) -> bool {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -164,10 +240,11 @@ fn is_namespaced(sysctl: &str) -> bool {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    IPC.contains(&sysctl)
-        || sysctl == "kernel.domainname"
-        || sysctl.starts_with("fs.mqueue.")
-        || sysctl.starts_with("net.")
+    IPC.contains(&sysctl) || sysctl.starts_with("fs.mqueue.")
+}
+
+fn is_namespaced(sysctl: &str) -> bool {
+    is_of_ipc(sysctl) || sysctl == "kernel.domainname" || sysctl.starts_with("net.")
 }
 
 /// Makes the new root this process's root and lets go of the old one, with all mounted on it.
@@ -195,12 +272,26 @@ fn enter_working_directory(cwd: &Path) -> Result<(), Failure> {
             rustix::process::chdir(cwd).at(step)
         }
         result => result.at(step),
+    }?;
+    stay_inside(cwd)
+}
+
+/// Refuses a working directory that is outside of the root: a descriptor of somebody else's.
+pub(super) fn stay_inside(cwd: &Path) -> Result<(), Failure> {
+    let is_inside =
+        rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes().starts_with(b"/"));
+    match is_inside {
+        true => Ok(()),
+        false => Err(Failure::Refused(format!(
+            "the working directory {} is outside of the container",
+            cwd.display()
+        ))),
     }
 }
 
 /// Lets the container's user open its own standard streams again (`/dev/stdout`) where they are
 /// pipes: their inode belongs to whoever made them.
-fn own_pipes(uid: u32) {
+pub(super) fn own_pipes(uid: u32) {
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     for stream in streams {
         let is_pipe = rustix::fs::fstat(stream)
@@ -212,15 +303,19 @@ fn own_pipes(uid: u32) {
     }
 }
 
-/// Gives up root's privileges, as far as the container is not to have them.
-fn become_user(spec: &ContainerSpec, identity: &Identity) -> Result<(), Failure> {
-    let kept = Capabilities::kept(spec)?;
+/// Gives up root's privileges, as far as the process is not to have them.
+pub(super) fn become_user(
+    process: &Process,
+    privileged: bool,
+    seccomp: &Seccomp,
+    identity: &Identity,
+) -> Result<(), Failure> {
+    let of_process = Capabilities::kept(process)?;
+    let kept = if privileged { Capabilities::all() } else { of_process };
     let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups).at(|| "set supplementary groups")?;
-    if spec.seccomp == Seccomp::Default && !spec.privileged {
-        // While we still have CAP_SYS_ADMIN, without which a filter needs no_new_privs.
-        seccomp::install(kept).at(|| "install the seccomp filter")?;
-    }
+    // While we still have CAP_SYS_ADMIN, without which a filter needs no_new_privs.
+    seccomp::install(seccomp, of_process)?;
     caps::limit_bounding_set(kept)?;
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)
@@ -228,13 +323,17 @@ fn become_user(spec: &ContainerSpec, identity: &Identity) -> Result<(), Failure>
     rustix::thread::set_thread_res_uid(uid, uid, uid)
         .at(|| format!("become user {}", identity.uid))?;
     caps::set(kept, identity.uid)?;
-    if spec.process.no_new_privileges {
+    if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(|| "set no_new_privs")?;
     }
     Ok(())
 }
 
-fn report(socket: &OwnedFd, report: &Report, fd: Option<&OwnedFd>) -> std::io::Result<()> {
+pub(super) fn report(
+    socket: &OwnedFd,
+    report: &Report,
+    fd: Option<&OwnedFd>,
+) -> std::io::Result<()> {
     let bytes = serde_json::to_vec(report)?;
     let descriptors: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -3,8 +3,9 @@
 //! Does not know what init does; it sends an assignment and hears one report.
 
 use std::borrow::Cow;
+use std::ffi::{CStr, CString};
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -15,12 +16,15 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::Serialize;
 
-use super::cgroup::Cgroups;
+use super::cgroup::{CgroupError, Cgroups};
+use super::devices::{self, Node};
 use super::error::LaunchError;
 use super::path::MountPoint;
-use super::spec::{ContainerSpec, Network};
-use super::wire::{ASSIGNMENT_FD, Assignment, INIT_NAME, REPORT_FD, Report};
+use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources};
+use super::wire::{ASSIGNMENT_FD, Assignment, INIT_NAME, REAPER_NAME, REPORT_FD, Report};
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::sys::process::{Child, Spawn, spawn};
 
@@ -92,40 +96,102 @@ pub struct Exit {
 /// launched it ends, so that a killed `rbuild` leaves nothing behind: launch from a thread that
 /// outlives the container.
 pub fn launch(spec: &ContainerSpec, stdio: Stdio) -> Result<Container, LaunchError> {
-    let cgroups = Cgroups::create(spec).map_err(LaunchError::Cgroup)?;
-    let assignment = write_assignment(spec, &cgroups).map_err(LaunchError::Talk)?;
-    let (socket, init_socket) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|errno| LaunchError::Talk(errno.into()))?;
-    let child = spawn_init(spec, stdio, assignment.as_fd(), init_socket.as_fd())
-        .map_err(LaunchError::Spawn)?;
-    drop(init_socket);
-    let mut container = Container {
-        pid: child.pid,
-        pidfd: child.pidfd,
-        terminal: None,
-        created: Vec::new(),
-        cgroups,
-        waited: false,
-    };
-    // From here on an early return drops the container, which kills and reaps its init.
-    container.hear(&socket)?;
-    Ok(container)
-}
-
-fn write_assignment(spec: &ContainerSpec, cgroups: &Cgroups) -> io::Result<OwnedFd> {
+    let devices = devices::gather(&spec.devices).map_err(LaunchError::Device)?;
+    let device_rules: Vec<DeviceRule> =
+        devices.iter().map(Node::rule).chain(spec.device_rules.iter().copied()).collect();
+    let cgroups = Cgroups::create(spec, &device_rules).map_err(LaunchError::Cgroup)?;
     let assignment = Assignment {
         spec: Cow::Borrowed(spec),
         cgroups: cgroups.to_join(),
         cgroup_mounts: cgroups.mounts(),
         devices_confined: cgroups.confines_devices(),
+        devices,
     };
+    let mut start = Start::new(&assignment, spec.process.terminal, stdio);
+    start.namespaces = namespaces(spec);
+    if spec.init {
+        let shown = [REAPER_NAME, "--"].map(str::to_owned);
+        start.args = shown.into_iter().chain(spec.process.args.iter().cloned()).collect();
+    }
+    if let Namespace::Path(path) = &spec.pid {
+        let namespace = fs_err::File::open(path).map_err(LaunchError::Spawn)?;
+        start.process_namespace = Some(namespace.into());
+    }
+    start.cgroups = cgroups;
+    start.run()
+}
+
+/// The namespaces that are new.
+fn namespaces(spec: &ContainerSpec) -> i32 {
+    let wanted = [
+        (true, libc::CLONE_NEWNS),
+        (spec.pid == Namespace::New, libc::CLONE_NEWPID),
+        (spec.uts == Namespace::New, libc::CLONE_NEWUTS),
+        (matches!(spec.ipc, Ipc::New | Ipc::NoShm), libc::CLONE_NEWIPC),
+        (spec.network == Network::None, libc::CLONE_NEWNET),
+    ];
+    wanted.iter().filter(|wanted| wanted.0).fold(0, |flags, wanted| flags | wanted.1)
+}
+
+/// This program to be started again, with an assignment, and what it says then.
+pub(super) struct Start<'a, A> {
+    assignment: &'a A,
+    terminal: bool,
+    stdio: Stdio,
+    pub(super) args: Vec<String>,
+    /// `CLONE_NEW*` flags.
+    pub(super) namespaces: i32,
+    /// The namespace it is to be born in.
+    pub(super) process_namespace: Option<OwnedFd>,
+    /// Descriptors beside those that all have, and their numbers.
+    pub(super) descriptors: Vec<(BorrowedFd<'a>, RawFd)>,
+    pub(super) cgroups: Cgroups,
+}
+
+impl<'a, A: Serialize> Start<'a, A> {
+    pub(super) fn new(assignment: &'a A, terminal: bool, stdio: Stdio) -> Start<'a, A> {
+        Start {
+            assignment,
+            terminal,
+            stdio,
+            args: vec![INIT_NAME.to_owned()],
+            namespaces: 0,
+            process_namespace: None,
+            descriptors: Vec::new(),
+            cgroups: Cgroups::default(),
+        }
+    }
+
+    /// Starts it and waits until it has executed its program.
+    pub(super) fn run(self) -> Result<Container, LaunchError> {
+        let assignment = write_assignment(self.assignment).map_err(LaunchError::Talk)?;
+        let (socket, init_socket) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| LaunchError::Talk(errno.into()))?;
+        let child =
+            self.spawn(assignment.as_fd(), init_socket.as_fd()).map_err(LaunchError::Spawn)?;
+        drop((init_socket, self.stdio));
+        let mut container = Container {
+            pid: child.pid,
+            pidfd: child.pidfd,
+            terminal: None,
+            created: Vec::new(),
+            cgroups: self.cgroups,
+            waited: false,
+        };
+        // From here on an early return drops the container, which kills and reaps its init.
+        container.hear(&socket)?;
+        Ok(container)
+    }
+}
+
+fn write_assignment(assignment: &impl Serialize) -> io::Result<OwnedFd> {
     let memfd = rustix::fs::memfd_create("assignment", MemfdFlags::CLOEXEC)?;
-    let mut bytes = &serde_json::to_vec(&assignment)?[..];
+    let mut bytes = &serde_json::to_vec(assignment)?[..];
     while !bytes.is_empty() {
         let written = rustix::io::write(&memfd, bytes)?;
         bytes = &bytes[written..];
@@ -134,42 +200,53 @@ fn write_assignment(spec: &ContainerSpec, cgroups: &Cgroups) -> io::Result<Owned
     Ok(memfd)
 }
 
-fn spawn_init(
-    spec: &ContainerSpec,
-    stdio: Stdio,
-    assignment: BorrowedFd<'_>,
-    report: BorrowedFd<'_>,
-) -> io::Result<Child> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let mut descriptors = vec![(assignment, ASSIGNMENT_FD), (report, REPORT_FD)];
-    for (number, stream) in [&stdio.stdin, &stdio.stdout, &stdio.stderr].into_iter().enumerate() {
-        match stream {
-            // A terminal comes in the place of all three, made inside the container.
-            _ if spec.process.terminal => descriptors.push((null.as_fd(), number as i32)),
-            Stream::Inherit => {}
-            Stream::Null => descriptors.push((null.as_fd(), number as i32)),
-            Stream::File(file) => descriptors.push((file.as_fd(), number as i32)),
+impl<A> Start<'_, A> {
+    fn spawn(&self, assignment: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<Child> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let mut descriptors = vec![(assignment, ASSIGNMENT_FD), (report, REPORT_FD)];
+        descriptors.extend(self.descriptors.iter().copied());
+        let streams = [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr];
+        for (number, stream) in streams.into_iter().enumerate() {
+            match stream {
+                // A terminal comes in the place of all three, made inside the container.
+                _ if self.terminal => descriptors.push((null.as_fd(), number as i32)),
+                Stream::Inherit => {}
+                Stream::Null => descriptors.push((null.as_fd(), number as i32)),
+                Stream::File(file) => descriptors.push((file.as_fd(), number as i32)),
+            }
+        }
+        let args: Vec<CString> =
+            self.args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<_, _>>()?;
+        let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
+        let started = Spawn {
+            program: own_program()?.as_fd(),
+            args: &args,
+            namespaces: self.namespaces,
+            descriptors: &descriptors,
+        };
+        match &self.process_namespace {
+            None => spawn(&started),
+            Some(namespace) => spawn_in(namespace.as_fd(), &started),
         }
     }
-    let mut namespaces =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if spec.network == Network::None {
-        namespaces |= libc::CLONE_NEWNET;
-    }
-    let name = std::ffi::CString::new(INIT_NAME).expect("the name has no NUL");
-    spawn(&Spawn {
-        program: own_program()?.as_fd(),
-        args: &[&name],
-        namespaces,
-        descriptors: &descriptors,
-    })
+}
+
+/// Has this thread's children born in another process namespace while one is.
+fn spawn_in(namespace: BorrowedFd<'_>, started: &Spawn<'_>) -> io::Result<Child> {
+    let own = fs_err::File::open("/proc/thread-self/ns/pid")?;
+    let kind = Some(LinkNameSpaceType::ProcessID);
+    move_into_link_name_space(namespace, kind)?;
+    let child = spawn(started);
+    // The way back to one's own namespace is always open.
+    move_into_link_name_space(own.as_fd(), kind)?;
+    child
 }
 
 /// This program's file, by a mount that nobody can write to.
 ///
 /// Init is a process of the container for a moment, and an image may name `/proc/self/exe` as its
 /// program: what is reached by that must not be the file on the host (CVE-2019-5736).
-fn own_program() -> io::Result<&'static OwnedFd> {
+pub(crate) fn own_program() -> io::Result<&'static OwnedFd> {
     static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(program) = PROGRAM.get() {
         return Ok(program);
@@ -192,6 +269,8 @@ impl Container {
                     self.terminal = terminal;
                     ready = true;
                 }
+                (Some(Report::Moved { pid }), Some(pidfd)) => self.follow(pid, pidfd)?,
+                (Some(Report::Moved { .. }), None) => return Err(LaunchError::InitDied),
                 (Some(Report::Failed(failure)), _) => return Err(failure.into()),
                 (None, _) if ready => return Ok(()),
                 (None, _) => return Err(LaunchError::InitDied),
@@ -199,9 +278,26 @@ impl Container {
         }
     }
 
+    /// Goes on with the process that the one we started has left in its place.
+    fn follow(&mut self, pid: i32, pidfd: OwnedFd) -> Result<(), LaunchError> {
+        self.reap().map_err(LaunchError::Talk)?;
+        self.waited = false;
+        self.pid = Pid::from_raw(pid).ok_or(LaunchError::InitDied)?;
+        self.pidfd = pidfd;
+        Ok(())
+    }
+
+    /// Leaves the process to itself: nothing is done when this is dropped. Only for one that was
+    /// told to outlive whoever started it.
+    pub fn leave(mut self) -> Pid {
+        self.waited = true;
+        self.pid
+    }
+
     /// Waits for the container's program to end; everything else in the container is dead then.
     pub fn wait(mut self) -> io::Result<Exit> {
         let code = self.reap()?;
+        self.cgroups.kill();
         Ok(Exit {
             code,
             oom_killed: self.cgroups.oom_killed(),
@@ -212,9 +308,35 @@ impl Container {
     /// Sends a signal to the container's program; one that has ended already is no error.
     pub fn kill(&self, signal: Signal) -> io::Result<()> {
         match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(errno) => Err(errno.into()),
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        if signal == Signal::KILL {
+            // Version 1's freezer keeps what is stopped from dying.
+            self.cgroups.resume();
+        }
+        Ok(())
+    }
+
+    /// Stops all its processes. A cgroup is made for that if it has none.
+    pub fn pause(&mut self) -> Result<(), CgroupError> {
+        self.cgroups.pause(&self.pid.to_string())
+    }
+
+    /// Lets its processes go on.
+    pub fn resume(&self) {
+        self.cgroups.resume();
+    }
+
+    /// Whether its processes are stopped.
+    pub fn is_paused(&self) -> bool {
+        self.cgroups.is_paused()
+    }
+
+    /// Changes its limits to these, which are all that it is to have (see
+    /// [`Resources::changed_by`]).
+    pub fn update(&mut self, resources: &Resources) -> Result<(), CgroupError> {
+        self.cgroups.update(&self.pid.to_string(), resources)
     }
 
     /// The directories of the container's cgroups, by controller (`memory`, `pids`, ...); those
@@ -243,6 +365,7 @@ impl Drop for Container {
         if !self.waited {
             // Nobody is left to hear of a failure, and there is nothing else to try.
             let _ = self.kill(Signal::KILL);
+            self.cgroups.kill();
             let _ = self.reap();
         }
     }

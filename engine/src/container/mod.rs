@@ -7,21 +7,28 @@
 //!          becomes the container's program
 //! ```
 //!
+//! [`exec()`] starts another process in it, [`Running`] tells of one that somebody else launched.
 //! A program that launches containers calls [`is_init`] first thing in `main`, and [`init_main`]
 //! when it is. Needs root and Linux 5.12 (`mount_setattr(2)`). Nothing here knows an image, a
 //! Dockerfile or a store.
 
 mod caps;
+pub mod cdi;
 mod cgroup;
 mod devices;
+mod enter;
 mod error;
 mod exec;
 mod init;
 mod launch;
 mod mounts;
+mod offline;
+pub mod options;
 mod path;
+mod reaper;
 mod rlimit;
 mod rootfs;
+mod running;
 mod seccomp;
 pub mod spec;
 mod syscalls;
@@ -36,9 +43,14 @@ pub use caps::{DEFAULT_CAPABILITIES, capability_names};
 pub use cgroup::{CgroupError, sweep};
 #[cfg(test)]
 pub(crate) use devices::RULES as DEVICE_RULES;
-pub(crate) use devices::{DeviceKind, DeviceRule};
+pub use enter::{ExecSpec, exec};
 pub use error::LaunchError;
 pub use init::{init_main, is_init};
+pub(crate) use launch::own_program;
+pub(crate) use offline::Offline;
 pub use launch::{Container, Exit, Stdio, Stream, launch};
 pub use path::{MountPoint, remove_mount_points};
+pub use rootfs::{MASKED_PATHS, READ_ONLY_PATHS};
+pub use running::{Running, Usage};
+pub use seccomp::{Profile, ProfileError};
 pub use spec::ContainerSpec;

@@ -1,12 +1,15 @@
 //! The mounts a container's specification asks for.
 //!
-//! In two passes: sources are opened while the host's file systems are still to be seen, then put
-//! into the container's root in order.
+//! In passes: sources that spread are opened while this mount namespace is still a peer of the
+//! host's, the others while the host's file systems are still to be seen; then all are put into the
+//! container's root in order.
+
+mod spreading;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -15,7 +18,7 @@ use rustix::mount::{
 
 use super::path::{Kind, Root, open_in};
 use super::rootfs::{clone_of, file_system, put};
-use super::spec::{Mount, MountSource};
+use super::spec::{Below, Mount, MountSource, Propagation};
 use super::wire::{AtStep, Failure};
 use crate::overlay::{self, Overlay, stack_over_root, unstack_from_root};
 use crate::sys::mount::{Attributes, set_attributes};
@@ -25,13 +28,35 @@ pub(super) struct Source<'a> {
     mount: &'a Mount,
     tree: OwnedFd,
     kind: Kind,
+    no_devices: bool,
 }
 
-/// Opens what is to be mounted, with or without the devices in it.
-pub(super) fn open_sources(mounts: &[Mount], no_devices: bool) -> Result<Vec<Source<'_>>, Failure> {
-    let mut trees: Vec<Option<OwnedFd>> = Vec::new();
-    for mount in mounts {
-        trees.push(bind_source(&mount.source).at(|| describe(mount))?);
+/// Opens the sources whose mounts are to spread, which they only do as copies of shared ones.
+pub(super) fn open_spreading(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    mounts
+        .iter()
+        .map(|mount| match &mount.source {
+            MountSource::BindWith { path, below, propagation }
+                if *propagation != Propagation::Private =>
+            {
+                spreading::refuse_private(path, *propagation)?;
+                open_tree(CWD, path, clone_flags(*below)).at(|| describe(mount)).map(Some)
+            }
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+/// Opens what is to be mounted, with or without the devices in it; `trees` are open already.
+pub(super) fn open_sources(
+    mounts: &[Mount],
+    mut trees: Vec<Option<OwnedFd>>,
+    no_devices: bool,
+) -> Result<Vec<Source<'_>>, Failure> {
+    for (tree, mount) in trees.iter_mut().zip(mounts) {
+        if tree.is_none() {
+            *tree = bind_source(&mount.source).at(|| describe(mount))?;
+        }
     }
     let mut files = FileStore::default();
     for (index, mount) in mounts.iter().enumerate() {
@@ -45,26 +70,39 @@ pub(super) fn open_sources(mounts: &[Mount], no_devices: bool) -> Result<Vec<Sou
         .iter()
         .zip(trees.into_iter().flatten())
         .map(|(mount, tree)| {
-            restrict_tree(&tree, mount.read_only, no_devices).at(|| describe(mount))?;
             let stat = rustix::fs::fstat(&tree).at(|| describe(mount))?;
             let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
             let kind = if is_directory { Kind::Directory } else { Kind::File };
-            Ok(Source { mount, tree, kind })
+            Ok(Source { mount, tree, kind, no_devices })
         })
         .collect()
 }
 
 /// Mounts the sources in the root, in order.
 pub(super) fn attach(root: &mut Root, sources: Vec<Source<'_>>) -> Result<(), Failure> {
-    for Source { mount, tree, kind } in sources {
+    for Source { mount, tree, kind, no_devices } in sources {
+        let existing = root.open(&mount.target).ok();
         let place = root
             .ensure(&mount.target, kind)
             .at(|| format!("create mount point {}", mount.target.display()))?;
         refuse_root(root, &mount.target, &place)?;
         refuse_hidden_proc(&mount.target, &place)?;
+        if let (Some(existing), MountSource::TmpfsWith { options, .. }) = (existing, &mount.source)
+            && !options.iter().any(|(name, _)| name == "mode")
+        {
+            take_mode(&tree, &existing).at(|| describe(mount))?;
+        }
+        // After the mode, which a read-only mount would not take.
+        restrict_tree(&tree, mount, no_devices).at(|| describe(mount))?;
         put(&tree, &place).map_err(|errno| refusal(mount, kind, errno))?;
     }
     Ok(())
+}
+
+/// Gives a file system's root the mode of the directory that it covers.
+fn take_mode(tree: &OwnedFd, covered: &OwnedFd) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(covered)?.st_mode & 0o7777);
+    rustix::fs::chmodat(tree, ".", mode, AtFlags::empty())
 }
 
 fn refusal(mount: &Mount, kind: Kind, errno: Errno) -> Failure {
@@ -113,28 +151,40 @@ fn refuse_hidden_proc(target: &Path, place: &OwnedFd) -> Result<(), Failure> {
 fn describe(mount: &Mount) -> String {
     let target = mount.target.display();
     match &mount.source {
-        MountSource::Bind(path) => format!("mount {} at {target}", path.display()),
+        MountSource::Bind(path) | MountSource::BindWith { path, .. } => {
+            format!("mount {} at {target}", path.display())
+        }
         MountSource::BindIn { root, path } => {
             format!("mount {} of {} at {target}", path.display(), root.display())
         }
         MountSource::Overlay { path, .. } => format!("mount {} at {target}", path.display()),
-        MountSource::Tmpfs { .. } => format!("mount tmpfs at {target}"),
+        MountSource::Tmpfs { .. } | MountSource::TmpfsWith { .. } => {
+            format!("mount tmpfs at {target}")
+        }
         MountSource::File { .. } => format!("mount a file at {target}"),
     }
 }
 
 /// The source if it exists already on the host.
 fn bind_source(source: &MountSource) -> Result<Option<OwnedFd>, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
     match source {
-        MountSource::Bind(path) => open_tree(CWD, path, flags).map(Some),
+        MountSource::Bind(path) => open_tree(CWD, path, clone_flags(Below::Followed)).map(Some),
+        MountSource::BindWith { path, below, .. } => {
+            open_tree(CWD, path, clone_flags(*below)).map(Some)
+        }
         MountSource::BindIn { root, path } => {
             let root = open_directory(root)?;
             clone_of(&open_in(&root, path, OFlags::PATH)?, c"").map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+fn clone_flags(below: Below) -> OpenTreeFlags {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    match below {
+        Below::Followed | Below::Writable => clone | OpenTreeFlags::AT_RECURSIVE,
+        Below::Absent => clone,
     }
 }
 
@@ -145,7 +195,9 @@ fn made_source(
     files: &mut FileStore,
 ) -> Result<OwnedFd, Errno> {
     match source {
-        MountSource::Bind(_) | MountSource::BindIn { .. } => Err(Errno::INVAL),
+        MountSource::Bind(_) | MountSource::BindWith { .. } | MountSource::BindIn { .. } => {
+            Err(Errno::INVAL)
+        }
         MountSource::Overlay { lower, upper, path } => {
             let merged = overlay::mount(Overlay { lower, upper: upper.as_ref(), volatile: true })?;
             let seen = open_in(&merged, path, OFlags::PATH)?;
@@ -161,6 +213,11 @@ fn made_source(
             let options = [("mode", mode.as_str()), ("size", size.as_str())];
             let options = if size == "0" { &options[..1] } else { &options[..] };
             file_system("tmpfs", options, attributes)
+        }
+        MountSource::TmpfsWith { options, attributes } => {
+            let options: Vec<(&str, &str)> =
+                options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            file_system("tmpfs", &options, MountAttrFlags::from_bits_retain(*attributes))
         }
         MountSource::File { bytes, mode, uid, gid } => {
             let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
@@ -220,15 +277,27 @@ impl FileStore {
     }
 }
 
-fn restrict_tree(tree: &OwnedFd, read_only: bool, no_devices: bool) -> Result<(), Errno> {
-    let mut set = MountAttrFlags::empty();
-    set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
-    set.set(MountAttrFlags::MOUNT_ATTR_NODEV, no_devices);
-    if set.is_empty() {
-        return Ok(());
-    }
-    let set = u64::from(set.bits());
-    set_attributes(tree.as_fd(), c"", true, Attributes { set, ..Attributes::default() })
+/// Sets what a mount and those below it may be used for, and how they spread.
+fn restrict_tree(tree: &OwnedFd, mount: &Mount, no_devices: bool) -> Result<(), Errno> {
+    let (below, propagation) = match &mount.source {
+        MountSource::BindWith { below, propagation, .. } => (*below, *propagation),
+        _ => (Below::Followed, Propagation::Private),
+    };
+    let set = |recursive, flags: MountAttrFlags| match flags.is_empty() {
+        true => Ok(()),
+        false => {
+            let set = u64::from(flags.bits());
+            let attributes = Attributes { set, ..Attributes::default() };
+            set_attributes(tree.as_fd(), c"", recursive, attributes)
+        }
+    };
+    let (read_only, nodev) = (MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::MOUNT_ATTR_NODEV);
+    let when = |condition, flags| if condition { flags } else { MountAttrFlags::empty() };
+    let top = mount.read_only && below == Below::Writable;
+    let whole = mount.read_only && !top;
+    set(true, when(whole, read_only) | when(no_devices, nodev))?;
+    set(false, when(top, read_only))?;
+    spreading::spread(tree, propagation)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {

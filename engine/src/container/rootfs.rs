@@ -9,18 +9,20 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     move_mount, open_tree,
 };
+use rustix::thread::LinkNameSpaceType;
 
 use super::devices::{self, Terminal};
+use super::init::enter_namespace;
 use super::mounts;
-use super::path::{Kind, Root};
-use super::spec::Rootfs;
+use super::path::{Kind, Root, open_in};
+use super::spec::{ContainerSpec, Ipc, Rootfs};
 use super::wire::{Assignment, AtStep, CgroupMount, Failure};
 use crate::overlay::{self, Overlay, stack_over_root};
 use crate::sys::mount::{Attributes, set_attributes};
@@ -29,7 +31,7 @@ use crate::sys::mount::{Attributes, set_attributes};
 const SHM_SIZE: u64 = 64 << 20;
 
 /// What docker hides: information about the host, and doors to it.
-const MASKED: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -45,7 +47,7 @@ const MASKED: [&str; 12] = [
 ];
 
 /// What docker makes read-only.
-const READ_ONLY: [&str; 5] =
+pub const READ_ONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 const NOTHING_SPECIAL: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -61,22 +63,24 @@ pub(super) struct Built {
 /// Mounts everything the container is to see.
 pub(super) fn build(assignment: &Assignment<'_>) -> Result<Built, Failure> {
     let spec = &*assignment.spec;
+    let spreading = mounts::open_spreading(&spec.mounts)?;
     let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", propagation).at(|| "make mounts private")?;
     let root = mount_root(&spec.rootfs)?;
+    let shared = open_shared_memory(&spec.ipc)?;
     let no_devices = assignment.mounts_confine_devices();
     if no_devices {
         restrict(&root, MountAttrFlags::MOUNT_ATTR_NODEV).at(|| "keep devices from /")?;
     }
     // All sources are found before the root hides them.
-    let sources = mounts::open_sources(&spec.mounts, no_devices)?;
+    let sources = mounts::open_sources(&spec.mounts, spreading, no_devices)?;
     stack_over_root(&root).at(|| "mount the container's root")?;
     let mut root = Root::new(root).at(|| "look at the container's root")?;
 
-    let terminal = mount_standard(&mut root, assignment)?;
+    let terminal = mount_standard(&mut root, assignment, shared)?;
     mounts::attach(&mut root, sources)?;
     if !spec.privileged {
-        hide(&root)?;
+        hide(&root, spec)?;
     }
     Ok(Built { root, terminal })
 }
@@ -144,6 +148,7 @@ pub(super) fn put(mount: &OwnedFd, place: &OwnedFd) -> Result<(), Errno> {
 fn mount_standard(
     root: &mut Root,
     assignment: &Assignment<'_>,
+    shared: Option<OwnedFd>,
 ) -> Result<Option<Terminal>, Failure> {
     let spec = &*assignment.spec;
     let system = if spec.privileged {
@@ -163,8 +168,38 @@ fn mount_standard(
         result => drop(result?),
     }
     let shm = [("mode", "1777"), ("size", shm_size.as_str())];
-    place(root, "/dev/shm", "tmpfs", &shm, NOTHING_SPECIAL)?;
+    match shared {
+        Some(shared) => {
+            let step = || "mount /dev/shm";
+            let place = root.ensure(Path::new("/dev/shm"), Kind::Directory).at(step)?;
+            put(&shared, &place).at(step)?;
+        }
+        None if spec.ipc == Ipc::NoShm => {}
+        None => drop(place(root, "/dev/shm", "tmpfs", &shm, NOTHING_SPECIAL)?),
+    }
     Ok(terminal)
+}
+
+/// Another's /dev/shm, where shared memory is shared, as a mount that is nowhere yet.
+fn open_shared_memory(ipc: &Ipc) -> Result<Option<OwnedFd>, Failure> {
+    let step = || "share /dev/shm";
+    let clone = || {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        clone_of(&open_in(&root, Path::new("/dev/shm"), OFlags::PATH)?, c"")
+    };
+    match ipc {
+        Ipc::New | Ipc::NoShm => Ok(None),
+        Ipc::Host => clone().at(step).map(Some),
+        Ipc::Join { mounts, .. } => {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let own = rustix::fs::open("/proc/self/ns/mnt", flags, Mode::empty()).at(step)?;
+            enter_namespace(mounts, LinkNameSpaceType::Mount)?;
+            let clone = clone();
+            let kind = Some(LinkNameSpaceType::Mount);
+            rustix::thread::move_into_link_name_space(own.as_fd(), kind).at(step)?;
+            clone.at(step).map(Some)
+        }
+    }
 }
 
 /// Refuses an image in which one of the kernel's directories is a link: what is mounted elsewhere,
@@ -225,11 +260,17 @@ fn mount_cgroups(
 
 /// Covers what docker masks and makes read-only what it makes read-only. What a kernel does not
 /// have needs no cover.
-fn hide(root: &Root) -> Result<(), Failure> {
+fn hide(root: &Root, spec: &ContainerSpec) -> Result<(), Failure> {
     let null = root.open(Path::new("/dev/null")).at(|| "find /dev/null")?;
     let read_only = NOTHING_SPECIAL | MountAttrFlags::MOUNT_ATTR_RDONLY;
     let mut empty = None;
-    for path in MASKED.iter().map(|path| (*path).to_owned()).chain(thermal_throttles()) {
+    let masked = match &spec.masked_paths {
+        Some(paths) => paths.clone(),
+        None => {
+            MASKED_PATHS.iter().map(|path| (*path).to_owned()).chain(thermal_throttles()).collect()
+        }
+    };
+    for path in masked {
         let Ok(hidden) = root.open(Path::new(&path)) else {
             continue;
         };
@@ -247,8 +288,9 @@ fn hide(root: &Root) -> Result<(), Failure> {
             empty.get_or_insert(cover);
         }
     }
-    for path in READ_ONLY {
-        let Ok(place) = root.open(Path::new(path)) else {
+    let docker_s = || READ_ONLY_PATHS.iter().map(|path| (*path).to_owned()).collect();
+    for path in spec.read_only_paths.clone().unwrap_or_else(docker_s) {
+        let Ok(place) = root.open(Path::new(&path)) else {
             continue;
         };
         let step = || format!("make {path} read-only");

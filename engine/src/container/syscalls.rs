@@ -1,4 +1,4 @@
-//! The system calls of docker's default seccomp profile, with their numbers.
+//! The system calls: those of docker's default seccomp profile and all others, with their numbers.
 //!
 //! After moby's `profiles/seccomp/default.json`. Says which calls there are, not what is done with
 //! them; those that are allowed for some arguments only are listed like the others.
@@ -444,13 +444,78 @@ pub(super) static CALLS: [Call; 420] = [
     ("writev", &[], [20, 146, 66, 146]),
 ];
 
+/// The calls that docker's profile does not have, by name and numbers.
+#[rustfmt::skip]
+pub(super) static MORE_CALLS: [(&str, [u32; 4]); 60] = [
+    ("_sysctl", [156, 149, NONE, 149]),
+    ("add_key", [248, 286, 217, 309]),
+    ("afs_syscall", [183, 137, NONE, NONE]),
+    ("bdflush", [NONE, 134, NONE, 134]),
+    ("break", [NONE, 17, NONE, NONE]),
+    ("create_module", [174, 127, NONE, NONE]),
+    ("file_getattr", [468, 468, 468, 468]),
+    ("file_setattr", [469, 469, 469, 469]),
+    ("ftime", [NONE, 35, NONE, NONE]),
+    ("get_kernel_syms", [177, 130, NONE, NONE]),
+    ("getpmsg", [181, 188, NONE, NONE]),
+    ("gtty", [NONE, 32, NONE, NONE]),
+    ("idle", [NONE, 112, NONE, NONE]),
+    ("io_uring_enter", [426, 426, 426, 426]),
+    ("io_uring_register", [427, 427, 427, 427]),
+    ("io_uring_setup", [425, 425, 425, 425]),
+    ("kexec_file_load", [320, NONE, 294, 401]),
+    ("kexec_load", [246, 283, 104, 347]),
+    ("keyctl", [250, 288, 219, 311]),
+    ("lock", [NONE, 53, NONE, NONE]),
+    ("migrate_pages", [256, 294, 238, 400]),
+    ("move_pages", [279, 317, 239, 344]),
+    ("mpx", [NONE, 56, NONE, NONE]),
+    ("nfsservctl", [180, 169, 42, 169]),
+    ("nice", [NONE, 34, NONE, 34]),
+    ("oldfstat", [NONE, 28, NONE, NONE]),
+    ("oldlstat", [NONE, 84, NONE, NONE]),
+    ("oldolduname", [NONE, 59, NONE, NONE]),
+    ("oldstat", [NONE, 18, NONE, NONE]),
+    ("olduname", [NONE, 109, NONE, NONE]),
+    ("open_tree_attr", [467, 467, 467, 467]),
+    ("pciconfig_iobase", [NONE, NONE, NONE, 271]),
+    ("pciconfig_read", [NONE, NONE, NONE, 272]),
+    ("pciconfig_write", [NONE, NONE, NONE, 273]),
+    ("pivot_root", [155, 217, 41, 218]),
+    ("prof", [NONE, 44, NONE, NONE]),
+    ("profil", [NONE, 98, NONE, NONE]),
+    ("putpmsg", [182, 189, NONE, NONE]),
+    ("query_module", [178, 167, NONE, NONE]),
+    ("readdir", [NONE, 89, NONE, NONE]),
+    ("request_key", [249, 287, 218, 310]),
+    ("security", [185, NONE, NONE, NONE]),
+    ("sgetmask", [NONE, 68, NONE, NONE]),
+    ("sigaction", [NONE, 67, NONE, 67]),
+    ("signal", [NONE, 48, NONE, NONE]),
+    ("sigpending", [NONE, 73, NONE, 73]),
+    ("sigsuspend", [NONE, 72, NONE, 72]),
+    ("ssetmask", [NONE, 69, NONE, NONE]),
+    ("stty", [NONE, 31, NONE, NONE]),
+    ("swapoff", [168, 115, 225, 115]),
+    ("swapon", [167, 87, 224, 87]),
+    ("sysfs", [139, 135, NONE, 135]),
+    ("tuxcall", [184, NONE, NONE, NONE]),
+    ("ulimit", [NONE, 58, NONE, NONE]),
+    ("uselib", [134, 86, NONE, 86]),
+    ("userfaultfd", [323, 374, 282, 388]),
+    ("ustat", [136, 62, NONE, 62]),
+    ("vm86", [NONE, 166, NONE, NONE]),
+    ("vm86old", [NONE, 113, NONE, NONE]),
+    ("vserver", [236, 273, NONE, 313]),
+];
+
 /// What differs in the x32 way of calling an x86_64 kernel: numbers there and here.
 #[rustfmt::skip]
-pub(super) const X32: [(u32, u32); 34] = [
+pub(super) const X32: [(u32, u32); 36] = [
     (13, 512), (15, 513), (16, 514), (19, 515), (20, 516), (45, 517),
     (46, 518), (47, 519), (54, 541), (55, 542), (59, 520), (101, 521),
     (127, 522), (128, 523), (129, 524), (131, 525), (206, 543), (209, 544),
-    (222, 526), (244, 527), (247, 529), (273, 530), (274, 531), (278, 532),
+    (222, 526), (244, 527), (246, 528), (247, 529), (273, 530), (274, 531), (278, 532), (279, 533),
     (295, 534), (296, 535), (297, 536), (299, 537), (307, 538), (310, 539),
     (311, 540), (322, 545), (327, 546), (328, 547),
 ];

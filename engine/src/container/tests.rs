@@ -2,7 +2,10 @@
 //!
 //! They need root and a static busybox.
 
+mod exec;
+mod limits;
 mod mounts;
+mod privileges;
 
 use std::fs;
 use std::io::Read;
@@ -13,7 +16,10 @@ use cache::lower::Lower;
 use tempfile::TempDir;
 
 use super::spec::{Mount, MountSource, Network, Process, Resources, Rootfs, Seccomp};
-use super::{ContainerSpec, DEFAULT_CAPABILITIES, Exit, LaunchError, Stdio, Stream, launch};
+use super::{
+    Container, ContainerSpec, DEFAULT_CAPABILITIES, Exit, LaunchError, Running, Stdio, Stream,
+    launch,
+};
 
 /// A root file system with nothing but busybox in it, as an overlay.
 struct Machine {
@@ -51,7 +57,7 @@ impl Machine {
         fs::write(lower.join("etc/group"), "root:x:0:\nweb:x:34:\nlog:x:60:web\n").unwrap();
         let path = |name: &str| directory.path().join(name);
         let spec = ContainerSpec {
-            id: "test".to_owned(),
+            id: directory.path().file_name().unwrap().display().to_string(),
             hostname: "machine".to_owned(),
             rootfs: Rootfs::Overlay {
                 lower: vec![Lower::Directory(path("lower"))],
@@ -69,6 +75,7 @@ impl Machine {
                 rlimits: Vec::new(),
                 no_new_privileges: false,
                 terminal: false,
+                ..Process::default()
             },
             network: Network::Host,
             resources: Resources::default(),
@@ -78,6 +85,7 @@ impl Machine {
             cgroup_parent: None,
             seccomp: Seccomp::Default,
             sysctls: Vec::new(),
+            ..ContainerSpec::default()
         };
         Machine { directory, spec }
     }
@@ -104,6 +112,42 @@ impl Machine {
         let outcome = outcome.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert_eq!(outcome.exit.code, 0, "{outcome:?}");
         outcome.stdout.trim_end().to_owned()
+    }
+}
+
+/// A running container whose program does nothing.
+struct Sleeper {
+    container: Container,
+    machine: Machine,
+}
+
+impl Machine {
+    /// Starts a container that does nothing.
+    fn sleep(self) -> Sleeper {
+        self.start(&["sleep", "1000"])
+    }
+
+    /// Starts a container whose output nobody reads.
+    #[track_caller]
+    fn start(self, args: &[&str]) -> Sleeper {
+        let mut spec = self.spec.clone();
+        spec.process.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let null = || Stream::Null;
+        let stdio = Stdio { stdin: null(), stdout: null(), stderr: null() };
+        let container = launch(&spec, stdio).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        Sleeper { container, machine: self }
+    }
+}
+
+impl Sleeper {
+    fn running(&self) -> Running {
+        Running::find(self.container.pid, None).unwrap()
+    }
+
+    /// Kills it.
+    fn end(self) -> Machine {
+        drop(self.container);
+        self.machine
     }
 }
 

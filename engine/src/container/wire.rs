@@ -12,13 +12,20 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::devices::Node;
 use super::path::MountPoint;
-use super::spec::ContainerSpec;
+use super::spec::{ContainerSpec, Process, Seccomp};
 
 /// The `argv[0]` that makes a program a container's init.
 pub(super) const INIT_NAME: &str = "rbuild-init";
 
-/// Where init finds its assignment, and where it reports.
+/// The `argv[0]` of an init that stays process 1, where people look for docker's.
+pub(super) const REAPER_NAME: &str = "/sbin/docker-init";
+
+/// The `argv[0]` that makes a program enter a container and become a process of it.
+pub(super) const ENTER_NAME: &str = "rbuild-exec";
+
+/// Where they find their assignment, and where they report.
 pub(super) const ASSIGNMENT_FD: RawFd = 3;
 pub(super) const REPORT_FD: RawFd = 4;
 
@@ -35,7 +42,25 @@ pub(super) struct Assignment<'a> {
     pub(super) cgroup_mounts: Vec<CgroupMount>,
     /// Whether a cgroup keeps the container from devices.
     pub(super) devices_confined: bool,
+    /// Device nodes beside the usual ones.
+    pub(super) devices: Vec<Node>,
 }
+
+/// What is to be done in a running container; a descriptor for its process 1 comes with it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Entry<'a> {
+    pub(super) process: Cow<'a, Process>,
+    /// All capabilities, whatever the process has.
+    pub(super) privileged: bool,
+    pub(super) seccomp: Cow<'a, Seccomp>,
+    /// Directories of the cgroups to join.
+    pub(super) cgroups: Vec<PathBuf>,
+    /// Whether the process outlives whoever started it.
+    pub(super) outlives: bool,
+}
+
+/// Where [`Entry`] comes with the descriptor for the container's process 1.
+pub(super) const TARGET_FD: RawFd = 5;
 
 impl Assignment<'_> {
     /// Whether mounts are what keeps the container from devices: all are `nodev` but those of the
@@ -62,6 +87,12 @@ pub(super) enum Report {
     Ready {
         /// The mount points that had to be made in the root file system, in the order of making.
         created: Vec<MountPoint>,
+    },
+    /// The process goes on as another child of the launching process, whose descriptor comes with
+    /// this packet; the one that was started ends.
+    Moved {
+        /// As the launching process sees it.
+        pid: i32,
     },
     /// It could not be done.
     Failed(Failure),

@@ -22,14 +22,26 @@ use fs_err::OpenOptions;
 
 use crate::sys::net::{is_byte_locked, lock_byte, unlock_byte};
 
-/// The offset of the first address to lease: the subnet's own and the gateway's come before.
-const FIRST: u32 = 2;
-
 /// The leases of one subnet, as one of its users sees them.
 pub(super) struct Leases {
     file: File,
     /// What was leased through this file: the kernel tells only of others' locks.
-    own: Mutex<BTreeSet<u32>>,
+    own: Mutex<BTreeSet<u64>>,
+}
+
+/// The offsets that are leased to whoever asks for any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: u32,
+    pub(super) last: u32,
+    /// Those between them that nobody gets.
+    pub(super) excluded: BTreeSet<u32>,
+}
+
+impl Range {
+    fn contains(&self, offset: u32) -> bool {
+        (self.first..=self.last).contains(&offset)
+    }
 }
 
 impl Leases {
@@ -54,29 +66,58 @@ impl Leases {
         }
     }
 
-    /// Leases an offset up to `last`; none where all are leased.
-    pub(super) fn take(&self, last: u32) -> io::Result<Option<u32>> {
-        let mut own = self.own.lock().expect("no holder of the lock panics");
-        let hint = self.hint().clamp(FIRST - 1, last);
-        for offset in (hint + 1..=last).chain(FIRST..=hint) {
-            if !own.contains(&offset) && lock_byte(&self.file, offset.into())? {
-                own.insert(offset);
-                self.file.file().write_all_at(&offset.to_ne_bytes(), 0)?;
-                return Ok(Some(offset));
+    /// Leases an offset of the range, and with it what `partner` says goes with that offset; none
+    /// where all are leased. An offset without a partner, though one is asked for, is passed over.
+    pub(super) fn take(
+        &self,
+        range: &Range,
+        partner: Option<&dyn Fn(u32) -> Option<u64>>,
+    ) -> io::Result<Option<(u32, Option<u64>)>> {
+        let hint = self.hint();
+        let hint = if range.contains(hint) { hint } else { range.first.saturating_sub(1) };
+        let later = hint.saturating_add(1)..=range.last;
+        for offset in later.chain(range.first..=hint.min(range.last)) {
+            if range.excluded.contains(&offset) {
+                continue;
             }
+            let second = match partner.map(|partner| partner(offset)) {
+                Some(None) => continue,
+                second => second.flatten(),
+            };
+            if !self.take_exactly(offset.into())? {
+                continue;
+            }
+            if let Some(second) = second
+                && !self.take_exactly(second)?
+            {
+                self.give_back(offset.into())?;
+                continue;
+            }
+            self.file.file().write_all_at(&offset.to_ne_bytes(), 0)?;
+            return Ok(Some((offset, second)));
         }
         Ok(None)
     }
 
+    /// Leases this offset and no other; tells whether it was free.
+    pub(super) fn take_exactly(&self, offset: u64) -> io::Result<bool> {
+        let mut own = self.own.lock().expect("no holder of the lock panics");
+        let free = !own.contains(&offset) && lock_byte(&self.file, offset)?;
+        if free {
+            own.insert(offset);
+        }
+        Ok(free)
+    }
+
     /// Gives an offset back.
-    pub(super) fn give_back(&self, offset: u32) -> io::Result<()> {
+    pub(super) fn give_back(&self, offset: u64) -> io::Result<()> {
         self.own.lock().expect("no holder of the lock panics").remove(&offset);
-        unlock_byte(&self.file, offset.into())
+        unlock_byte(&self.file, offset)
     }
 
     /// Whether some other user has leased the offset.
-    pub(super) fn is_taken(&self, offset: u32) -> io::Result<bool> {
-        is_byte_locked(&self.file, offset.into())
+    pub(super) fn is_taken(&self, offset: u64) -> io::Result<bool> {
+        is_byte_locked(&self.file, offset)
     }
 
     fn hint(&self) -> u32 {
@@ -104,21 +145,46 @@ mod tests {
         }
     }
 
+    fn up_to(last: u32) -> Range {
+        Range { first: 2, last, excluded: BTreeSet::new() }
+    }
+
+    fn take(leases: &Leases, range: &Range) -> Option<u32> {
+        leases.take(range, None).unwrap().map(|(offset, _)| offset)
+    }
+
     #[test]
     fn an_offset_is_leased_once_until_it_is_given_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("leases");
         let (one, two) = (Leases::open(&path).unwrap(), Leases::open(&path).unwrap());
-        assert_eq!(one.take(4).unwrap(), Some(2));
-        assert_eq!(two.take(4).unwrap(), Some(3));
-        assert_eq!(one.take(4).unwrap(), Some(4));
-        assert_eq!(two.take(4).unwrap(), None);
+        assert_eq!(take(&one, &up_to(4)), Some(2));
+        assert_eq!(take(&two, &up_to(4)), Some(3));
+        assert_eq!(take(&one, &up_to(4)), Some(4));
+        assert_eq!(take(&two, &up_to(4)), None);
         assert!(two.is_taken(2).unwrap());
         one.give_back(2).unwrap();
         assert!(!two.is_taken(2).unwrap());
-        assert_eq!(two.take(4).unwrap(), Some(2));
+        assert_eq!(take(&two, &up_to(4)), Some(2));
         drop(two);
-        soon(|| one.take(4).unwrap() == Some(3));
+        soon(|| take(&one, &up_to(4)) == Some(3));
+    }
+
+    #[test]
+    fn what_is_excluded_or_lacks_a_partner_is_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leases");
+        let (one, two) = (Leases::open(&path).unwrap(), Leases::open(&path).unwrap());
+        let range = Range { first: 4, last: 9, excluded: BTreeSet::from([4, 6]) };
+        assert!(two.take_exactly(105).unwrap(), "the partner of 5");
+        assert!(!one.take_exactly(105).unwrap());
+        let partner = |offset| (offset != 7).then_some(u64::from(offset) + 100);
+        let partner: Option<&dyn Fn(u32) -> Option<u64>> = Some(&partner);
+        assert_eq!(one.take(&range, partner).unwrap(), Some((8, Some(108))));
+        assert!(!two.is_taken(5).unwrap(), "an offset without its partner is given back");
+        assert_eq!(one.take(&range, partner).unwrap(), Some((9, Some(109))));
+        assert_eq!(one.take(&range, partner).unwrap(), None);
+        assert_eq!(take(&one, &range), Some(5));
     }
 
     #[test]
@@ -128,7 +194,7 @@ mod tests {
         let (one, two) = (Leases::open(&path).unwrap(), Leases::open(&path).unwrap());
         assert!(one.is_unused().unwrap());
         one.join().unwrap();
-        assert_eq!(one.take(9).unwrap(), Some(2), "bytes and the whole file do not conflict");
+        assert_eq!(take(&one, &up_to(9)), Some(2), "bytes and the whole file do not conflict");
         assert!(!two.is_unused().unwrap());
         drop(one);
         soon(|| two.is_unused().unwrap());

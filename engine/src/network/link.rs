@@ -14,6 +14,8 @@ pub(super) type Mac = [u8; 6];
 
 /// Attribute of a veth's data that describes its peer (`linux/veth.h`).
 const VETH_INFO_PEER: u16 = 1;
+/// Attribute of a bridge's port (`IFLA_BRPORT_MODE`).
+const BRPORT_HAIRPIN: u16 = 4;
 /// Bytes of `struct ifinfomsg`, `ifaddrmsg` and `rtmsg`.
 const IFINFOMSG: usize = 16;
 const IFADDRMSG: usize = 8;
@@ -78,6 +80,14 @@ pub(super) fn set_up(index: u32) -> Message {
     Message::new("bring the device up", libc::RTM_NEWLINK, 0, &ifinfo(index, libc::IFF_UP))
 }
 
+/// Lets a bridge send a frame back by the port it came from.
+pub(super) fn set_hairpin(port: u32) -> Message {
+    let mut fixed = ifinfo(port, 0);
+    fixed[0] = libc::AF_BRIDGE as u8;
+    Message::new("let the bridge's port answer itself", libc::RTM_SETLINK, 0, &fixed)
+        .nest(libc::IFLA_PROTINFO, |data| data.attribute(BRPORT_HAIRPIN, &[1]))
+}
+
 /// Deletes a device; with one end of a veth pair goes the other.
 pub(super) fn delete(index: u32) -> Message {
     Message::new("delete the device", libc::RTM_DELLINK, 0, &ifinfo(index, 0))
@@ -116,6 +126,24 @@ pub(super) fn add_default_route(gateway: IpAddr) -> Message {
         .attribute(libc::RTA_GATEWAY, &bytes)
 }
 
+/// Creates a port of a bridge that is down and leads nowhere.
+#[cfg(test)]
+pub(super) fn create_port(name: &str, bridge: u32) -> Message {
+    Message::new("create the port", libc::RTM_NEWLINK, CREATE, &ifinfo(0, 0))
+        .text(libc::IFLA_IFNAME, name)
+        .attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes())
+        .nest(libc::IFLA_LINKINFO, |info| info.text(libc::IFLA_INFO_KIND, "veth"))
+}
+
+/// Sends what is for one address to `gateway`, a neighbour.
+#[cfg(test)]
+pub(super) fn add_host_route(address: IpAddr, gateway: IpAddr) -> Message {
+    let (_, bytes) = encode(address);
+    let mut message = add_default_route(gateway).attribute(libc::RTA_DST, &bytes);
+    message.set_byte(1, (bytes.len() * 8) as u8);
+    message
+}
+
 /// Looks for a device by its name.
 pub(super) fn find(socket: &Socket, name: &str) -> Result<Option<Link>, Refusal> {
     let message = Message::new("look for the device", libc::RTM_GETLINK, 0, &ifinfo(0, 0))
@@ -137,11 +165,11 @@ pub(super) fn list(socket: &Socket) -> Result<Vec<Link>, Refusal> {
     Ok(socket.dump(message)?.iter().map(link).collect())
 }
 
-/// A device's subnets, where it has addresses of that kind.
-pub(super) type Subnets = (Option<Subnet<Ipv4Addr>>, Option<Subnet<Ipv6Addr>>);
+/// A device's addresses with the lengths of their prefixes, where it has any of that kind.
+pub(super) type Addresses = (Option<(Ipv4Addr, u8)>, Option<(Ipv6Addr, u8)>);
 
-/// The subnets that a device has addresses in, without IPv6's link-local one.
-pub(super) fn subnets(socket: &Socket, index: u32) -> Result<Subnets, Refusal> {
+/// The addresses that a device has, without IPv6's link-local one.
+pub(super) fn addresses(socket: &Socket, index: u32) -> Result<Addresses, Refusal> {
     let message = Message::new("list the addresses", libc::RTM_GETADDR, 0, &[0; IFADDRMSG]);
     let (mut ipv4, mut ipv6) = (None, None);
     for reply in socket.dump(message)? {
@@ -151,9 +179,9 @@ pub(super) fn subnets(socket: &Socket, index: u32) -> Result<Subnets, Refusal> {
         }
         let attributes = reply.attributes(IFADDRMSG);
         match attributes.get(libc::IFA_ADDRESS).and_then(decode) {
-            Some(IpAddr::V4(address)) => ipv4 = Some(Subnet::new(address, prefix)),
+            Some(IpAddr::V4(address)) => ipv4 = Some((address, prefix)),
             Some(IpAddr::V6(address)) if !address.is_unicast_link_local() => {
-                ipv6 = Some(Subnet::new(address, prefix));
+                ipv6 = Some((address, prefix));
             }
             _ => {}
         }

@@ -4,8 +4,10 @@
 //! Does not know what a namespace is connected to; it is given the words for the kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{io, thread};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{Message, Refusal, Socket};
 use super::{Error, link, sysctl};
@@ -33,6 +35,32 @@ impl NetworkNamespace {
             .map_err(|source| Error::CreateNamespace { source })?
             .join()
             .expect("making a namespace does not panic")
+    }
+
+    /// Opens the namespace behind a path such as `/proc/<pid>/ns/net`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failure = |source| Error::OpenNamespace { path: path.to_owned(), source };
+        let descriptor: OwnedFd = fs_err::File::open(path).map_err(failure)?.into_parts().0.into();
+        let socket = inside(descriptor.as_fd(), Socket::route).map_err(failure)?;
+        let refused = |source| Error::Connect { object: path.display().to_string(), source };
+        Ok(NetworkNamespace { descriptor, socket: socket.map_err(refused)? })
+    }
+
+    /// Does something as if in the namespace, on a thread of its own: what it opens stays there.
+    pub(super) fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> io::Result<T> {
+        inside(self.descriptor.as_fd(), action)
+    }
+
+    /// Lets a device inside the namespace have IPv6 addresses.
+    pub(super) fn allow_ipv6(&self, device: &str) -> Result<(), Error> {
+        self.inside(|| sysctl::allow_ipv6(device))
+            .and_then(|done| done)
+            .map_err(|source| Error::AllowIpv6 { device: device.to_owned(), source })
+    }
+
+    /// The names of the devices inside the namespace.
+    pub(super) fn devices(&self) -> Result<Vec<String>, Refusal> {
+        Ok(link::list(&self.socket)?.into_iter().map(|link| link.name).collect())
     }
 
     /// The path under which any process of the same pid namespace may open it, to `setns(2)`.
@@ -71,6 +99,18 @@ impl NetworkNamespace {
         socket.transact(vec![link::set_up(LOOPBACK)]).map_err(refused)?;
         Ok(NetworkNamespace { descriptor: descriptor.into_parts().0.into(), socket })
     }
+}
+
+fn inside<T: Send>(namespace: BorrowedFd<'_>, action: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let enter = || {
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+        Ok(action())
+    };
+    thread::scope(|scope| {
+        let visitor = thread::Builder::new().name("network namespace".into());
+        let visitor = visitor.spawn_scoped(scope, enter)?;
+        visitor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 impl AsFd for NetworkNamespace {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
@@ -21,6 +22,9 @@ const ERROR: u16 = libc::NLMSG_ERROR as u16;
 const DONE: u16 = libc::NLMSG_DONE as u16;
 /// More than the kernel puts into one datagram of a dump.
 const RECEIVE_BUFFER: usize = 32 * 1024;
+
+/// A datagram that fits into the buffer that every socket has.
+const ROOM: usize = 64 * 1024;
 
 /// What the kernel would not do.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,12 @@ impl Message {
         self.bytes.extend_from_slice(value);
         self.finish();
         self
+    }
+
+    /// Changes a byte of the fixed part.
+    #[cfg(test)]
+    pub(super) fn set_byte(&mut self, at: usize, value: u8) {
+        self.bytes[HEADER + at] = value;
     }
 
     /// Pads to four bytes and writes the length.
@@ -290,6 +300,10 @@ impl Socket {
             steps: messages.iter().map(|message| message.step).collect(),
             _turn: next,
         };
+        if datagram.len() > ROOM {
+            // It needs CAP_NET_ADMIN, as all that is sent here does; without it sending tells.
+            let _ = set_socket_send_buffer_size_force(&self.descriptor, 2 * datagram.len());
+        }
         rustix::io::retry_on_intr(|| send(&self.descriptor, &datagram, SendFlags::empty()))
             .map_err(|source| conversation.refusal(0, source))?;
         Ok(conversation)

@@ -3,7 +3,7 @@
 //!
 //! A rule is a list of expressions that work on one register. Does not know what a rule is for.
 
-use super::netlink::{Attributes, Message, Refusal, Socket};
+use super::netlink::{Attributes, Message, Refusal, Reply, Socket};
 use super::subnet::{Address, Subnet};
 
 // Attributes, which libc leaves out.
@@ -44,11 +44,27 @@ const NFTA_BITWISE_MASK: u16 = 4;
 const NFTA_BITWISE_XOR: u16 = 5;
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_FIB_DREG: u16 = 1;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
+const NFTA_NAT_TYPE: u16 = 1;
+const NFTA_NAT_FAMILY: u16 = 2;
+const NFTA_NAT_ADDRESS: u16 = 3;
+const NFTA_NAT_PORT: u16 = 5;
+/// What the routing tables are asked about a packet: the kind of the address it is for.
+const FIB_ADDRESS_KIND: i32 = 3;
+const FIB_OF_DESTINATION: i32 = 2;
+/// A change of the destination.
+const NAT_DESTINATION: i32 = 1;
 /// The register that expressions work on, and the one that is the verdict.
 const REGISTER: i32 = libc::NFT_REG_1;
+/// A second one, for what takes two values.
+const SECOND: i32 = libc::NFT_REG_2;
 const VERDICT: i32 = libc::NFT_REG_VERDICT;
 /// Conntrack's states as nf_tables' bits: established, or related to an established one.
 const ESTABLISHED_OR_RELATED: u32 = 0b110;
+/// Conntrack's status bit of a connection whose destination was changed (`IPS_DST_NAT`).
+const REDIRECTED: u32 = 1 << 5;
 /// Bytes of `struct nfgenmsg`.
 const NFGENMSG: usize = 4;
 /// The longest device name, with the zero byte that ends it.
@@ -92,6 +108,20 @@ pub(super) enum Device {
 pub(super) enum Comparison {
     Equal = 0,
     Different = 1,
+}
+
+/// Which of a packet's addresses a rule asks for.
+#[derive(Clone, Copy)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// The names of all tables of a family.
+pub(super) fn tables(socket: &Socket, family: Family) -> Result<Vec<String>, Refusal> {
+    let list = request("list the firewall's tables", libc::NFT_MSG_GETTABLE, 0, family);
+    let name = |reply: &Reply| reply.attributes(NFGENMSG).text(NFTA_TABLE_NAME).map(str::to_owned);
+    Ok(socket.dump(list)?.iter().filter_map(name).collect())
 }
 
 pub(super) fn table_exists(socket: &Socket, family: Family, name: &str) -> Result<bool, Refusal> {
@@ -185,33 +215,81 @@ impl Rule {
 
     /// Matches packets from a subnet.
     pub(super) fn source<A: Address>(self, subnet: Subnet<A>) -> Self {
+        self.address(End::Source, subnet)
+    }
+
+    /// Matches packets to a subnet.
+    pub(super) fn destination<A: Address>(self, subnet: Subnet<A>) -> Self {
+        self.address(End::Destination, subnet)
+    }
+
+    fn address<A: Address>(self, end: End, subnet: Subnet<A>) -> Self {
         let length = usize::from(A::BITS / 8);
-        let bytes = |address: A| address.number().to_be_bytes()[16 - length..].to_vec();
         let mask = Subnet::new(A::from_number(u128::MAX), subnet.prefix()).network();
-        // Where the two protocols' headers have the source address.
-        let (protocol, offset) = match length {
-            4 => (libc::NFPROTO_IPV4, 12),
-            _ => (libc::NFPROTO_IPV6, 8),
+        // Where the two protocols' headers have the source address; the other one is behind it.
+        let first = if length == 4 { 12 } else { 8 };
+        let offset = match end {
+            End::Source => first,
+            End::Destination => first + length as i32,
         };
-        self.meta(libc::NFT_META_NFPROTO)
-            .compare(Comparison::Equal, &[protocol as u8])
-            .expression("payload", |data| {
-                let data = number(data, NFTA_PAYLOAD_DREG, REGISTER);
-                let data = number(data, NFTA_PAYLOAD_BASE, libc::NFT_PAYLOAD_NETWORK_HEADER);
-                let data = number(data, NFTA_PAYLOAD_OFFSET, offset);
-                number(data, NFTA_PAYLOAD_LEN, length as i32)
-            })
+        self.protocol_of::<A>()
+            .payload(libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length as i32)
             .keep_bits(&bytes(mask))
             .compare(Comparison::Equal, &bytes(subnet.network()))
     }
 
+    /// Matches packets of the protocol that has addresses of that kind.
+    pub(super) fn protocol_of<A: Address>(self) -> Self {
+        let protocol = family::<A>();
+        self.meta(libc::NFT_META_NFPROTO).compare(Comparison::Equal, &[protocol as u8])
+    }
+
+    /// Matches packets to one of the machine's own addresses.
+    pub(super) fn local_destination(self) -> Self {
+        self.expression("fib", |data| {
+            let data = number(data, NFTA_FIB_DREG, REGISTER);
+            let data = number(data, NFTA_FIB_RESULT, FIB_ADDRESS_KIND);
+            number(data, NFTA_FIB_FLAGS, FIB_OF_DESTINATION)
+        })
+        .compare(Comparison::Equal, &u32::from(libc::RTN_LOCAL).to_ne_bytes())
+    }
+
+    /// Matches packets of a transport protocol (`IPPROTO_TCP` and its like) to a port.
+    pub(super) fn port(self, protocol: i32, port: u16) -> Self {
+        self.meta(libc::NFT_META_L4PROTO)
+            .compare(Comparison::Equal, &[protocol as u8])
+            // The three protocols with ports have the destination's at the same place.
+            .payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)
+            .compare(Comparison::Equal, &port.to_be_bytes())
+    }
+
+    /// Sends packets, and all of their connection, to another address and port.
+    pub(super) fn redirect<A: Address>(self, address: A, port: u16) -> Self {
+        self.load(REGISTER, &bytes(address)).load(SECOND, &port.to_be_bytes()).expression(
+            "nat",
+            |data| {
+                let data = number(data, NFTA_NAT_TYPE, NAT_DESTINATION);
+                let data = number(data, NFTA_NAT_FAMILY, family::<A>());
+                let data = number(data, NFTA_NAT_ADDRESS, REGISTER);
+                number(data, NFTA_NAT_PORT, SECOND)
+            },
+        )
+    }
+
     /// Matches packets of a connection that has been let through before.
     pub(super) fn established(self) -> Self {
-        self.expression("ct", |data| {
-            number(number(data, NFTA_CT_DREG, REGISTER), NFTA_CT_KEY, libc::NFT_CT_STATE)
-        })
-        .keep_bits(&ESTABLISHED_OR_RELATED.to_ne_bytes())
-        .compare(Comparison::Different, &[0; 4])
+        self.tracked(libc::NFT_CT_STATE, ESTABLISHED_OR_RELATED)
+    }
+
+    /// Matches packets of a connection that [`Rule::redirect`] has changed.
+    pub(super) fn redirected(self) -> Self {
+        self.tracked(libc::NFT_CT_STATUS, REDIRECTED)
+    }
+
+    fn tracked(self, key: i32, bits: u32) -> Self {
+        self.expression("ct", |data| number(number(data, NFTA_CT_DREG, REGISTER), NFTA_CT_KEY, key))
+            .keep_bits(&bits.to_ne_bytes())
+            .compare(Comparison::Different, &[0; 4])
     }
 
     /// Counts.
@@ -238,6 +316,23 @@ impl Rule {
     fn meta(self, key: i32) -> Self {
         self.expression("meta", |data| {
             number(number(data, NFTA_META_DREG, REGISTER), NFTA_META_KEY, key)
+        })
+    }
+
+    /// Loads bytes of one of the packet's headers.
+    fn payload(self, header: i32, offset: i32, length: i32) -> Self {
+        self.expression("payload", |data| {
+            let data = number(data, NFTA_PAYLOAD_DREG, REGISTER);
+            let data = number(data, NFTA_PAYLOAD_BASE, header);
+            let data = number(data, NFTA_PAYLOAD_OFFSET, offset);
+            number(data, NFTA_PAYLOAD_LEN, length)
+        })
+    }
+
+    fn load(self, register: i32, value: &[u8]) -> Self {
+        self.expression("immediate", |data| {
+            number(data, NFTA_IMMEDIATE_DREG, register)
+                .nest(NFTA_IMMEDIATE_DATA, |data| data.attribute(NFTA_DATA_VALUE, value))
         })
     }
 
@@ -293,6 +388,15 @@ fn frame(kind: i32) -> Message {
 fn request(step: &'static str, kind: i32, flags: i32, family: Family) -> Message {
     let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16;
     Message::new(step, kind, flags, &[family as u8, 0, 0, 0])
+}
+
+/// An address as packets have it.
+fn bytes<A: Address>(address: A) -> Vec<u8> {
+    address.number().to_be_bytes()[16 - usize::from(A::BITS / 8)..].to_vec()
+}
+
+fn family<A: Address>() -> i32 {
+    if A::BITS == 32 { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 }
 }
 
 /// A number in network byte order, as all of nf_tables' are.

@@ -9,8 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use super::Error;
-use super::bridge::{Attachment, Network, Subnets};
+use super::bridge::{Attachment, Network};
 use super::namespace::NetworkNamespace;
+use super::plan::Subnets;
 
 /// The namespaces of one build, made ahead by a thread of its own.
 ///

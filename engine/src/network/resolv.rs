@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// Where systemd-resolved lists the servers behind its own address.
@@ -49,6 +49,17 @@ pub fn host_resolv_conf() -> io::Result<String> {
     Ok(read_if_present(RESOLVED_UPSTREAM)?.unwrap_or(text))
 }
 
+/// The name servers of a resolv.conf, for who asks from the host itself. Those with a zone
+/// (`fe80::1%eth0`) are left out.
+pub fn servers(text: &str) -> Vec<SocketAddr> {
+    let address = |server: &str| server.parse::<IpAddr>().ok();
+    all_words(text, "nameserver")
+        .into_iter()
+        .filter_map(address)
+        .map(|ip| (ip, 53).into())
+        .collect()
+}
+
 /// The container's resolv.conf (`resolv.conf(5)`), made from the host's text.
 pub fn resolv_conf(host: &str, dns: &Dns, reach: Reach) -> String {
     let mut servers: Vec<String> = dns.servers.iter().map(IpAddr::to_string).collect();
@@ -74,6 +85,25 @@ pub fn resolv_conf(host: &str, dns: &Dns, reach: Reach) -> String {
         }
     }
     text
+}
+
+/// The resolv.conf of a container that has its own name server at `server`, and the servers that
+/// this one asks: the user's, else the host's.
+pub fn with_name_server(host: &str, dns: &Dns, server: IpAddr) -> (String, Vec<SocketAddr>) {
+    let mut asked = dns.clone();
+    asked.servers = vec![server];
+    if asked.options.is_empty() {
+        asked.options = all_words(host, "options").into_iter().map(str::to_owned).collect();
+    }
+    // A container's name has no dot, and is to be asked for as it stands.
+    if !asked.options.iter().any(|option| option.starts_with("ndots:")) {
+        asked.options.push("ndots:0".to_owned());
+    }
+    let upstream = match dns.servers.as_slice() {
+        [] => servers(host),
+        given => given.iter().map(|address| (*address, 53).into()).collect(),
+    };
+    (resolv_conf(host, &asked, Reach::Host), upstream)
 }
 
 /// The container's hosts file: the loopback names, the user's entries, its own names.
@@ -257,6 +287,29 @@ mod tests {
         );
         let none = Dns { search: words("."), ..Dns::default() };
         check(none, "nameserver 10.0.0.1\noptions ndots:2\n");
+    }
+
+    #[test]
+    fn the_host_s_servers_are_known() {
+        let text = "nameserver 127.0.0.53\n#nameserver 1.1.1.1\nnameserver fe80::1%eth0\n\
+                    nameserver fd00::1\n";
+        let expected: [SocketAddr; 2] =
+            ["127.0.0.53:53", "[fd00::1]:53"].map(|address| address.parse().unwrap());
+        assert_eq!(servers(text), expected);
+        let own = "127.0.0.11".parse().unwrap();
+        let (conf, upstream) = with_name_server(text, &Dns::default(), own);
+        assert_eq!(
+            (conf.as_str(), upstream.as_slice()),
+            ("nameserver 127.0.0.11\noptions ndots:0\n", &expected[..])
+        );
+        let asked = Dns {
+            servers: vec!["9.9.9.9".parse().unwrap()],
+            search: vec!["lan".to_owned()],
+            options: vec!["ndots:2".to_owned()],
+        };
+        let (conf, upstream) = with_name_server(text, &asked, own);
+        assert_eq!(conf, "nameserver 127.0.0.11\nsearch lan\noptions ndots:2\n");
+        assert_eq!(upstream, ["9.9.9.9:53".parse().unwrap()]);
     }
 
     #[test]

@@ -91,6 +91,28 @@ impl<A: Address> Subnet<A> {
         u32::try_from(offset).ok().filter(|_| offset <= self.host_mask())
     }
 
+    /// Whether the address is in it.
+    pub fn contains(&self, address: A) -> bool {
+        self.distance(address).is_some()
+    }
+
+    /// As [`offset`](Subnet::offset), without a limit.
+    pub(super) fn distance(&self, address: A) -> Option<u128> {
+        let distance = address.number().checked_sub(self.network.number())?;
+        (distance <= self.host_mask()).then_some(distance)
+    }
+
+    /// The address at that distance; none outside the subnet.
+    pub(super) fn at(&self, distance: u128) -> Option<A> {
+        let number = self.network.number().checked_add(distance)?;
+        (distance <= self.host_mask()).then(|| A::from_number(number))
+    }
+
+    /// Whether all addresses of the other are in it.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.network)
+    }
+
     /// The offset of the highest address, or of the highest that an offset can name.
     pub fn last_offset(&self) -> u32 {
         u32::try_from(self.host_mask()).unwrap_or(u32::MAX)
@@ -156,6 +178,24 @@ pub(super) fn choose_ipv6(taken: &[Subnet<Ipv6Addr>]) -> Option<Subnet<Ipv6Addr>
     // "rbuild" in ASCII behind the `fd` of locally assigned ranges.
     let networks =
         (0..=0xff).map(|last| Ipv6Addr::new(0xfd72, 0x6275, 0x696c, 0x6400 | last, 0, 0, 0, 0));
+    first_free(networks.map(|network| Subnet::new(network, 64)), taken)
+}
+
+/// The first of docker's IPv4 ranges for networks that people make that overlaps none of `taken`.
+///
+/// The default bridge's own first choice is left to it.
+pub(super) fn choose_defined_ipv4(taken: &[Subnet<Ipv4Addr>]) -> Option<Subnet<Ipv4Addr>> {
+    let class_b = (18..=31).filter(|second| *second != 30);
+    let class_b = class_b.map(|second| Subnet::new(Ipv4Addr::new(172, second, 0, 0), 16));
+    let class_c = (0..=240).step_by(16);
+    let class_c = class_c.map(|third| Subnet::new(Ipv4Addr::new(192, 168, third, 0), 20));
+    first_free(class_b.chain(class_c), taken)
+}
+
+/// As [`choose_ipv6`], in a range of its own.
+pub(super) fn choose_defined_ipv6(taken: &[Subnet<Ipv6Addr>]) -> Option<Subnet<Ipv6Addr>> {
+    let networks =
+        (0..=0xff).map(|last| Ipv6Addr::new(0xfd72, 0x6275, 0x696c, 0x6500 | last, 0, 0, 0, 0));
     first_free(networks.map(|network| Subnet::new(network, 64)), taken)
 }
 
@@ -225,5 +265,19 @@ mod tests {
         check(&["172.16.0.0/12"], Some("10.200.0.0/16"));
         check(&["172.16.0.0/12", "10.0.0.0/8"], None);
         assert_eq!(choose_ipv6(&[]).unwrap().to_string(), "fd72:6275:696c:6400::/64");
+    }
+
+    #[test]
+    fn networks_of_people_get_docker_s_ranges() {
+        let check = |taken: &[&str], expected: Option<&str>| {
+            let taken: Vec<_> = taken.iter().copied().map(v4).collect();
+            let chosen = choose_defined_ipv4(&taken).map(|subnet| subnet.to_string());
+            assert_eq!(chosen.as_deref(), expected, "{taken:?}");
+        };
+        check(&[], Some("172.18.0.0/16"));
+        check(&["172.18.3.0/24", "172.19.0.0/16"], Some("172.20.0.0/16"));
+        check(&["172.16.0.0/12"], Some("192.168.0.0/20"));
+        check(&["172.16.0.0/12", "192.168.1.0/24"], Some("192.168.16.0/20"));
+        check(&["172.16.0.0/12", "192.168.0.0/16"], None);
     }
 }

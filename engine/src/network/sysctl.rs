@@ -30,6 +30,16 @@ pub(super) fn forward_ipv6() -> io::Result<()> {
     set(FORWARDING, "1")
 }
 
+/// Lets packets with a loopback address leave by a device, and their answers come back.
+pub(super) fn route_loopback(device: &str) -> io::Result<()> {
+    set(&format!("ipv4/conf/{device}/route_localnet"), "1")
+}
+
+/// Lets a device have IPv6 addresses, where the kernel has any.
+pub(super) fn allow_ipv6(device: &str) -> io::Result<()> {
+    set(&format!("ipv6/conf/{device}/disable_ipv6"), "0")
+}
+
 /// Sets what docker sets in every container: any user may ping and use low ports.
 ///
 /// `ipv6` is whether devices that are still to come may have IPv6 addresses.

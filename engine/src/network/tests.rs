@@ -3,6 +3,10 @@
 //!
 //! They need root, and change nothing outside of those namespaces.
 
+mod endpoints;
+mod names;
+mod ports;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -211,6 +215,25 @@ fn fixed_subnets_are_taken_as_they_are() {
             let again = network.attach().unwrap();
             network.detach(again);
         }
+    });
+}
+
+#[test]
+fn a_bridge_is_full_before_its_addresses_run_out() {
+    on_machine(|directory, _| {
+        let network = open(directory);
+        let socket = Socket::route().unwrap();
+        let bridge = link::find(&socket, NAME).unwrap().unwrap().index;
+        for index in 0..1022 {
+            socket.transact(vec![link::create_port(&format!("port{index}"), bridge)]).unwrap();
+        }
+        let last = network.attach().unwrap();
+        let full = network.attach().err().unwrap().to_string();
+        assert!(
+            full.starts_with("the bridge rbtest0 has all the containers it can have"),
+            "{full}"
+        );
+        network.detach(last);
     });
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use super::process::check;
-use crate::container::{DeviceKind, DeviceRule};
+use crate::container::spec::{DeviceKind, DeviceRule};
 
 /// One instruction, as `struct bpf_insn` has it.
 type Instruction = u64;
@@ -21,6 +21,9 @@ const ALLOW_MULTI: u32 = 2;
 const DEVICE_BLOCK: i32 = 1;
 const DEVICE_CHARACTER: i32 = 2;
 const ACCESS_MAKE: i32 = 1;
+const ACCESS_READ: i32 = 2;
+const ACCESS_WRITE: i32 = 4;
+const ACCESS_ALL: i32 = ACCESS_MAKE | ACCESS_READ | ACCESS_WRITE;
 
 /// Has the kernel deny the processes of a cgroup all devices but those the rules allow. Does
 /// nothing if that has been done before.
@@ -149,22 +152,36 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     ];
     for rule in rules {
         let kind = match rule.kind {
-            DeviceKind::Block => DEVICE_BLOCK,
-            DeviceKind::Character => DEVICE_CHARACTER,
+            DeviceKind::All => None,
+            DeviceKind::Block => Some(DEVICE_BLOCK),
+            DeviceKind::Character => Some(DEVICE_CHARACTER),
         };
-        let mut conditions = vec![(2, kind)];
-        conditions.extend((!rule.open).then_some((3, ACCESS_MAKE)));
+        let mut conditions: Vec<(u8, i32)> = kind.map(|kind| (2, kind)).into_iter().collect();
         conditions.extend(rule.major.map(|major| (4, major as i32)));
         conditions.extend(rule.minor.map(|minor| (5, minor as i32)));
+        // r6 is what is asked for beyond what is allowed.
+        let denied = ACCESS_ALL & !access(rule);
+        let asked = [instruction(MOVE, 6, 3, 0, 0), instruction(AND, 6, 0, 0, denied)];
+        let tests = asked.len() + conditions.len() + 1;
         for (index, (register, value)) in conditions.iter().enumerate() {
             // Past the other conditions and the two instructions that allow.
-            let offset = (conditions.len() - 1 - index + 2) as i16;
+            let offset = (tests - 1 - index + 2) as i16;
             program.push(instruction(UNLESS_EQUAL, *register, 0, offset, *value));
         }
+        program.extend(asked);
+        program.push(instruction(UNLESS_EQUAL, 6, 0, 2, 0));
         program.extend([instruction(SET, 0, 0, 0, 1), instruction(EXIT, 0, 0, 0, 0)]);
     }
     program.extend([instruction(SET, 0, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0)]);
     program
+}
+
+/// The accesses a rule allows.
+fn access(rule: &DeviceRule) -> i32 {
+    let bit = |allowed: bool, bit: i32| if allowed { bit } else { 0 };
+    bit(rule.access.make, ACCESS_MAKE)
+        | bit(rule.access.read, ACCESS_READ)
+        | bit(rule.access.write, ACCESS_WRITE)
 }
 
 #[cfg(test)]

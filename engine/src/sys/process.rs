@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -197,6 +197,85 @@ pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Closes every descriptor from `first` on: whoever started us may have left some open that nobody
+/// here knows. Only for a process that has made none of these itself.
+pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: by the above nothing owns the descriptors that are closed.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Closes every descriptor beyond the standard streams but one. Only for a process that uses none
+/// of the others again.
+pub(crate) fn close_all_but(kept: OwnedFd) -> OwnedFd {
+    const PLACE: RawFd = 3;
+    let number = kept.into_raw_fd();
+    // SAFETY: by the above nobody uses what is closed, and nobody owns the place that the kept one
+    // is moved to.
+    unsafe {
+        libc::dup2(number, PLACE);
+        libc::syscall(libc::SYS_close_range, PLACE + 1, u32::MAX, 0);
+        OwnedFd::from_raw_fd(PLACE)
+    }
+}
+
+/// Sends a signal by its number, of which those for real time have no names (`kill(2)`).
+pub(crate) fn send_signal(pid: Pid, number: i32) -> Result<(), Errno> {
+    // SAFETY: kill has no memory to touch.
+    let result = unsafe { libc::kill(pid.as_raw_nonzero().get(), number) };
+    check(c_long::from(result)).map(drop)
+}
+
+/// Which of two processes this is after a fork.
+pub(crate) enum Forked<T> {
+    Parent(T),
+    Child,
+}
+
+/// Makes a copy of this process (`fork(2)`). Only for a process with a single thread.
+pub(crate) fn fork() -> io::Result<Forked<Pid>> {
+    // SAFETY: with a single thread no lock is held by anybody who is not copied.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid).map_or(Forked::Child, Forked::Parent)),
+    }
+}
+
+/// Whose child a copy of this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParentOfFork {
+    /// This process's.
+    Own,
+    /// That of this process's parent.
+    Same,
+}
+
+/// Makes a copy of this process, in the process namespace that its children are to be in. Only for
+/// a process with a single thread.
+pub(crate) fn fork_with_pidfd(parent: ParentOfFork) -> io::Result<Forked<Child>> {
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_PIDFD
+        | match parent {
+            ParentOfFork::Own => libc::SIGCHLD,
+            ParentOfFork::Same => libc::CLONE_PARENT,
+        };
+    let (no_stack, no_tid, no_tls) = (0 as c_long, 0 as c_long, 0 as c_long);
+    // SAFETY: without CLONE_VM and with no stack given this is a fork: the child has a copy of
+    // everything. With a single thread no lock is held by anybody who is not copied. The kernel
+    // writes a descriptor through the pointer. (aarch64 has the last two arguments the other way
+    // round; both are unused.)
+    let pid = unsafe {
+        let flags = c_long::from(flags);
+        libc::syscall(libc::SYS_clone, flags, no_stack, &raw mut pidfd, no_tid, no_tls)
+    };
+    match Pid::from_raw(check(pid)? as libc::pid_t) {
+        None => Ok(Forked::Child),
+        // SAFETY: the clone succeeded, so it stored a new descriptor that nobody else owns.
+        Some(pid) => {
+            Ok(Forked::Parent(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
+        }
+    }
+}
+
 /// Marks every descriptor from `first` on to be closed by the next exec (`close_range(2)`, 5.11).
 pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: with CLOSE_RANGE_CLOEXEC nothing is closed now.
@@ -213,6 +292,22 @@ pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
     // SAFETY: null-terminated arrays of C strings that live until the call returns.
     let result = unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     check(c_long::from(result)).err().unwrap_or(Errno::NOEXEC)
+}
+
+/// What namespace another one is in, for those that form trees (`ioctl_nsfs(2)`, NS_GET_PARENT).
+/// None at the edge of what this process may know.
+pub(crate) fn parent_namespace(namespace: BorrowedFd<'_>) -> Option<OwnedFd> {
+    const NS_GET_PARENT: libc::Ioctl = 0xb702;
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) };
+    // SAFETY: a descriptor that is not negative is new and nobody else's.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Ticks of the kernel's clock per second, in which /proc gives times (`sysconf(3)`).
+pub(crate) fn clock_ticks() -> u64 {
+    // SAFETY: sysconf has no requirements.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
 }
 
 /// Makes the cgroups this thread is in the root of all cgroups it sees (`cgroup_namespaces(7)`).

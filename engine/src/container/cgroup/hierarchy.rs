@@ -20,6 +20,15 @@ impl Hierarchy {
     pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
+
+    /// What a controller is called in this hierarchy, if it has it.
+    pub(super) fn name_of(&self, controller: &'static str) -> Option<&'static str> {
+        let name = match (controller, self.version) {
+            ("blkio", Version::Two) => "io",
+            _ => controller,
+        };
+        self.has(name).then_some(name)
+    }
 }
 
 /// A version of the kernel's interface (`cgroups(7)`).
@@ -99,15 +108,16 @@ fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     found
 }
 
-/// Makes the directories above a container's and lets them use the controller.
+/// Makes the directories above a container's and lets them use the controller, if one is
+/// wanted.
 pub(super) fn prepare_parent(
     hierarchy: &Hierarchy,
     parent: &Path,
-    controller: &str,
+    controller: Option<&str>,
 ) -> io::Result<()> {
     let mut directory = hierarchy.mount.clone();
     for part in parent {
-        if hierarchy.version == Version::Two {
+        if let (Version::Two, Some(controller)) = (hierarchy.version, controller) {
             enable(&directory, controller)?;
         }
         directory.push(part);
@@ -115,13 +125,13 @@ pub(super) fn prepare_parent(
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if hierarchy.version == Version::One && controller == "cpuset" {
+        if hierarchy.version == Version::One && hierarchy.has("cpuset") {
             inherit_cpuset(&directory)?;
         }
     }
-    match hierarchy.version {
-        Version::One => Ok(()),
-        Version::Two => enable(&directory, controller),
+    match (hierarchy.version, controller) {
+        (Version::Two, Some(controller)) => enable(&directory, controller),
+        _ => Ok(()),
     }
 }
 

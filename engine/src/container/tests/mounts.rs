@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cache::lower::Lower;
 
 use super::{Machine, bind, chain, mount};
-use crate::container::spec::{Mount, MountSource, Rootfs};
+use crate::container::spec::{Below, Mount, MountSource, Propagation, Rootfs, Seccomp};
 
 /// The entries of a tree, with a mark for each kind.
 fn entries(directory: &Path) -> Vec<String> {
@@ -158,4 +158,166 @@ fn the_host_is_hidden() {
     let expected = "/\n/dev\n/dev\n/dev/full\n/dev/mqueue\n/dev/null\n/dev/pts\n/dev/random\n\
                     /dev/shm\n/dev/tty\n/dev/urandom\n/dev/zero\n/proc\n/sys";
     assert_eq!(mounts, expected);
+}
+
+/// Runs in a thread with a mount namespace of its own, whose mounts are shared below `directory`:
+/// nothing of it outlives the thread.
+fn with_shared_mount(directory: &Path, run: impl FnOnce() + Send) {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                crate::sys::mount::unshare_mounts().unwrap();
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                mount_change("/", private).unwrap();
+                mount("none", directory, "tmpfs", MountFlags::empty(), c"").unwrap();
+                mount_change(directory, MountPropagationFlags::SHARED).unwrap();
+                run();
+            })
+            .join()
+            .unwrap();
+    });
+}
+
+fn tmpfs_at(path: &Path) {
+    fs::create_dir_all(path).unwrap();
+    rustix::mount::mount("none", path, "tmpfs", rustix::mount::MountFlags::empty(), c"").unwrap();
+}
+
+#[test]
+fn mounts_spread_as_far_as_they_were_asked_to() {
+    let mut machine = Machine::new();
+    let host = machine.path("host");
+    fs::create_dir_all(host.join("plain")).unwrap();
+    let with = |propagation| MountSource::BindWith {
+        path: host.clone(),
+        below: Below::Followed,
+        propagation,
+    };
+    machine.spec.process.capabilities.push("CAP_SYS_ADMIN".to_owned());
+    machine.spec.seccomp = Seccomp::Unconfined;
+    // The host makes a mount when the container is ready, the container makes one of its own.
+    let script = "touch /data/ready; mkdir /data/own && mount -t tmpfs none /data/own;
+                  while [ ! -e /data/go ]; do sleep 0.01; done;
+                  grep -c ' /data/late ' /proc/self/mountinfo; true";
+    for (propagation, seen) in [
+        (Propagation::Private, ("0", false)),
+        (Propagation::Slave, ("1", false)),
+        (Propagation::Shared, ("1", true)),
+    ] {
+        machine.spec.mounts = vec![mount("/data", with(propagation))];
+        with_shared_mount(&host, || {
+            let late = std::thread::scope(|scope| {
+                let container = scope.spawn(|| {
+                    // The thread is in the namespace of the one that made it.
+                    machine.sh(script)
+                });
+                let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+                while !host.join("own").exists() {
+                    assert!(std::time::Instant::now() < deadline && !container.is_finished());
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                tmpfs_at(&host.join("late"));
+                fs::write(host.join("go"), "").unwrap();
+                container.join().unwrap()
+            });
+            let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let own = mounts.contains("/host/own ");
+            assert_eq!((late.as_str(), own), seen, "{propagation:?}");
+        });
+    }
+    // Nothing can spread from a private mount.
+    machine.spec.mounts = vec![mount("/data", with(Propagation::Shared))];
+    with_shared_mount(&host, || {
+        let private = rustix::mount::MountPropagationFlags::PRIVATE;
+        rustix::mount::mount_change(&host, private).unwrap();
+        let error = machine.run(&["true"]).map(drop).unwrap_err().to_string();
+        assert!(error.contains("but it is not a shared mount"), "{error}");
+    });
+}
+
+#[test]
+fn mounts_below_a_bind_are_followed_or_not() {
+    let mut machine = Machine::new();
+    let host = machine.path("host");
+    fs::create_dir_all(&host).unwrap();
+    let script =
+        "for at in /data /data/below; do touch $at/x 2>/dev/null && echo $at w || echo $at r; done;
+                  ls /data/below | tr '\\n' ' '";
+    for (below, read_only, seen) in [
+        (Below::Followed, false, "/data w\n/data/below w\nthere x"),
+        (Below::Followed, true, "/data r\n/data/below r\nthere"),
+        (Below::Writable, true, "/data r\n/data/below w\nthere x"),
+        (Below::Absent, false, "/data w\n/data/below w\nx"),
+        (Below::Absent, true, "/data r\n/data/below r"),
+    ] {
+        let source =
+            MountSource::BindWith { path: host.clone(), below, propagation: Propagation::Private };
+        machine.spec.mounts = vec![Mount { read_only, ..mount("/data", source) }];
+        with_shared_mount(&host, || {
+            tmpfs_at(&host.join("below"));
+            fs::write(host.join("below/there"), "").unwrap();
+            assert_eq!(machine.sh(script), seen, "{below:?}");
+            // On the host everything is as it was.
+            fs::write(host.join("new"), "").unwrap();
+        });
+    }
+}
+
+#[test]
+fn devices_of_the_host_are_of_no_use_on_a_bind() {
+    let mut machine = Machine::new();
+    let host = machine.path("host");
+    fs::create_dir_all(&host).unwrap();
+    let make = |path: &Path| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        let zero = rustix::fs::makedev(1, 5);
+        let kind = rustix::fs::FileType::CharacterDevice;
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, zero).unwrap();
+    };
+    for below in [Below::Followed, Below::Writable, Below::Absent] {
+        let source =
+            MountSource::BindWith { path: host.clone(), below, propagation: Propagation::Slave };
+        machine.spec.mounts = vec![Mount { read_only: true, ..mount("/data", source) }];
+        with_shared_mount(&host, || {
+            make(&host.join("zero"));
+            tmpfs_at(&host.join("below"));
+            make(&host.join("below/zero"));
+            let text = machine.sh("head -c1 /data/zero 2>&1; head -c1 /data/below/zero 2>&1; true");
+            let denied = if below == Below::Absent { 1 } else { 2 };
+            assert_eq!(text.matches("Permission denied").count(), denied, "{below:?}: {text}");
+        });
+    }
+}
+
+#[test]
+fn a_tmpfs_has_its_options() {
+    let mut machine = Machine::new();
+    fs::create_dir(machine.path("lower/secret")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    fs::set_permissions(machine.path("lower/secret"), mode).unwrap();
+    let tmpfs = |text: &str| {
+        let options = crate::volume::tmpfs::parse(text).unwrap();
+        MountSource::TmpfsWith { options: options.data, attributes: options.attributes }
+    };
+    machine.spec.mounts = vec![
+        mount("/plain", tmpfs("")),
+        Mount { read_only: true, ..mount("/secret", tmpfs("size=1m,uid=33,gid=34,exec")) },
+        mount("/own", tmpfs("mode=700,nr_inodes=3,noatime")),
+    ];
+    let flags = |at: &str| format!("grep ' {at} ' /proc/self/mountinfo | cut -d' ' -f6;");
+    let script = format!(
+        "stat -c '%n %a %u:%g' /plain /secret /own; {}{}{}
+         df -m /secret | tail -1 | tr -s ' ' | cut -d' ' -f2;
+         touch /own/a /own/b /own/c 2>&1 | grep -c 'No space'",
+        flags("/plain"),
+        flags("/secret"),
+        flags("/own"),
+    );
+    assert_eq!(
+        machine.sh(&script),
+        "/plain 1777 0:0\n/secret 711 33:34\n/own 700 0:0\n\
+         rw,nosuid,nodev,noexec,relatime\nro,nosuid,nodev,relatime\n\
+         rw,nosuid,nodev,noexec,noatime\n1\n1"
+    );
 }

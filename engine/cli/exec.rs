@@ -1,0 +1,113 @@
+//! `exec`: another process in a container that runs.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use engine::container::{Container, Stdio, Stream, tty};
+use engine::containers::exec::{Request, exec, new_id, tell_end};
+use engine::containers::Containers;
+use engine::signals::{RESIZE, Signals};
+
+use crate::create_args::{read_variables, variable};
+use crate::paths::Home;
+use crate::ui;
+
+/// What `exec` is told.
+#[derive(Args)]
+#[command(trailing_var_arg = true)]
+pub(crate) struct ExecArgs {
+    /// Leave it running
+    #[arg(short, long)]
+    detach: bool,
+    /// Kept for docker's sake: what is typed is passed on as it is
+    #[arg(long, value_name = "KEYS", hide = true)]
+    detach_keys: Option<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Set a variable, or take it over from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// The user it runs as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Where it starts
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Give it all capabilities
+    #[arg(long)]
+    privileged: bool,
+    /// The container
+    container: String,
+    /// The command and its arguments
+    #[arg(required = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Runs a process in a container.
+pub(crate) fn exec_verb(home: &Home, args: &ExecArgs) -> anyhow::Result<ExitCode> {
+    if args.tty && args.interactive && !args.detach && !ui::is_interactive() {
+        anyhow::bail!("the input device is not a TTY");
+    }
+    let store = home.open()?;
+    let containers = Containers::open(&store)?;
+    let id = containers.find(&args.container)?;
+    let mut env = Vec::new();
+    for file in &args.env_file {
+        read_variables(file, &mut env)?;
+    }
+    for given in &args.env {
+        variable(given, &mut env)?;
+    }
+    let request = Request {
+        args: args.command.clone(),
+        env,
+        cwd: args.workdir.clone(),
+        user: args.user.clone(),
+        tty: args.tty,
+        privileged: args.privileged,
+        outlives: args.detach,
+        id: new_id()?,
+        ..Request::default()
+    };
+    let exec_id = request.id.clone();
+    if args.detach {
+        let stdio = Stdio { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+        exec(&containers, &id, request, stdio)?.leave();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let signals = Signals::take(&[RESIZE])?;
+    let stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
+    let stdio = Stdio { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit };
+    let container = exec(&containers, &id, request, stdio)?;
+    let code = attend(container, args.interactive, &signals)?;
+    tell_end(&containers, &id, &exec_id, code);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
+}
+
+/// Relays a process's terminal, if it has one, until it ends; its exit code.
+pub(crate) fn attend(
+    mut process: Container,
+    interactive: bool,
+    signals: &Signals,
+) -> anyhow::Result<i32> {
+    if let Some(master) = process.terminal.take() {
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let raw = tty::RawMode::set(stdin.as_fd())?;
+        let input = interactive.then(|| stdin.as_fd());
+        let relayed =
+            tty::relay(input, stdout.as_fd(), master.as_fd(), Some(signals.as_fd()));
+        drop(raw);
+        relayed.context("relay the terminal")?;
+    }
+    Ok(process.wait().context("wait for the process")?.code)
+}

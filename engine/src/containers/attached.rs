@@ -1,0 +1,124 @@
+//! Those who are connected to a monitor: what they are owed and what they send.
+//!
+//! Knows nothing of the program; the monitor hands frames to and fro.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use super::protocol::{Decoder, Frame, Request};
+
+/// Bytes owed to one of them from which on the program has to wait.
+const MOST_OWED: usize = 256 << 10;
+
+/// Somebody who is connected.
+pub(super) struct Peer {
+    socket: UnixStream,
+    decoder: Decoder,
+    owed: VecDeque<u8>,
+    /// What it asked, once it has.
+    pub(super) request: Option<Request>,
+    /// Whether it gets no answer any more: it leaves when it has been given all it is owed.
+    leaving: bool,
+}
+
+impl Peer {
+    pub(super) fn new(socket: UnixStream) -> io::Result<Peer> {
+        socket.set_nonblocking(true)?;
+        let (decoder, owed) = (Decoder::default(), VecDeque::new());
+        Ok(Peer { socket, decoder, owed, request: None, leaving: false })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Whether the program must wait for it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.owed.len() > MOST_OWED
+    }
+
+    pub(super) fn sees_output(&self) -> bool {
+        matches!(self.request, Some(Request::Attach { output: true, .. }))
+    }
+
+    pub(super) fn is_starter(&self) -> bool {
+        matches!(self.request, Some(Request::Attach { starter: true, .. }))
+    }
+
+    /// Whether it waits for the program to be started again.
+    pub(super) fn restarts(&self) -> bool {
+        matches!(self.request, Some(Request::Restart { .. }))
+    }
+
+    /// Whether it hears of the program's end.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.request, Some(Request::Attach { .. } | Request::Wait | Request::Stop { .. }))
+    }
+
+    /// Sends a frame as soon as it takes it.
+    pub(super) fn send(&mut self, frame: &Frame) {
+        self.owed.extend(frame.encode());
+        self.flush();
+    }
+
+    /// Sends a last frame.
+    pub(super) fn dismiss(&mut self, frame: &Frame) {
+        self.send(frame);
+        self.leaving = true;
+    }
+
+    /// Gives it what it takes now.
+    pub(super) fn flush(&mut self) {
+        while !self.owed.is_empty() {
+            match self.socket.write(self.owed.as_slices().0) {
+                Ok(written) => drop(self.owed.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.owed.clear();
+                    self.leaving = true;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is to be expected of it, nor it of us.
+    pub(super) fn is_done(&self) -> bool {
+        self.leaving && self.owed.is_empty()
+    }
+
+    /// What it has sent; one that talks nonsense or has hung up leaves.
+    pub(super) fn hear(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let open = self.decoder.fill(&mut self.socket).unwrap_or(false);
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => {
+                    self.leaving = true;
+                    break;
+                }
+            }
+        }
+        if !open {
+            self.owed.clear();
+            self.leaving = true;
+        }
+        frames
+    }
+
+    /// Gives it all it is owed, at its own pace, but not for ever.
+    pub(super) fn finish(mut self) {
+        let _ = self.socket.set_nonblocking(false);
+        let _ = self.socket.set_write_timeout(Some(std::time::Duration::from_secs(60)));
+        let (first, second) = self.owed.as_slices();
+        let _ = self.socket.write_all(first).and_then(|()| self.socket.write_all(second));
+    }
+}

@@ -1,0 +1,190 @@
+//! Talks to monitors: starts them, asks them.
+
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use fs_err as fs;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
+
+use super::monitor::{ASSIGNMENT_FD, Assignment, MONITOR_NAME, SOCKET, STARTER_FD};
+use super::protocol::{Decoder, Frame, Request};
+use super::{Containers, Error, Result};
+use crate::container::own_program;
+use crate::sys::process::{Spawn, spawn};
+
+/// A connection to a container's monitor.
+pub struct Client {
+    id: String,
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+/// Whether a monitor has closed the connection, perhaps before it read what was sent.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+impl Client {
+    /// Connects to the monitor of a container and asks it something; nothing if it has none.
+    pub fn connect(
+        containers: &Containers<'_>,
+        id: &str,
+        request: Request,
+    ) -> Result<Option<Client>> {
+        if !containers.is_monitored(id)? {
+            return Ok(None);
+        }
+        let dir = fs::File::open(containers.dir(id))?;
+        let path = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
+        let socket = match UnixStream::connect(path) {
+            Ok(socket) => socket,
+            // It ended meanwhile.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(source) => return Err(Error::Talk { id: id.to_owned(), source }),
+        };
+        let mut client = Client { id: id.to_owned(), socket, decoder: Decoder::default() };
+        match client.send(&Frame::Request(request)) {
+            Err(Error::Talk { source, .. }) if has_ended(&source) => Ok(None),
+            sent => sent.map(|()| Some(client)),
+        }
+    }
+
+    /// Sends a frame.
+    pub fn send(&mut self, frame: &Frame) -> Result<()> {
+        self.socket.write_all(&frame.encode()).map_err(|source| self.failed(source))
+    }
+
+    /// Waits for the next frame; none at the end.
+    pub fn receive(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.next_frame()? {
+                return Ok(Some(frame));
+            }
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads what has come, once it is readable; false at the end.
+    pub fn fill(&mut self) -> Result<bool> {
+        match self.decoder.fill(&mut self.socket) {
+            Err(error) if has_ended(&error) => Ok(false),
+            filled => filled.map_err(|source| self.failed(source)),
+        }
+    }
+
+    /// A frame that has come.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        self.decoder.next_frame().map_err(|source| self.failed(source))
+    }
+
+    /// Readable when there may be a frame.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// A second handle for sending, for another thread.
+    pub fn sender(&self) -> Result<Sender> {
+        Ok(Sender(self.socket.try_clone()?))
+    }
+
+    /// Waits until what was asked for is done.
+    pub fn done(&mut self) -> Result<()> {
+        loop {
+            match self.receive()? {
+                Some(Frame::Refused(text)) => return Err(Error::Refused(text)),
+                Some(Frame::Done | Frame::Exited(_)) | None => return Ok(()),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Waits until the program has ended; none if the monitor was killed.
+    pub fn exit(&mut self) -> Result<Option<i32>> {
+        loop {
+            match self.receive()? {
+                Some(Frame::Exited(code) | Frame::Failed(code, _)) => return Ok(Some(code)),
+                None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Talk { id: self.id.clone(), source }
+    }
+}
+
+/// Sends frames to a monitor.
+pub struct Sender(UnixStream);
+
+impl Sender {
+    /// Sends a frame; a monitor that is gone needs none.
+    pub fn send(&mut self, frame: &Frame) -> io::Result<()> {
+        self.0.write_all(&frame.encode())
+    }
+}
+
+/// Starts a container: gives it a monitor and waits until its program runs.
+///
+/// `networks` is where it is written down who uses which address. Returns the connection, on which
+/// what the program prints comes if `request` says so.
+pub fn start(
+    containers: &Containers<'_>,
+    id: &str,
+    networks: &Path,
+    request: Request,
+) -> Result<Client> {
+    let talk = |source| Error::Talk { id: id.to_owned(), source };
+    let assignment = Assignment {
+        root: containers.store.root().to_owned(),
+        driver: containers.store.driver(),
+        id: id.to_owned(),
+        networks: networks.to_owned(),
+        open_files: crate::open_files::original(),
+    };
+    let (ours, theirs) = UnixStream::pair().map_err(talk)?;
+    let mut client = Client { id: id.to_owned(), socket: ours, decoder: Decoder::default() };
+    client.send(&Frame::Request(request))?;
+    spawn_monitor(&assignment, theirs.as_fd()).map_err(talk)?;
+    drop(theirs);
+    match client.receive()? {
+        Some(Frame::Started) => Ok(client),
+        Some(Frame::Failed(code, text)) => Err(Error::Start { text, code }),
+        _ => Err(talk(io::Error::other("the monitor ended before it could say why"))),
+    }
+}
+
+fn spawn_monitor(assignment: &Assignment, starter: BorrowedFd<'_>) -> io::Result<()> {
+    let memfd = rustix::fs::memfd_create("assignment", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(memfd);
+    file.write_all(&serde_json::to_vec(assignment)?)?;
+    rustix::fs::seek(&file, SeekFrom::Start(0))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let name = CString::new(MONITOR_NAME).expect("the name has no NUL");
+    // Nobody waits for it: it outlives us, and is init's child then.
+    spawn(&Spawn {
+        program: own_program()?.as_fd(),
+        args: &[&name],
+        namespaces: 0,
+        descriptors: &[
+            (null.as_fd(), 0),
+            (null.as_fd(), 1),
+            (null.as_fd(), 2),
+            (file.as_fd(), ASSIGNMENT_FD),
+            (starter, STARTER_FD),
+        ],
+    })
+    .map(drop)
+}

@@ -1,0 +1,347 @@
+//! A container's network: the namespace it lives in, its places on networks, its published ports,
+//! its name server, and the files that tell it of them.
+//!
+//! Decides from the record; `network` does it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use super::assemble::{causes, file, namespace_of};
+use super::record::{EndpointSettings, PortBinding, PortMap, Record};
+use super::{Containers, Error, Result};
+use crate::container::spec::{Mount, Network};
+use crate::network::{Dns, NAME_SERVER, Zone};
+use crate::network::{ContainerPort, HostPorts, PortMapping, Ports, parse_expose};
+use crate::network::resolv::{self, ExtraHost, Reach};
+use crate::network::{
+    Definitions, Driver, Endpoint, EndpointRequest, NetworkDefinition, NetworkNamespace, parse_mac,
+};
+
+/// A container's network. What it holds is given back when it is dropped.
+#[derive(Default)]
+pub(super) struct Connected {
+    pub(super) network: Network,
+    pub(super) files: Vec<Mount>,
+    /// As `inspect` shows them.
+    pub(super) networks: BTreeMap<String, EndpointSettings>,
+    pub(super) ports: PortMap,
+    namespace: Option<NetworkNamespace>,
+    endpoints: Vec<(NetworkDefinition, Endpoint)>,
+    reserved: Option<Ports>,
+    dns: Option<Dns>,
+}
+
+/// Makes a container's network.
+pub(super) fn connect(
+    containers: &Containers<'_>,
+    record: &Record,
+    runtime: &Path,
+) -> Result<Connected> {
+    let mut connected = Connected::default();
+    match record.host_config.network_mode.as_str() {
+        "none" => connected.network = Network::None,
+        "host" => connected.network = Network::Host,
+        mode => match mode.strip_prefix("container:") {
+            Some(name) => {
+                connected.network = Network::Path(namespace_of(containers, name, "net")?);
+            }
+            None => connected.join(containers, record, runtime)?,
+        },
+    }
+    connected.files = connected.tell(record)?;
+    Ok(connected)
+}
+
+impl Connected {
+    fn join(
+        &mut self,
+        containers: &Containers<'_>,
+        record: &Record,
+        runtime: &Path,
+    ) -> Result<()> {
+        let definitions = Definitions::new(containers.store.root(), runtime);
+        let mut wanted = Vec::new();
+        for (name, settings) in &record.networks {
+            wanted.push((definitions.find(name).map_err(refused)?, settings));
+        }
+        // The one that has the way out comes first.
+        let mode = &record.host_config.network_mode;
+        wanted.sort_by_key(|(definition, settings)| {
+            (-settings.gw_priority, definition.name != *mode)
+        });
+        self.reserved = reserve(record, wanted.first().map(|(definition, _)| definition))?;
+        let ipv6 = wanted.iter().any(|(definition, _)| {
+            definition.enable_ipv6 || definition.is_predefined()
+        });
+        let namespace = NetworkNamespace::new(ipv6).map_err(refused)?;
+        self.network = Network::Path(namespace.path());
+        self.namespace = Some(namespace);
+        for (definition, settings) in wanted {
+            self.add(definition, settings, record, runtime)?;
+        }
+        self.publish()?;
+        self.serve_names(record)
+    }
+
+    /// Has the published ports lead to the container over its first network with a way out.
+    fn publish(&mut self) -> Result<()> {
+        let endpoint = self.endpoints.iter().find(|(_, endpoint)| endpoint.leads_outside());
+        self.ports.clear();
+        if let (Some(ports), Some((_, endpoint))) = (&self.reserved, endpoint) {
+            ports.publish(endpoint).map_err(refused)?;
+            self.ports = published(ports);
+        }
+        Ok(())
+    }
+
+    /// Connects the container to one more network, by its name.
+    pub(super) fn connect(
+        &mut self,
+        containers: &Containers<'_>,
+        name: &str,
+        settings: &EndpointSettings,
+        record: &Record,
+        runtime: &Path,
+    ) -> Result<()> {
+        let definitions = Definitions::new(containers.store.root(), runtime);
+        let definition = definitions.find(name).map_err(refused)?;
+        self.add(definition, settings, record, runtime)
+    }
+
+    /// Connects the container to a network.
+    fn add(
+        &mut self,
+        definition: NetworkDefinition,
+        settings: &EndpointSettings,
+        record: &Record,
+        runtime: &Path,
+    ) -> Result<()> {
+        let namespace = self.namespace.as_ref().ok_or_else(|| {
+            Error::Refused("container sharing network namespace with another container or host cannot be connected to any other network".to_owned())
+        })?;
+        if definition.kind() != Driver::Bridge {
+            return Err(Error::Refused(
+                "container cannot be connected to host or none networks beside others".to_owned(),
+            ));
+        }
+        let request = request(record, settings, &definition)?;
+        let endpoint =
+            Endpoint::connect(runtime, &definition, namespace, &request).map_err(refused)?;
+        let shown = shown(settings, &endpoint, &request);
+        self.networks.insert(definition.name.clone(), shown);
+        self.endpoints.push((definition, endpoint));
+        Ok(())
+    }
+
+    /// Takes the container from a network.
+    pub(super) fn remove(&mut self, name: &str) -> Result<()> {
+        let at = self.endpoints.iter().position(|(definition, _)| definition.name == name);
+        let Some(at) = at else {
+            return Err(Error::Refused(format!("container is not connected to network {name}")));
+        };
+        if let Some(ports) = &self.reserved {
+            ports.withdraw();
+        }
+        let (_, endpoint) = self.endpoints.remove(at);
+        endpoint.disconnect().map_err(refused)?;
+        self.networks.remove(name);
+        if let Some(namespace) = &self.namespace
+            && let Some((_, next)) = self.endpoints.iter().find(|(_, it)| it.leads_outside())
+        {
+            next.route_by_default(namespace).map_err(refused)?;
+        }
+        self.publish()
+    }
+
+    /// Has names answered where the container is on a network that has names.
+    pub(super) fn serve_names(&mut self, record: &Record) -> Result<()> {
+        let zones: Vec<Zone> = self
+            .endpoints
+            .iter()
+            .filter(|(definition, _)| definition.has_dns())
+            .map(|(definition, endpoint)| Zone {
+                network: definition.name.clone(),
+                directory: endpoint.directory(),
+                leads_outside: endpoint.leads_outside(),
+            })
+            .collect();
+        match (&self.dns, &self.namespace) {
+            (Some(dns), _) => dns.set_zones(zones),
+            (None, Some(namespace)) if !zones.is_empty() => {
+                let host = resolv::host_resolv_conf().unwrap_or_default();
+                let asked = asked_dns(record)?;
+                let (_, servers) = resolv::with_name_server(&host, &asked, NAME_SERVER.into());
+                self.dns = Some(Dns::serve(namespace, zones, servers).map_err(refused)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The files that tell the container of its network: mounted, so that no layer has them.
+    fn tell(&self, record: &Record) -> Result<Vec<Mount>> {
+        let (config, host) = (&record.config, &record.host_config);
+        let records = || self.endpoints.iter().map(|(_, endpoint)| endpoint.record());
+        let own: Vec<IpAddr> = records()
+            .flat_map(|it| [Some(IpAddr::from(it.ipv4)), it.ipv6.map(IpAddr::from)])
+            .flatten()
+            .collect();
+        let gateway = records().next().map_or(Ipv4Addr::LOCALHOST, |it| it.gateway);
+        let mut extra = Vec::new();
+        for text in &host.extra_hosts {
+            let entry: ExtraHost = text.parse().map_err(refused)?;
+            extra.push(entry.resolve(gateway.into()));
+        }
+        let full = format!("{}.{}", config.hostname, config.domainname);
+        let names = match config.domainname.as_str() {
+            "" => vec![config.hostname.as_str()],
+            _ => vec![full.as_str(), config.hostname.as_str()],
+        };
+        let reach = match self.endpoints.is_empty() {
+            true => Reach::Host,
+            false => Reach::Bridge { ipv6: records().any(|it| it.ipv6.is_some()) },
+        };
+        let (dns, host_text) = (asked_dns(record)?, resolv::host_resolv_conf().unwrap_or_default());
+        let servers = match &self.dns {
+            Some(_) => resolv::with_name_server(&host_text, &dns, NAME_SERVER.into()).0,
+            None => resolv::resolv_conf(&host_text, &dns, reach),
+        };
+        Ok(vec![
+            file("/etc/hosts", resolv::hosts(&own, &names, &extra)),
+            file("/etc/hostname", resolv::hostname(&config.hostname)),
+            file("/etc/resolv.conf", servers),
+        ])
+    }
+}
+
+fn request(
+    record: &Record,
+    settings: &EndpointSettings,
+    definition: &NetworkDefinition,
+) -> Result<EndpointRequest> {
+    let asked = |key: &str| {
+        settings.ipam_config.as_ref().and_then(|asked| asked.get(key)).filter(|it| !it.is_empty())
+    };
+    let invalid = |text: &String| Error::Refused(format!("invalid IP address: {text}"));
+    let mut aliases = settings.aliases.clone().unwrap_or_default();
+    if definition.has_dns() {
+        aliases.push(record.short_id().to_owned());
+        if record.config.hostname != record.short_id() {
+            aliases.push(record.config.hostname.clone());
+        }
+    }
+    Ok(EndpointRequest {
+        container: record.id.clone(),
+        name: record.name.clone(),
+        aliases,
+        ipv4: asked("IPv4Address").map(|it| it.parse().map_err(|_| invalid(it))).transpose()?,
+        ipv6: asked("IPv6Address").map(|it| it.parse().map_err(|_| invalid(it))).transpose()?,
+        mac: match settings.mac_address.as_str() {
+            "" => None,
+            text => Some(parse_mac(text).map_err(refused)?),
+        },
+    })
+}
+
+/// What `inspect` shows of a connection.
+fn shown(
+    settings: &EndpointSettings,
+    endpoint: &Endpoint,
+    request: &EndpointRequest,
+) -> EndpointSettings {
+    let record = endpoint.record();
+    let text = |address: Option<std::net::Ipv6Addr>| {
+        address.map(|address| address.to_string()).unwrap_or_default()
+    };
+    let mut names = vec![request.name.clone()];
+    names.extend(request.aliases.iter().cloned());
+    EndpointSettings {
+        mac_address: record.mac_text(),
+        network_id: record.network_id.clone(),
+        endpoint_id: record.endpoint_id.clone(),
+        gateway: record.gateway.to_string(),
+        ip_address: record.ipv4.to_string(),
+        ip_prefix_len: record.prefix,
+        ipv6_gateway: text(record.gateway_ipv6),
+        global_ipv6_address: text(record.ipv6),
+        global_ipv6_prefix_len: record.prefix_ipv6.unwrap_or(0),
+        dns_names: (request.aliases.len() > 1 || !request.aliases.is_empty()).then_some(names),
+        ..settings.clone()
+    }
+}
+
+/// Reserves the ports that the container publishes.
+fn reserve(record: &Record, first: Option<&NetworkDefinition>) -> Result<Option<Ports>> {
+    let host = &record.host_config;
+    let mut mappings = Vec::new();
+    for (port, bindings) in &host.port_bindings {
+        let container = container_port(port)?;
+        for binding in bindings.iter().flatten() {
+            mappings.push(mapping(container, binding)?);
+        }
+    }
+    if host.publish_all_ports {
+        for port in record.config.exposed_ports.keys() {
+            if !host.port_bindings.contains_key(port) {
+                mappings.push(mapping(container_port(port)?, &PortBinding::default())?);
+            }
+        }
+    }
+    if mappings.is_empty() {
+        return Ok(None);
+    }
+    let default = first.and_then(NetworkDefinition::host_binding);
+    Ports::reserve(&mappings, default).map(Some).map_err(refused)
+}
+
+fn container_port(text: &str) -> Result<ContainerPort> {
+    let ports = parse_expose(text).map_err(refused)?;
+    ports.into_iter().next().ok_or_else(|| Error::Refused(format!("invalid port: {text}")))
+}
+
+fn mapping(container: ContainerPort, binding: &PortBinding) -> Result<PortMapping> {
+    let invalid = || Error::Refused(format!("invalid host port: {:?}", binding.host_port));
+    let host = match binding.host_ip.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            Error::Refused(format!("invalid host address: {text}"))
+        })?),
+    };
+    let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+    let host_ports = match binding.host_port.split_once('-') {
+        _ if binding.host_port.is_empty() => HostPorts { first: 0, last: 0 },
+        Some((first, last)) => HostPorts { first: port(first)?, last: port(last)? },
+        None => HostPorts { first: port(&binding.host_port)?, last: port(&binding.host_port)? },
+    };
+    Ok(PortMapping { host, host_ports, container })
+}
+
+/// The published ports as `inspect` shows them.
+fn published(ports: &Ports) -> PortMap {
+    let mut map = PortMap::new();
+    for binding in ports.bindings() {
+        let shown = PortBinding {
+            host_ip: binding.host.to_string(),
+            host_port: binding.host_port.to_string(),
+        };
+        map.entry(binding.container.to_string()).or_default().get_or_insert_default().push(shown);
+    }
+    map
+}
+
+fn asked_dns(record: &Record) -> Result<resolv::Dns> {
+    let host = &record.host_config;
+    let invalid = |text: &String| Error::Refused(format!("{text} is not an ip address"));
+    let servers =
+        host.dns.iter().map(|text| text.parse().map_err(|_| invalid(text))).collect::<Result<_>>()?;
+    Ok(resolv::Dns {
+        servers,
+        search: host.dns_search.clone(),
+        options: host.dns_options.clone(),
+    })
+}
+
+fn refused(error: impl std::error::Error) -> Error {
+    Error::Refused(causes(&error))
+}

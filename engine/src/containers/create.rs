@@ -1,0 +1,229 @@
+//! From an image and what was typed to a record.
+
+use cache::image::Image;
+use cache::oci::{Empty, Healthcheck, Set};
+
+use super::record::{Config, EndpointSettings, HostConfig, Record, RestartPolicy};
+use super::{Containers, Error, Result, log};
+use crate::view::View;
+use crate::volume::{self, Resolved, Volumes, bind};
+
+/// A container to be made: what was typed, without what the image says.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Its name; empty is one that nobody has.
+    pub name: String,
+    /// What its program is told.
+    pub config: Config,
+    /// What the machine gives it.
+    pub host_config: HostConfig,
+    /// Its networks beside the one of `network_mode`, and what it wants of that.
+    pub networks: std::collections::BTreeMap<String, EndpointSettings>,
+}
+
+/// Makes a container of an image; it can be started then.
+pub fn create(containers: &Containers<'_>, image: &Image, request: Request) -> Result<Record> {
+    let Request { name, mut config, host_config, mut networks } = request;
+    merge(&mut config, image);
+    check(&config, &host_config)?;
+    let mode = host_config.network_mode.as_str();
+    if !matches!(mode, "none" | "host") && !mode.starts_with("container:") {
+        networks.entry(mode.to_owned()).or_default();
+    }
+    let volumes = Volumes::open(containers.store)?;
+    let hold = volumes.hold()?;
+    let mut mounts = resolve(containers, &config, &host_config)?;
+    volumes.provide(&hold, &mut mounts)?;
+    volumes.mount(&mounts)?;
+    let layers = &image.config.rootfs.diff_ids;
+    volumes.fill_all(&mounts, || {
+        let lower = containers.store.lower(layers).map_err(std::io::Error::other)?;
+        View::overlay(&lower)?.root().try_clone_to_owned()
+    })?;
+    let record = containers.add(Record {
+        name,
+        created: super::state::now(),
+        image: image.id().to_string(),
+        manifest: Some(image.digest),
+        layers: layers.clone(),
+        config,
+        host_config,
+        mounts,
+        networks,
+        ..Record::default()
+    })?;
+    containers.tell(&record, "create", &[]);
+    Ok(record)
+}
+
+/// The mounts of a container, by what was typed, its image and other containers.
+fn resolve(
+    containers: &Containers<'_>,
+    config: &Config,
+    host: &HostConfig,
+) -> Result<Vec<Resolved>> {
+    let mut from = Vec::new();
+    for text in &host.volumes_from {
+        let asked = bind::volumes_from(text)?;
+        let other = containers.record(&containers.find(&asked.container)?)?;
+        from.push((other.mounts, asked.read_only));
+    }
+    let anonymous: Vec<String> = config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
+    Ok(volume::resolve(volume::Request {
+        volumes: &anonymous,
+        volumes_from: &from,
+        binds: &host.binds,
+        mounts: &host.mounts,
+        tmpfs: &host.tmpfs,
+        volume_driver: &host.volume_driver,
+    })?)
+}
+
+/// Takes from the image what was not typed, as docker does.
+fn merge(config: &mut Config, image: &Image) {
+    let from = &image.config.config;
+    let text = |own: &mut String, other: &String| {
+        if own.is_empty() {
+            own.clone_from(other);
+        }
+    };
+    text(&mut config.user, &from.user);
+    text(&mut config.working_dir, &from.working_dir);
+    for port in from.exposed_ports.keys() {
+        config.exposed_ports.insert(port.clone(), Empty {});
+    }
+    for pair in &from.env {
+        let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+        if !config.env.iter().any(|own| name(own) == name(pair)) {
+            config.env.push(pair.clone());
+        }
+    }
+    for (name, value) in &from.labels {
+        config.labels.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    if config.entrypoint.is_none() {
+        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+            config.cmd.clone_from(&from.cmd);
+        }
+        config.entrypoint.clone_from(&from.entrypoint);
+    }
+    // `--entrypoint ""` takes the image's away.
+    config.entrypoint = config.entrypoint.take().filter(|words| words.iter().any(|it| !it.is_empty()));
+    let mut volumes: Set = config.volumes.take().unwrap_or_default();
+    volumes.extend(from.volumes.iter().map(|(path, empty)| (path.clone(), *empty)));
+    config.volumes = (!volumes.is_empty()).then_some(volumes);
+    if config.stop_signal.is_none() {
+        config.stop_signal = Some(from.stop_signal.clone()).filter(|signal| !signal.is_empty());
+    }
+    config.shell = config.shell.take().or_else(|| from.shell.clone());
+    if let Some(theirs) = &from.healthcheck {
+        config.healthcheck = Some(match config.healthcheck.take() {
+            None => theirs.clone(),
+            Some(own) => merge_health(own, theirs),
+        });
+    }
+}
+
+fn merge_health(own: Healthcheck, theirs: &Healthcheck) -> Healthcheck {
+    let number = |own: i64, theirs: i64| if own == 0 { theirs } else { own };
+    Healthcheck {
+        test: if own.test.is_empty() { theirs.test.clone() } else { own.test },
+        interval: number(own.interval, theirs.interval),
+        timeout: number(own.timeout, theirs.timeout),
+        start_period: number(own.start_period, theirs.start_period),
+        start_interval: number(own.start_interval, theirs.start_interval),
+        retries: number(own.retries, theirs.retries),
+    }
+}
+
+fn check(config: &Config, host: &HostConfig) -> Result<()> {
+    let refuse = |text: &str| Err(Error::Refused(text.to_owned()));
+    if config.entrypoint.is_none() && config.cmd.as_ref().is_none_or(Vec::is_empty) {
+        return refuse("no command specified");
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::Refused(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    check_restart(&host.restart_policy)?;
+    if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
+        return refuse("can't create 'AutoRemove' container with restart policy");
+    }
+    if let Some(signal) = &config.stop_signal
+        && super::signal::number(signal).is_none()
+    {
+        return Err(Error::Refused(format!("Invalid signal: {signal}")));
+    }
+    log::Plan::parse(&host.log_config).map(drop)?;
+    super::assemble::check(host)
+}
+
+/// Refuses a restart policy that there is not.
+pub fn check_restart(policy: &RestartPolicy) -> Result<()> {
+    match policy.name.as_str() {
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count > 0 => {
+            Err(Error::Refused(
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+                    .to_owned(),
+            ))
+        }
+        "" | "no" | "always" | "unless-stopped" | "on-failure" => Ok(()),
+        other => Err(Error::Refused(format!(
+            "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', \
+             'on-failure', or 'unless-stopped'"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cache::digest::Digest;
+    use cache::oci::{ImageConfig, Manifest, RunConfig};
+
+    fn words(text: &str) -> Option<Vec<String>> {
+        Some(text.split_whitespace().map(str::to_owned).collect())
+    }
+
+    fn image(config: RunConfig) -> Image {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "config": {
+                "mediaType": "x", "size": 0, "digest": Digest::of("").to_string(),
+            },
+            "layers": [],
+        });
+        let manifest: Manifest = serde_json::from_value(manifest).expect("a manifest");
+        let config = ImageConfig { config, ..ImageConfig::default() };
+        Image { digest: Digest::of(""), manifest, config }
+    }
+
+    #[test]
+    fn what_was_typed_wins_over_the_image() {
+        let image = image(RunConfig {
+            entrypoint: words("entry"),
+            cmd: words("a b"),
+            env: vec!["A=image".into(), "B=image".into()],
+            user: "www".into(),
+            stop_signal: "SIGQUIT".into(),
+            ..RunConfig::default()
+        });
+        let check = |own: Config, expected: &[&str]| {
+            let mut config = own;
+            merge(&mut config, &image);
+            let record = Record { config, ..Record::default() };
+            assert_eq!(record.argv(), expected);
+            record.config
+        };
+        let config = check(Config::default(), &["entry", "a", "b"]);
+        assert_eq!((config.user.as_str(), config.stop_signal.as_deref()), ("www", Some("SIGQUIT")));
+        check(Config { cmd: words("c"), ..Config::default() }, &["entry", "c"]);
+        check(Config { entrypoint: words("sh"), ..Config::default() }, &["sh"]);
+        check(Config { entrypoint: Some(vec![String::new()]), cmd: words("x"), ..Config::default() }, &["x"]);
+        let env = vec!["C=1".to_owned(), "A=typed".to_owned()];
+        let config = check(Config { env, ..Config::default() }, &["entry", "a", "b"]);
+        assert_eq!(config.env, ["C=1", "A=typed", "B=image"]);
+    }
+}

@@ -1,0 +1,353 @@
+//! The store's `containers` directory: who is there, under which name, and who may be removed.
+//!
+//! Does not know how a container is started.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use cache::Store;
+use cache::digest::Digest;
+use fs_err as fs;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::record::Record;
+use super::state::{State, Status};
+use super::{Error, Result, names};
+
+const CONFIG: &str = "config.json";
+const STATE: &str = "state.json";
+
+/// What a container whose monitor was killed is said to have ended with: its program was killed
+/// with it.
+const KILLED: i32 = 137;
+
+/// The containers of a store.
+pub struct Containers<'a> {
+    /// The store.
+    pub store: &'a Store,
+    root: PathBuf,
+}
+
+/// A container, and what it is doing now.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// What it was asked to be.
+    pub record: Record,
+    /// What it is doing, which its files may not say.
+    pub state: State,
+}
+
+impl<'a> Containers<'a> {
+    /// The containers of a store; makes their directory.
+    pub fn open(store: &'a Store) -> Result<Self> {
+        let root = store.root().join("containers");
+        fs::create_dir_all(root.join("names"))?;
+        Ok(Self { store, root })
+    }
+
+    /// A container's directory.
+    pub fn dir(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// Keeps a new container and returns its record. Without a name it is given one.
+    pub fn add(&self, mut record: Record) -> Result<Record> {
+        if !record.name.is_empty() && !names::is_valid(&record.name) {
+            return Err(Error::InvalidName(record.name));
+        }
+        self.store.check_upper()?;
+        record.id = random_id()?;
+        // As long as we live, nobody prunes what we are about to start.
+        let pin = Digest::from_hex(&record.id).expect("an id has a digest's length");
+        self.store.pin(&[pin])?;
+        if record.config.hostname.is_empty() {
+            record.config.hostname = record.short_id().to_owned();
+        }
+        let dir = self.store.scratch_dir()?;
+        for name in ["upper", "work"] {
+            fs::create_dir(dir.join(name))?;
+        }
+        // The mode of `/` in the container, whatever umask we run under.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(dir.join("upper"), mode)?;
+        let _lock = self.lock()?;
+        self.claim_name(&mut record)?;
+        // What is removed when it ends need not outlive a loss of power.
+        let sync = !record.host_config.auto_remove;
+        let kept = write_json(&dir.join(CONFIG), &record, sync)
+            .and_then(|()| Ok(fs::rename(&dir, self.dir(&record.id))?));
+        if kept.is_err() {
+            let _ = fs::remove_file(self.name_path(&record.name));
+        }
+        kept?;
+        Ok(record)
+    }
+
+    fn claim_name(&self, record: &mut Record) -> Result<()> {
+        let given = !record.name.is_empty();
+        for attempt in 0.. {
+            if !given {
+                record.name = names::generate(random()?, attempt);
+            }
+            match self.holder(&record.name) {
+                Some(id) if given => {
+                    return Err(Error::NameInUse { name: record.name.clone(), id });
+                }
+                Some(_) => {}
+                None => {
+                    self.link_name(&record.name, &record.id)?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who has a name. A name whose container is gone belongs to nobody.
+    fn holder(&self, name: &str) -> Option<String> {
+        let id = fs::read_link(self.name_path(name)).ok()?.to_str()?.to_owned();
+        self.dir(&id).exists().then_some(id)
+    }
+
+    fn link_name(&self, name: &str, id: &str) -> Result<()> {
+        let path = self.name_path(name);
+        let _ = fs::remove_file(&path);
+        Ok(symlink(id, path)?)
+    }
+
+    fn name_path(&self, name: &str) -> PathBuf {
+        self.root.join("names").join(name)
+    }
+
+    fn lock(&self) -> Result<File> {
+        let file = fs::File::create(self.root.join("lock"))?.into_parts().0;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// The id of a container by its name, its id or the beginning of its id.
+    pub fn find(&self, name: &str) -> Result<String> {
+        let wanted = name.strip_prefix('/').unwrap_or(name);
+        let not_found = || Error::NotFound(name.to_owned());
+        if wanted.is_empty() || wanted.contains('/') || wanted.starts_with('.') {
+            return Err(not_found());
+        }
+        if is_id(wanted) && self.dir(wanted).exists() {
+            return Ok(wanted.to_owned());
+        }
+        if let Some(id) = self.holder(wanted) {
+            return Ok(id);
+        }
+        let mut found = self.ids()?.into_iter().filter(|id| id.starts_with(wanted));
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(name.to_owned())),
+            _ => Err(not_found()),
+        }
+    }
+
+    /// All ids, in no order.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            if let Ok(name) = entry?.file_name().into_string()
+                && is_id(&name)
+            {
+                ids.push(name);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// What a container was asked to be.
+    pub fn record(&self, id: &str) -> Result<Record> {
+        read_json(&self.dir(id).join(CONFIG), id)
+    }
+
+    /// Changes what a container is asked to be.
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        write_json(&self.dir(&record.id).join(CONFIG), record, true)
+    }
+
+    /// What a container's files say it is doing.
+    pub(super) fn written_state(&self, id: &str) -> Result<State> {
+        match read_json(&self.dir(id).join(STATE), id) {
+            Err(Error::NotFound(_)) => Ok(State::default()),
+            // It is not synced: after a loss of power it may be empty.
+            Err(Error::Damaged { .. }) => Ok(State { status: Status::Exited, ..State::default() }),
+            state => state,
+        }
+    }
+
+    /// Writes what a container is doing. Not synced: after a loss of power nothing runs.
+    pub(super) fn write_state(&self, id: &str, state: &State) -> Result<()> {
+        write_json(&self.dir(id).join(STATE), state, false)
+    }
+
+    /// A container and what it is doing.
+    pub fn observe(&self, id: &str) -> Result<Observed> {
+        let record = self.record(id)?;
+        let mut state = self.written_state(id)?;
+        if state.status.is_active() && !self.is_monitored(id)? {
+            // Between the two looks it may have ended properly.
+            state = self.written_state(id)?;
+            if state.status.is_active() {
+                state = ended_without_monitor(state);
+            }
+        }
+        Ok(Observed { record, state })
+    }
+
+    /// All containers, the newest first; those that go meanwhile or cannot be read are left out.
+    pub fn list(&self) -> Result<Vec<Observed>> {
+        let ids = self.ids()?;
+        let mut all: Vec<Observed> = ids.iter().filter_map(|id| self.observe(id).ok()).collect();
+        all.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        Ok(all)
+    }
+
+    /// Whether a container's monitor lives.
+    pub fn is_monitored(&self, id: &str) -> Result<bool> {
+        match fs::File::open(self.dir(id).join("lock")) {
+            Ok(file) => Ok(matches!(
+                file.file().try_lock_shared(),
+                Err(std::fs::TryLockError::WouldBlock)
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the place of a container's monitor; none if it has one. Those who only look hold the
+    /// lock for moments.
+    pub(super) fn hold(&self, id: &str) -> Result<Option<File>> {
+        let path = self.dir(id).join("lock");
+        let file = match fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)
+        {
+            Ok(file) => file.into_parts().0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotFound(id.to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for _ in 0..50 {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        if !names::is_valid(name) {
+            return Err(Error::InvalidName(name.to_owned()));
+        }
+        let _lock = self.lock()?;
+        let mut record = self.record(id)?;
+        if record.name == name {
+            return Err(Error::Refused(
+                "Renaming a container with the same name as its current name".to_owned(),
+            ));
+        }
+        if let Some(holder) = self.holder(name) {
+            return Err(Error::NameInUse { name: name.to_owned(), id: holder });
+        }
+        let old = std::mem::replace(&mut record.name, name.to_owned());
+        self.link_name(name, id)?;
+        self.write_record(&record)?;
+        self.tell(&record, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(fs::remove_file(self.name_path(&old))?)
+    }
+
+    /// Removes a container that does not run, with its name. It is gone for all others at once;
+    /// what returns is where its files are now, to be removed without haste.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        let Some(_monitor) = self.hold(id)? else {
+            return Err(Error::Running(self.record(id).map_or(id.to_owned(), |r| r.name)));
+        };
+        self.take_away(id).and_then(|away| Ok(fs::remove_dir_all(away)?))
+    }
+
+    /// Takes a container out of sight; its monitor's place must be held.
+    pub(super) fn take_away(&self, id: &str) -> Result<PathBuf> {
+        let lock = self.lock()?;
+        let name = self.record(id).map(|record| record.name).unwrap_or_default();
+        if !name.is_empty() && self.holder(&name).is_some_and(|holder| holder == id) {
+            fs::remove_file(self.name_path(&name))?;
+        }
+        drop(lock);
+        let away = self.store.scratch_dir()?;
+        fs::rename(self.dir(id), &away)?;
+        Ok(away)
+    }
+}
+
+/// What is true of a container whose monitor is gone.
+fn ended_without_monitor(mut state: State) -> State {
+    let rebooted = state.boot != boot_id();
+    state.status = Status::Exited;
+    state.exit_code = if rebooted { 255 } else { KILLED };
+    if !rebooted {
+        state.error = "its monitor was killed".to_owned();
+    }
+    state.pid = 0;
+    state.networks.clear();
+    state.ports.clear();
+    state
+}
+
+/// Names this boot of the machine.
+pub(super) fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+pub(crate) fn random_id() -> io::Result<String> {
+    let bytes: [u8; 32] = random()?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, id: &str) -> Result<T> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NotFound(id.to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
+        path: path.to_owned(),
+        why: error.to_string(),
+        id: id.to_owned(),
+    })
+}
+
+/// Writes a file of a container's directory so that readers see the old one or the whole new one.
+fn write_json(path: &Path, value: &impl Serialize, sync: bool) -> Result<()> {
+    let temp = path.with_extension("new");
+    let mut file = fs::File::create(&temp)?;
+    file.write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)?;
+    if sync {
+        file.sync_all()?;
+    }
+    Ok(fs::rename(temp, path)?)
+}

@@ -1,0 +1,67 @@
+//! Containers that have a name and outlive the command that made them.
+//!
+//! ```text
+//! <store>/containers/
+//!   lock               held while names are given, taken or changed
+//!   names/<name>       a link to the id that has the name
+//!   <id>/config.json   what was asked (`record`), in docker's shapes
+//!   <id>/state.json    what it is doing (`state`), written by its monitor
+//!   <id>/lock          held by its monitor: who is not held does not run, whatever its state says
+//!   <id>/control.sock  where its monitor listens (`protocol`)
+//!   <id>/<id>-json.log what it printed (`log`)
+//!   <id>/upper, work   what it changed
+//! ```
+//!
+//! The way of a container:
+//!
+//! ```text
+//! create    image and wishes -> a record                         (create)
+//! start     a monitor for it; hears whether it runs              (client)
+//! monitor   record -> ContainerSpec -> running program           (monitor, assemble)
+//!           relays, logs, probes, starts again                   (attached, log, restart)
+//! ask       stop, kill, pause, attach, wait: frames to it        (client, protocol)
+//! ```
+//!
+//! A monitor is a process of this program for each running container. All that it holds (addresses,
+//! ports, the program itself) ends with it, so a monitor that was killed leaves a container that has
+//! ended, and a state that says otherwise is known to be wrong by the free lock.
+//!
+//! Knows nothing of the command line; prints nothing.
+
+mod assemble;
+mod attached;
+mod client;
+pub mod commit;
+mod connect;
+pub mod copy;
+pub mod create;
+mod directory;
+pub mod diff;
+mod error;
+mod event;
+pub mod export;
+pub mod files;
+pub mod exec;
+mod health;
+pub mod log;
+mod monitor;
+pub mod names;
+pub mod prune;
+pub mod protocol;
+pub mod reconcile;
+pub mod record;
+mod removal;
+mod restart;
+pub mod signal;
+pub mod state;
+
+pub use client::{Client, Sender, start};
+pub use directory::{Containers, Observed};
+pub use error::Error;
+pub use monitor::{is_monitor, monitor_main};
+pub use record::Record;
+pub use removal::{remove, stop, users};
+pub use state::{State, Status};
+
+/// What a function here returns.
+pub type Result<T> = std::result::Result<T, Error>;

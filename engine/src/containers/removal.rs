@@ -1,0 +1,91 @@
+//! Ends containers and removes them, with what goes with them.
+
+use std::io;
+
+use super::client::Client;
+use super::protocol::Request;
+use super::{Containers, Error, Record, Result};
+use crate::volume::api::Kind;
+use crate::volume::{Users, Volumes, is_anonymous};
+
+const KILL: i32 = 9;
+
+/// Asks a container's program to end, kills it when its time is up, and waits for its end. One that
+/// does not run is as it should be.
+pub fn stop(
+    containers: &Containers<'_>,
+    id: &str,
+    signal: Option<i32>,
+    timeout: Option<i64>,
+) -> Result<()> {
+    match Client::connect(containers, id, Request::Stop { signal, timeout })? {
+        Some(mut client) => client.done(),
+        None => Ok(()),
+    }
+}
+
+/// Removes a container; one that runs only with `force`, which kills it.
+pub fn remove(
+    containers: &Containers<'_>,
+    id: &str,
+    force: bool,
+    with_volumes: bool,
+) -> Result<()> {
+    let record = containers.record(id);
+    if force {
+        stop(containers, id, Some(KILL), Some(0))?;
+        if !containers.dir(id).exists() {
+            // It was one that is removed when it ends.
+            return Ok(());
+        }
+    }
+    containers.remove(id)?;
+    if let Ok(record) = &record {
+        containers.tell(record, "destroy", &[]);
+    }
+    match record {
+        Ok(record) if with_volumes => remove_anonymous_volumes(containers, &record),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the volumes of a container that nobody named and nobody else uses.
+pub(super) fn remove_anonymous_volumes(containers: &Containers<'_>, record: &Record) -> Result<()> {
+    let named: Vec<&str> = record
+        .mounts
+        .iter()
+        .filter(|mount| mount.point.kind == Kind::Volume)
+        .map(|mount| mount.point.name.as_str())
+        .collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let volumes = Volumes::open(containers.store)?;
+    for name in named {
+        let Ok(volume) = volumes.get(name) else { continue };
+        if is_anonymous(&volume) {
+            match volumes.remove(name, || users(containers)) {
+                Ok(()) | Err(crate::volume::Error::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which containers use which volumes.
+pub fn users(containers: &Containers<'_>) -> io::Result<Users> {
+    let mut users = Users::new();
+    let ids = containers.ids().map_err(io::Error::other)?;
+    for id in ids {
+        let record = match containers.record(&id) {
+            Ok(record) => record,
+            Err(Error::NotFound(_)) => continue,
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        for mount in record.mounts.iter().filter(|mount| mount.point.kind == Kind::Volume) {
+            users.entry(mount.point.name.clone()).or_default().push(id.clone());
+        }
+    }
+    Ok(users)
+}

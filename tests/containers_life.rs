@@ -1,0 +1,306 @@
+//! What containers do while nobody looks: their health, what they tell of themselves, what is left
+//! when a monitor or the machine goes down, and what a monitor costs.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Outcome, Test};
+
+fn test() -> Test {
+    let test = Test::empty();
+    test.import("busybox");
+    test
+}
+
+fn run(test: &Test, arguments: &[&str]) -> Outcome {
+    test.rbuild(&[&["run", "--network", "none"], arguments].concat())
+}
+
+fn state(test: &Test, name: &str, path: &str) -> String {
+    let shown = test.rbuild(&["inspect", "--type", "container", "--format", path, name]);
+    shown.ok().trim().to_owned()
+}
+
+/// Waits for what must happen soon.
+#[track_caller]
+fn soon(what: &str, mut happens: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !happens() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[track_caller]
+fn soon_is(test: &Test, path: &str, expected: &str) {
+    soon(expected, || state(test, "c1", path) == expected);
+}
+
+/// What has happened, but for when and to whom.
+fn events(test: &Test, arguments: &[&str]) -> Vec<String> {
+    let format = "{{.Type}} {{.Action}}";
+    let first = ["events", "--since", "1h", "--until", "0s", "--format", format];
+    let told = test.rbuild(&[&first[..], arguments].concat()).ok();
+    told.lines().map(str::to_owned).collect()
+}
+
+fn kill_monitor(test: &Test, name: &str) {
+    let monitor = state(test, name, "{{.State.Monitor}}");
+    let pid = state(test, name, "{{.State.Pid}}");
+    assert!(Command::new("kill").args(["-9", &monitor]).status().unwrap().success());
+    soon("the program ends with its monitor", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_err()
+    });
+}
+
+/// Has the store believe that the machine was started since.
+fn reboot(test: &Test) {
+    test.shell(
+        r#"printf another >"$RBUILD_ROOT/run/boot"
+        for state in "$RBUILD_ROOT"/containers/*/state.json; do
+            sed -i 's/"boot":"[^"]*"/"boot":"another"/' "$state"
+        done"#,
+    );
+}
+
+#[test]
+fn a_container_becomes_healthy_and_unhealthy() {
+    let test = test();
+    let check = "echo seen >&2; cat /well";
+    let flags = ["--health-interval", "100ms", "--health-retries", "2", "--health-cmd", check];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
+    test.rbuild(&["exec", "c1", "sh", "-c", "echo yes >/well"]).succeeded();
+    soon_is(&test, "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "healthy 0");
+    soon("only five are kept", || state(&test, "c1", "{{len .State.Health.Log}}") == "5");
+    soon("all are well", || !state(&test, "c1", "{{json .State.Health.Log}}").contains("No such"));
+    let last = state(&test, "c1", "{{with index .State.Health.Log 4}}{{.ExitCode}} {{.Output}}{{end}}");
+    assert_eq!(last, "0 seen\nyes");
+    let told = events(&test, &["--filter", "event=health_status"]);
+    assert_eq!(told, ["container health_status: unhealthy", "container health_status: healthy"]);
+    let listed = test.rbuild(&["ps", "--format", "{{.Status}}"]).ok();
+    assert!(listed.trim().ends_with("(healthy)"), "{listed}");
+    test.rbuild(&["stop", "-t", "0", "c1"]).succeeded();
+    assert_eq!(state(&test, "c1", "{{.State.Health.Status}}"), "unhealthy");
+}
+
+#[test]
+fn a_probe_that_takes_too_long_is_killed() {
+    let test = test();
+    let flags = ["--health-interval", "50ms", "--health-timeout", "300ms", "--health-retries", "1"];
+    let check = ["--health-cmd", "echo began; sleep 77"];
+    let arguments =
+        [&["-d", "--name", "c1"], &flags[..], &check[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
+    let first = state(&test, "c1", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}");
+    assert_eq!(first, "-1 Health check exceeded timeout (300ms): began");
+    // A probe that runs does not keep the container from ending.
+    let begun = Instant::now();
+    test.rbuild(&["rm", "-f", "c1"]).succeeded();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_paused_container_is_not_probed() {
+    let test = test();
+    let flags = ["--health-interval", "50ms", "--health-cmd", "true"];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    soon_is(&test, "{{.State.Health.Status}}", "healthy");
+    test.rbuild(&["pause", "c1"]).succeeded();
+    let last = || state(&test, "c1", "{{json .State.Health.Log}}");
+    let before = last();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(last(), before);
+    test.rbuild(&["unpause", "c1"]).succeeded();
+    soon("it is probed again", || last() != before);
+}
+
+#[test]
+fn the_start_period_forgives() {
+    let test = test();
+    let flags = [
+        "--health-interval", "50ms", "--health-start-period", "2s", "--health-start-interval",
+        "50ms", "--health-retries", "1", "--health-cmd", "false",
+    ];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    soon("probes failed", || state(&test, "c1", "{{len .State.Health.Log}}") >= "2".to_owned());
+    assert_eq!(state(&test, "c1", "{{.State.Health.Status}}"), "starting");
+    soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
+}
+
+#[test]
+fn a_life_is_told_in_events() {
+    let test = test();
+    run(&test, &["--name", "c1", "--label", "tier=front", "busybox", "sh", "-c", "exit 3"]).failed(3);
+    let told = test.rbuild(&["events", "--since", "1h", "--until", "0s", "--filter", "event=die"]).ok();
+    let id = state(&test, "c1", "{{.Id}}");
+    let (time, rest) = told.trim().split_once(' ').unwrap();
+    assert!(time.len() == 30 && time.ends_with('Z'), "{time}");
+    let expected = format!(
+        "container die {id} (execDuration=0, exitCode=3, image=busybox, name=c1, tier=front)"
+    );
+    assert_eq!(rest, expected);
+    test.rbuild(&["rename", "c1", "d1"]).succeeded();
+    test.rbuild(&["rm", "d1"]).succeeded();
+    let own = events(&test, &["--filter", "type=container"]);
+    let actions = ["create", "attach", "start", "die", "rename", "destroy"];
+    assert_eq!(own, actions.map(|action| format!("container {action}")));
+    run(&test, &["-d", "--name", "e1", "-v", "v1:/v", "busybox", "sleep", "600"]).succeeded();
+    test.rbuild(&["pause", "e1"]).succeeded();
+    test.rbuild(&["unpause", "e1"]).succeeded();
+    test.rbuild(&["exec", "e1", "sh", "-c", "exit 4"]).failed(4);
+    test.rbuild(&["stop", "-t", "0", "e1"]).succeeded();
+    test.rbuild(&["rm", "e1"]).succeeded();
+    test.rbuild(&["volume", "rm", "v1"]).succeeded();
+    test.rbuild(&["tag", "busybox", "box"]).succeeded();
+    let all = events(&test, &[]);
+    let own: Vec<&str> = all.iter().skip_while(|it| *it != "volume create").map(String::as_str).collect();
+    assert_eq!(
+        own,
+        [
+            "volume create", "container create", "volume mount", "container start",
+            "container pause", "container unpause", "container exec_create: sh -c exit 4",
+            "container exec_start: sh -c exit 4", "container exec_die", "container kill",
+            "container kill", "volume unmount", "container die", "container stop",
+            "container destroy", "volume destroy", "image tag",
+        ]
+    );
+}
+
+#[test]
+fn events_are_followed() {
+    let test = test();
+    let mut follower = test
+        .command(&["events", "--filter", "event=start", "--format", "{{.Actor.Attributes.name}}"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let watched = follower.id();
+    soon("it watches", || {
+        // `timeout` is in between.
+        let children = format!("/proc/{watched}/task/{watched}/children");
+        let child = std::fs::read_to_string(children).unwrap_or_default();
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", child.trim())) else {
+            return false;
+        };
+        entries.flatten().any(|fd| {
+            std::fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("inotify"))
+        })
+    });
+    for name in ["first", "second"] {
+        run(&test, &["--rm", "--name", name, "busybox", "true"]).succeeded();
+        assert_eq!(lines.next().unwrap().unwrap(), name);
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn limits_and_the_restart_policy_are_updated() {
+    let test = test();
+    run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
+    let update = test.rbuild(&["update", "--pids-limit", "20", "--restart", "on-failure:3", "c1"]);
+    assert_eq!(update.ok(), "c1\n");
+    let policy = "{{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
+    assert_eq!(state(&test, "c1", policy), "20 on-failure 3");
+    let bomb = "i=0; while [ $i -lt 30 ]; do sleep 600 >/dev/null 2>&1 & i=$((i+1)); done";
+    let bombed = test.rbuild(&["exec", "c1", "sh", "-c", bomb]);
+    assert!(bombed.stderr.contains("can't fork"), "{bombed}");
+    let nothing = test.rbuild(&["update", "c1"]);
+    assert!(nothing.failed(1).contains("one or more flags"), "{nothing}");
+    run(&test, &["-d", "--rm", "--name", "r1", "busybox", "sleep", "600"]).succeeded();
+    let refused = test.rbuild(&["update", "--restart", "always", "r1"]);
+    assert!(refused.failed(1).contains("AutoRemove is enabled"), "{refused}");
+}
+
+#[test]
+fn a_killed_monitor_is_noticed_and_cleaned_up_after() {
+    let test = test();
+    let flags = ["--network", "bridge", "--pids-limit", "50"];
+    let arguments = [&["run", "-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    test.rbuild(&arguments).succeeded();
+    test.rbuild(&["run", "-d", "--rm", "--network", "none", "--name", "r1", "busybox", "sleep", "600"])
+        .succeeded();
+    let cgroup = test.shell(
+        r#"sed -n 's/.*"cgroups":{"pids":"\([^"]*\)".*/\1/p' "$RBUILD_ROOT"/containers/*/state.json"#,
+    );
+    assert!(std::path::Path::new(cgroup.trim()).exists(), "{cgroup}");
+    kill_monitor(&test, "c1");
+    kill_monitor(&test, "r1");
+    let listed = test.rbuild(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok();
+    assert!(listed.contains("c1 exited"), "{listed}");
+    assert!(!std::path::Path::new(cgroup.trim()).exists(), "{cgroup}");
+    assert_eq!(test.rbuild(&["ps", "-aq", "--filter", "name=r1"]).ok(), "");
+    assert_eq!(state(&test, "c1", "{{.State.ExitCode}} {{.State.Pid}}"), "137 0");
+    let told = events(&test, &["--filter", "event=die", "--filter", "container=c1"]);
+    assert_eq!(told, ["container die"]);
+    // It is written down: there is no more to do.
+    assert_eq!(test.rbuild(&["system", "reconcile"]).ok(), "");
+    test.rbuild(&["start", "c1"]).succeeded();
+    assert_eq!(state(&test, "c1", "{{.State.Status}}"), "running");
+}
+
+#[test]
+fn what_ran_comes_up_with_the_machine() {
+    let test = test();
+    for (name, policy) in
+        [("a1", "always"), ("u1", "unless-stopped"), ("s1", "unless-stopped"), ("n1", "no"), ("t1", "always")]
+    {
+        run(&test, &["-d", "--name", name, "--restart", policy, "busybox", "sleep", "600"]).succeeded();
+    }
+    test.rbuild(&["stop", "-t", "0", "s1", "t1"]).succeeded();
+    ["a1", "u1", "n1"].iter().for_each(|name| kill_monitor(&test, name));
+    reboot(&test);
+    let listed = test.rbuild(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok();
+    let mut states: Vec<&str> = listed.lines().collect();
+    states.sort_unstable();
+    assert_eq!(states, ["a1 running", "n1 exited", "s1 exited", "t1 running", "u1 running"]);
+    assert_eq!(state(&test, "n1", "{{.State.ExitCode}}"), "255");
+    test.rbuild(&["stop", "-t", "0", "a1"]).succeeded();
+    let listed = test.rbuild(&["ps", "--format", "{{.Names}}"]).ok();
+    assert!(!listed.contains("a1"), "it was stopped in this boot: {listed}");
+}
+
+#[test]
+fn a_container_is_entered_from_the_host() {
+    let test = test();
+    let flags = ["--cap-drop", "ALL", "--user", "1000", "--hostname", "inside"];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    let pid = test.rbuild(&["pid", "c1"]).ok();
+    assert_eq!(pid.trim(), state(&test, "c1", "{{.State.Pid}}"));
+    let script = "id -u; hostname; grep -E 'CapEff|Seccomp:' /proc/self/status; exit 6";
+    let entered = test.rbuild(&["enter", "c1", "sh", "-c", script]);
+    assert_eq!(entered.code, Some(6), "{entered}");
+    let printed = String::from_utf8_lossy(&entered.stdout).into_owned();
+    let all = std::fs::read_to_string("/proc/self/status").unwrap();
+    let all = all.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap().to_owned();
+    let expected = format!("0\ninside\nCapEff:\t{all}\nSeccomp:\t0\n");
+    assert_eq!(printed, expected);
+    test.rbuild(&["stop", "-t", "0", "c1"]).succeeded();
+    assert!(test.rbuild(&["pid", "c1"]).failed(1).contains("is not running"));
+}
+
+/// The bytes of a process's memory that it shares with nobody.
+fn private_memory(pid: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let sum = |line: &str| line.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
+    text.lines().filter(|line| line.starts_with("Private_")).filter_map(sum).sum::<u64>() * 1024
+}
+
+#[test]
+fn an_idle_monitor_takes_little_memory() {
+    let test = test();
+    let flags = ["--health-interval", "50ms", "--health-cmd", "true"];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    soon_is(&test, "{{.State.Health.Status}}", "healthy");
+    let bytes = private_memory(&state(&test, "c1", "{{.State.Monitor}}"));
+    assert!(bytes < 4 << 20, "{bytes}");
+}

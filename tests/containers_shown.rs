@@ -1,0 +1,336 @@
+//! What is shown of containers: the list, all that is known of one, what it printed, its processes, what it uses.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::Test;
+
+fn world() -> Test {
+    let test = Test::empty();
+    test.import("busybox");
+    test
+}
+
+impl Test {
+    /// Starts a container of busybox and returns its id.
+    #[track_caller]
+    fn started(&self, options: &[&str], command: &[&str]) -> String {
+        let line = [&["run", "-d"], options, &["busybox"], command].concat();
+        self.rbuild(&line).ok().trim().to_owned()
+    }
+
+    /// What a template shows of a container.
+    #[track_caller]
+    fn shown(&self, template: &str, name: &str) -> String {
+        self.rbuild(&["inspect", "-f", template, name]).ok().trim_end().to_owned()
+    }
+
+    /// Waits until a template shows this of a container.
+    #[track_caller]
+    fn until(&self, template: &str, name: &str, expected: &str) {
+        let begin = Instant::now();
+        while self.shown(template, name) != expected {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{name} never is {expected}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    fn listed(&self, options: &[&str], format: &str) -> Vec<String> {
+        let line = [&["ps", "--format", format], options].concat();
+        self.rbuild(&line).ok().lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn containers_are_listed_with_what_they_do() {
+    let test = world();
+    let web = test.started(
+        &["--name", "web", "--label", "tier=front", "-p", "127.0.0.1::80", "-v", "data:/data"],
+        &["sleep", "300"],
+    );
+    test.rbuild(&["create", "--name", "idle", "--network", "none", "busybox", "true"]).succeeded();
+    test.rbuild(&["run", "--name", "failed", "--network", "none", "busybox", "sh", "-c", "exit 3"])
+        .failed(3);
+
+    let table = test.rbuild(&["ps"]).ok();
+    let lines: Vec<&str> = table.lines().collect();
+    let headings: Vec<&str> =
+        lines[0].split("  ").map(str::trim).filter(|it| !it.is_empty()).collect();
+    assert_eq!(
+        headings,
+        ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    );
+    assert_eq!(lines.len(), 2, "{table}");
+    assert!(lines[1].starts_with(&web[..12]) && lines[1].ends_with("   web"), "{table}");
+    assert!(
+        lines[1].contains("busybox   \"sleep 300\"") && lines[1].contains("->80/tcp"),
+        "{table}"
+    );
+
+    let all = test.listed(
+        &["-a"],
+        "{{.Names}}|{{.State}}|{{.Status}}|{{.Networks}}|{{.Mounts}}|{{.Label \"tier\"}}",
+    );
+    let [failed, idle, running] = all.as_slice() else { panic!("{all:?}") };
+    assert!(
+        failed.starts_with("failed|exited|Exited (3) ") && failed.ends_with(" ago|none||"),
+        "{failed}"
+    );
+    assert_eq!(idle, "idle|created|Created|none||");
+    assert!(
+        running.starts_with("web|running|Up ") && running.ends_with("|bridge|data|front"),
+        "{running}"
+    );
+    assert_eq!(test.rbuild(&["ps", "-q", "--no-trunc"]).ok().trim(), web);
+    assert_eq!(test.listed(&["-l"], "{{.Names}}"), ["failed"]);
+    assert_eq!(test.listed(&["-n", "2"], "{{.Names}}"), ["failed", "idle"]);
+    let json = test.rbuild(&["ps", "--format", "json", "--no-trunc"]).ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["ID"], &json["LocalVolumes"]), (&web.as_str().into(), &"1".into()));
+    for (filters, expected) in [
+        (&["status=exited"][..], "failed"),
+        (&["status=created", "status=running"], "idle web"),
+        (&["name=^/we", "label=tier"], "web"),
+        (&["ancestor=busybox"], "web"),
+        (&["volume=data"], "web"),
+        (&["publish=80"], "web"),
+        (&["network=bridge"], "web"),
+        (&["since=failed"], ""),
+    ] {
+        let options: Vec<&str> = filters.iter().flat_map(|filter| ["-f", filter]).collect();
+        assert_eq!(test.listed(&options, "{{.Names}}").join(" "), expected, "{filters:?}");
+    }
+    assert_eq!(test.listed(&["-a", "-f", "before=failed"], "{{.Names}}"), ["idle", "web"]);
+    assert_eq!(test.listed(&["-a", "-f", "exited=3"], "{{.Names}}"), ["failed"]);
+
+    test.rbuild(&["pause", "web"]).succeeded();
+    assert!(test.listed(&[], "{{.Status}}")[0].ends_with(" (Paused)"));
+    test.rbuild(&["unpause", "web"]).succeeded();
+    test.rbuild(&["exec", "web", "sh", "-c", "head -c 5000 /dev/zero > /zeros"]).succeeded();
+    let size = test.rbuild(&["ps", "-s"]).ok();
+    assert!(
+        size.lines().next().unwrap().ends_with("   SIZE") && size.contains("5kB (virtual "),
+        "{size}"
+    );
+}
+
+#[test]
+fn a_container_whose_monitor_was_killed_is_known_to_have_ended() {
+    let test = world();
+    test.started(&["--name", "web", "--network", "none"], &["sleep", "300"]);
+    let monitor = test.shown("{{.State.Monitor}}", "web");
+    test.shell(&format!("kill -9 {monitor}"));
+    test.until("{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}", "web", "exited 137 0");
+    assert_eq!(test.listed(&[], "{{.Names}}"), [""; 0]);
+    assert_eq!(test.listed(&["-a"], "{{.Status}}"), ["Exited (137) at an unknown time"]);
+    let error = test.rbuild(&["top", "web"]);
+    assert!(error.failed(1).contains("container web is not running"), "{error}");
+    assert_eq!(test.rbuild(&["logs", "-f", "web"]).ok(), "");
+}
+
+#[test]
+fn all_that_is_known_of_a_container_has_docker_s_shape() {
+    let test = world();
+    let id = test.started(
+        &[
+            "--name",
+            "web",
+            "-p",
+            "127.0.0.1::80",
+            "-v",
+            "data:/data:ro",
+            "-e",
+            "A=b",
+            "--hostname",
+            "host",
+        ],
+        &["sleep", "300"],
+    );
+    let shown = test.rbuild(&["inspect", "web"]).ok();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let web = &shown[0];
+    assert_eq!((&web["Id"], &web["Name"]), (&id.as_str().into(), &"/web".into()));
+    assert_eq!((&web["Path"], &web["Args"]), (&"sleep".into(), &json!(["300"])));
+    assert_eq!(web["Config"]["Hostname"], "host");
+    assert_eq!(web["Config"]["ExposedPorts"], json!({"80/tcp": {}}));
+    assert_eq!(web["HostConfig"]["Binds"], json!(["data:/data:ro"]));
+    assert_eq!(
+        (&web["Mounts"][0]["Type"], &web["Mounts"][0]["RW"]),
+        (&"volume".into(), &false.into())
+    );
+    assert!(web["State"].get("Health").is_none() && web.get("SizeRw").is_none());
+    let network = &web["NetworkSettings"];
+    assert_eq!(network["Networks"]["bridge"]["IPAddress"], network["IPAddress"]);
+    assert_eq!(network["SandboxKey"], format!("/proc/{}/ns/net", web["State"]["Pid"]));
+    let port = network["Ports"]["80/tcp"][0]["HostPort"].as_str().unwrap();
+    assert_eq!(test.rbuild(&["port", "web"]).ok(), format!("80/tcp -> 127.0.0.1:{port}\n"));
+    assert_eq!(test.rbuild(&["port", "web", "80"]).ok(), format!("127.0.0.1:{port}\n"));
+    let error = test.rbuild(&["port", "web", "80/udp"]);
+    assert!(error.failed(1).contains("no public port '80/udp' published for web"), "{error}");
+
+    // What the directories have is what the container sees.
+    test.rbuild(&["exec", "web", "touch", "/made"]).succeeded();
+    let data = &web["GraphDriver"]["Data"];
+    for directory in ["UpperDir", "MergedDir"] {
+        let directory = data[directory].as_str().unwrap();
+        assert!(std::path::Path::new(directory).join("made").exists(), "{directory}");
+    }
+    assert!(!data["LowerDir"].as_str().unwrap().is_empty());
+    let namespace = web["Namespaces"]["pid"].as_str().unwrap();
+    assert!(std::fs::read_link(namespace).is_ok(), "{namespace}");
+
+    for (template, expected) in [
+        ("{{.State.Running}} {{.HostConfig.NetworkMode}}", "true bridge"),
+        ("{{if .State.Health}}yes{{else}}no{{end}}", "no"),
+        ("{{range .Mounts}}{{.Name}}:{{.Destination}}{{end}}", "data:/data"),
+        ("{{join .Config.Cmd \" \"}}", "sleep 300"),
+        ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostIp}}", "127.0.0.1"),
+        ("{{len .NetworkSettings.Networks}}", "1"),
+    ] {
+        assert_eq!(test.shown(template, &id[..12]), expected, "{template}");
+    }
+    let size = test.rbuild(&["inspect", "-s", "-f", "{{.SizeRw}}", "web"]).ok();
+    assert_eq!(size, "0\n");
+}
+
+#[test]
+fn a_name_is_looked_for_among_all_kinds_of_things() {
+    let test = world();
+    test.rbuild(&["create", "--name", "thing", "--network", "none", "busybox"]).succeeded();
+    test.rbuild(&["volume", "create", "thing"]).succeeded();
+    test.rbuild(&["volume", "create", "data"]).succeeded();
+    assert_eq!(test.shown("{{.Name}}", "thing"), "/thing");
+    assert_eq!(test.shown("{{.Mountpoint}}", "data").rsplit_once('/').unwrap().1, "_data");
+    assert_eq!(test.shown("{{.Driver}}", "none"), "null");
+    assert_eq!(test.shown("{{index .RepoTags 0}}", "busybox"), "busybox:latest");
+    let volume = test.rbuild(&["inspect", "--type", "volume", "-f", "{{.Name}}", "thing"]).ok();
+    assert_eq!(volume, "thing\n");
+    for (line, text) in [
+        (&["inspect", "missing"][..], "Error: No such object: missing\n"),
+        (&["inspect", "--type", "container", "busybox"], "Error: No such container: busybox\n"),
+        (&["inspect", "--type", "image", "thing"], "Error: No such image: thing\n"),
+    ] {
+        let outcome = test.rbuild(line);
+        assert_eq!(
+            (outcome.failed(1), outcome.stdout.as_slice()),
+            (text, &b"[]\n"[..]),
+            "{line:?}"
+        );
+    }
+    let outcome = test.rbuild(&["inspect", "-f", "{{.Name}}", "thing", "missing"]);
+    assert_eq!(outcome.failed(1), "Error: No such object: missing\n");
+    assert_eq!(outcome.stdout, b"/thing\n");
+    assert!(test.rbuild(&["inspect", "--type", "secret", "x"]).failed(1).contains("--type"));
+}
+
+#[test]
+fn what_was_printed_is_shown_as_far_as_it_is_wanted() {
+    let test = world();
+    let script = "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf three";
+    test.rbuild(&["run", "--name", "job", "--network", "none", "busybox", "sh", "-c", script])
+        .succeeded();
+    let logs = |options: &[&str]| {
+        let outcome = test.rbuild(&[&["logs"], options, &["job"]].concat());
+        (outcome.ok(), outcome.stderr)
+    };
+    let both = |one: &str, two: &str| (one.to_owned(), two.to_owned());
+    assert_eq!(logs(&[]), both("one\nthree", "two\n"));
+    assert_eq!(logs(&["-n", "2"]), both("three", "two\n"));
+    assert_eq!(logs(&["--tail", "all"]), both("one\nthree", "two\n"));
+    assert_eq!(logs(&["--tail", "0"]), both("", ""));
+    assert_eq!(logs(&["--details", "--tail=1"]), both(" three", ""));
+    assert_eq!(logs(&["-f"]), both("one\nthree", "two\n"));
+    let (_, line) = logs(&["-t"]);
+    let (time, text) = line.split_once(' ').unwrap();
+    assert_eq!((time.len(), text), ("2024-05-06T07:08:09.123456789Z".len(), "two\n"));
+    assert_eq!(logs(&["--since", time]), both("three", "two\n"));
+    assert_eq!(logs(&["--until", time]), both("one\n", "two\n"));
+    assert_eq!(logs(&["--since", "1h"]), both("one\nthree", "two\n"));
+    assert_eq!(logs(&["--until", "1h"]), both("", ""));
+    let error = test.rbuild(&["logs", "--since", "soon", "job"]);
+    assert!(error.failed(1).contains("failed to parse value as time or duration"), "{error}");
+    test.started(&["--name", "quiet", "--network", "none", "--log-driver", "none"], &["true"]);
+    let error = test.rbuild(&["logs", "quiet"]);
+    assert!(
+        error.failed(1).contains("configured logging driver does not support reading"),
+        "{error}"
+    );
+    assert!(test.rbuild(&["logs", "missing"]).failed(1).contains("No such container: missing"));
+}
+
+#[test]
+fn what_is_printed_is_followed_to_the_end() {
+    let test = world();
+    test.started(
+        &["--name", "job", "--network", "none"],
+        &[
+            "sh",
+            "-c",
+            "echo ready; while [ ! -e /go ]; do sleep 0.05; done; echo last; echo error >&2",
+        ],
+    );
+    let mut follow = test.command(&["logs", "-f", "job"]);
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "ready");
+    test.rbuild(&["exec", "job", "touch", "/go"]).succeeded();
+    assert_eq!(lines.collect::<Vec<_>>(), ["last"]);
+    let ended = follow.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    assert_eq!(ended.stderr, b"error\n");
+}
+
+#[test]
+fn a_restart_does_not_end_the_following() {
+    let test = world();
+    let options = ["--name", "job", "--network", "none", "--restart", "on-failure:2"];
+    test.started(&options, &["sh", "-c", "sleep 0.2; echo run; exit 1"]);
+    assert_eq!(test.rbuild(&["logs", "-f", "job"]).ok(), "run\nrun\nrun\n");
+    test.until("{{.State.Status}} {{.RestartCount}}", "job", "exited 2");
+}
+
+#[test]
+fn following_ends_when_nobody_reads_and_when_its_time_is_over() {
+    let test = world();
+    test.started(&["--name", "job", "--network", "none"], &["sh", "-c", "echo ready; sleep 300"]);
+    let first = test.shell("timeout 20 \"$RBUILD\" logs -f job | head -n 1");
+    assert_eq!(first, "ready\n");
+    let until = jiff::Timestamp::now() + Duration::from_millis(300);
+    let begin = Instant::now();
+    assert_eq!(test.rbuild(&["logs", "-f", "--until", &until.to_string(), "job"]).ok(), "ready\n");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn processes_and_what_they_use_are_shown() {
+    let test = world();
+    test.started(&["--name", "web", "--network", "none"], &["sh", "-c", "sleep 301 & sleep 302"]);
+    test.rbuild(&["create", "--name", "idle", "--network", "none", "busybox"]).succeeded();
+    let pid = test.shown("{{.State.Pid}}", "web");
+    let table = test.rbuild(&["top", "web"]).ok();
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    assert_eq!((lines[1][0], lines[1][1]), ("root", pid.as_str()));
+    assert!(table.contains("sleep 301") && table.contains("sleep 302"), "{table}");
+    let own = test.rbuild(&["top", "web", "-o", "pid,args"]).ok();
+    assert!(own.starts_with("PID ") && own.contains(&pid) && own.contains("sleep 302"), "{own}");
+    let error = test.rbuild(&["top", "web", "-o", "user"]);
+    assert!(error.failed(1).contains("Couldn't find PID field in ps output"), "{error}");
+    let error = test.rbuild(&["top", "idle"]);
+    assert!(error.failed(1).contains("container idle is not running"), "{error}");
+
+    let format = "{{.Name}} {{.PIDs}} {{.CPUPerc}}";
+    let used = test.rbuild(&["stats", "--no-stream", "--format", format]).ok();
+    assert!(used.starts_with("web 2 ") && used.lines().count() == 1, "{used}");
+    let used = test.rbuild(&["stats", "--no-stream", "-a"]).ok();
+    assert!(used.contains("idle      0.00%     0B / 0B"), "{used}");
+    let used = test.rbuild(&["stats", "--no-stream", "idle", "web"]).ok();
+    let names: Vec<&str> = used.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(names, ["ID", "idle", "web"]);
+    assert!(test.rbuild(&["stats", "missing"]).failed(1).contains("No such container: missing"));
+}

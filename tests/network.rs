@@ -1,0 +1,87 @@
+//! Networks as people make, list, inspect and remove them.
+
+use serde_json::{Value, json};
+
+use crate::support::Test;
+
+fn network(test: &Test, words: &str) -> String {
+    let line: Vec<&str> = std::iter::once("network").chain(words.split(' ')).collect();
+    test.rbuild(&line).ok()
+}
+
+#[track_caller]
+fn refused(test: &Test, words: &str, text: &str) {
+    let line: Vec<&str> = std::iter::once("network").chain(words.split(' ')).collect();
+    let outcome = test.rbuild(&line);
+    let said = outcome.failed(1);
+    assert!(said.contains(text), "{said}");
+}
+
+#[test]
+fn a_network_is_made_listed_inspected_and_removed() {
+    let test = Test::empty();
+    let id = network(&test, "create --label a=b --label c app");
+    let id = id.trim_end();
+    assert_eq!(id.len(), 64);
+    let listed = network(&test, "ls");
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines[0], "NETWORK ID     NAME      DRIVER    SCOPE");
+    assert_eq!(lines[1], format!("{}   app       bridge    local", &id[..12]));
+    assert_eq!(lines.len(), 5, "the predefined networks are listed too: {listed}");
+    assert_eq!(network(&test, "ls -q --no-trunc --filter label=a=b").trim_end(), id);
+    assert_eq!(
+        network(&test, "ls --filter type=custom --format {{.Name}}/{{.Labels}}"),
+        "app/a=b,c=\n"
+    );
+
+    let inspected: Value = serde_json::from_str(&network(&test, "inspect app")).unwrap();
+    let shown = &inspected[0];
+    assert_eq!(shown["Id"], id);
+    assert_eq!(shown["Labels"], json!({"a": "b", "c": ""}));
+    assert_eq!((&shown["Driver"], &shown["Containers"]), (&json!("bridge"), &json!({})));
+    let format = "{{.ID}} {{(index .IPAM.Config 0).Gateway}} {{.Internal}}";
+    let printed = test.rbuild(&["network", "inspect", "-f", format, &id[..8]]).ok();
+    let gateway = shown["IPAM"]["Config"][0]["Gateway"].as_str().unwrap();
+    assert_eq!(printed, format!("{id} {gateway} false\n"));
+
+    refused(&test, "create app", "network with name app already exists");
+    assert_eq!(network(&test, "rm app"), "app\n");
+    refused(&test, "rm app", "network app not found");
+    network(&test, "rm -f app");
+    refused(&test, "inspect app", "Error: network app not found");
+}
+
+#[test]
+fn subnets_are_checked_in_docker_s_words() {
+    let test = Test::empty();
+    network(
+        &test,
+        "create --subnet 10.201.7.0/24 --gateway 10.201.7.254 --ip-range 10.201.7.0/25 one",
+    );
+    let config = test.rbuild(&["network", "inspect", "-f", "{{json .IPAM.Config}}", "one"]).ok();
+    assert_eq!(
+        config,
+        "[{\"Subnet\":\"10.201.7.0/24\",\"IPRange\":\"10.201.7.0/25\",\"Gateway\":\"10.201.7.254\"}]\n"
+    );
+    for (words, text) in [
+        (
+            "create --subnet 10.201.7.128/25 two",
+            "Pool overlaps with other one on this address space",
+        ),
+        ("create --subnet 10.201.8.1/24 two", "it should be 10.201.8.0/24"),
+        ("create --subnet ten two", "invalid subnet ten"),
+        (
+            "create --subnet 10.201.8.0/24 --gateway 10.201.9.1 two",
+            "no matching subnet for gateway 10.201.9.1",
+        ),
+        ("create --gateway 10.201.9.1 two", "must have a corresponding subnet"),
+        ("create -d overlay two", "network driver \"overlay\" is not supported"),
+        ("create host", "operation is not permitted on predefined host network"),
+        ("rm bridge", "bridge is a pre-defined network and cannot be removed"),
+    ] {
+        refused(&test, words, text);
+    }
+    assert_eq!(network(&test, "ls -q --filter type=custom").lines().count(), 1);
+    assert_eq!(network(&test, "prune -f"), "Deleted Networks:\none\n\n");
+    assert_eq!(network(&test, "prune -f"), "");
+}
