@@ -38,7 +38,8 @@ fn log(test: &Test, name: &str) -> String {
 #[test]
 fn a_container_lives_from_create_to_rm() {
     let test = test();
-    let id = test.rbuild(&["create", "--name", "c1", "busybox", "sh", "-c", "echo out; exit 3"]).ok();
+    let id =
+        test.rbuild(&["create", "--name", "c1", "busybox", "sh", "-c", "echo out; exit 3"]).ok();
     assert_eq!(id.trim().len(), 64, "{id}");
     assert_eq!(state(&test, "c1", "{{.State.Status}}"), "created");
     assert_eq!(test.rbuild(&["start", "c1"]).ok(), "c1\n");
@@ -122,7 +123,8 @@ fn a_detached_container_is_used_and_stopped() {
     let script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.1; done";
     run(&test, &["-d", "--name", "c1", "busybox", "sh", "-c", script]).succeeded();
     soon("it is up", || log(&test, "c1") == "up\n");
-    let exec = test.rbuild(&["exec", "-e", "A=1", "-w", "/etc", "c1", "sh", "-c", "echo $A; pwd; exit 4"]);
+    let exec =
+        test.rbuild(&["exec", "-e", "A=1", "-w", "/etc", "c1", "sh", "-c", "echo $A; pwd; exit 4"]);
     assert_eq!((exec.code, String::from_utf8_lossy(&exec.stdout).as_ref()), (Some(4), "1\n/etc\n"));
     assert_eq!(test.rbuild(&["exec", "c1", "nosuch"]).code, Some(127));
     assert_eq!(test.rbuild(&["stop", "c1"]).ok(), "c1\n");
@@ -169,7 +171,8 @@ fn a_policy_starts_it_again_as_often_as_it_says() {
     soon("it gives up", || state(&test, "c1", "{{.State.Status}}") == "exited");
     assert_eq!(log(&test, "c1"), "1\n2\n3\n");
     assert_eq!(state(&test, "c1", "{{.RestartCount}}"), "2");
-    run(&test, &["-d", "--name", "d1", "--restart", "always", "busybox", "sleep", "600"]).succeeded();
+    run(&test, &["-d", "--name", "d1", "--restart", "always", "busybox", "sleep", "600"])
+        .succeeded();
     test.rbuild(&["stop", "-t", "0", "d1"]).ok();
     assert_eq!(state(&test, "d1", "{{.State.Status}}"), "exited");
 }
@@ -178,10 +181,14 @@ fn a_policy_starts_it_again_as_often_as_it_says() {
 fn a_killed_monitor_is_noticed_and_its_container_is_gone() {
     let test = test();
     run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
-    let (monitor, pid) = (state(&test, "c1", "{{.State.Monitor}}"), state(&test, "c1", "{{.State.Pid}}"));
+    let (monitor, pid) =
+        (state(&test, "c1", "{{.State.Monitor}}"), state(&test, "c1", "{{.State.Pid}}"));
     test.shell(&format!("kill -9 {monitor}"));
     soon("it is told", || state(&test, "c1", "{{.State.Status}}") == "exited");
-    assert_eq!(state(&test, "c1", "{{.State.ExitCode}} {{.State.Error}}"), "137 its monitor was killed");
+    assert_eq!(
+        state(&test, "c1", "{{.State.ExitCode}} {{.State.Error}}"),
+        "137 its monitor was killed"
+    );
     soon("the program is gone", || !std::path::Path::new(&format!("/proc/{pid}/ns")).exists());
     test.rbuild(&["start", "c1"]).ok();
     assert_eq!(state(&test, "c1", "{{.State.Status}}"), "running");
@@ -197,9 +204,24 @@ fn a_name_belongs_to_one_container() {
         id.trim()
     );
     assert!(second.failed(1).contains(&said), "{second}");
-    assert!(test.rbuild(&["create", "--name", "a b", "busybox"]).failed(1).contains("Invalid container name (a b)"));
-    let many: Vec<_> = (0..8).map(|_| test.command(&["create", "--name", "d1", "busybox"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()).collect();
-    let made = many.into_iter().filter_map(|mut child| child.wait().ok()).filter(|status| status.success());
+    assert!(
+        test.rbuild(&["create", "--name", "a b", "busybox"])
+            .failed(1)
+            .contains("Invalid container name (a b)")
+    );
+    let many: Vec<_> = (0..8)
+        .map(|_| {
+            test.command(&["create", "--name", "d1", "busybox"])
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let made = many
+        .into_iter()
+        .filter_map(|mut child| child.wait().ok())
+        .filter(|status| status.success());
     assert_eq!(made.count(), 1);
 }
 
@@ -220,14 +242,16 @@ fn a_container_that_runs_is_removed_by_force_only() {
 #[test]
 fn a_volume_outlives_its_containers() {
     let test = test();
-    run(&test, &["--rm", "-v", "data:/data", "busybox", "sh", "-c", "echo kept > /data/f"]).succeeded();
+    run(&test, &["--rm", "-v", "data:/data", "busybox", "sh", "-c", "echo kept > /data/f"])
+        .succeeded();
     let read = run(&test, &["--rm", "-v", "data:/data:ro", "busybox", "cat", "/data/f"]);
     assert_eq!(read.ok(), "kept\n");
     run(&test, &["-d", "--name", "c1", "-v", "data:/data", "busybox", "sleep", "600"]).succeeded();
     assert!(test.rbuild(&["volume", "rm", "data"]).failed(1).contains("volume is in use"));
     let other = run(&test, &["--rm", "--volumes-from", "c1", "busybox", "cat", "/data/f"]);
     assert_eq!(other.ok(), "kept\n");
-    let missing = run(&test, &["--rm", "--mount", "type=bind,src=/no/such,dst=/x", "busybox", "true"]);
+    let missing =
+        run(&test, &["--rm", "--mount", "type=bind,src=/no/such,dst=/x", "busybox", "true"]);
     assert!(missing.failed(125).contains("bind source path does not exist"), "{missing}");
 }
 
@@ -238,8 +262,25 @@ fn containers_of_a_network_find_each_other_by_name() {
     test.rbuild(&["network", "create", &network]).succeeded();
     let serve = "mkdir /w; echo page > /w/index.html; exec httpd -f -p 80 -h /w";
     let on = ["run", "-d", "--network", &network];
-    test.rbuild(&[&on[..], &["--name", "web", "--network-alias", "www", "-p", "127.0.0.1:0:80", "busybox", "sh", "-c", serve]].concat())
-        .succeeded();
+    test.rbuild(
+        &[
+            &on[..],
+            &[
+                "--name",
+                "web",
+                "--network-alias",
+                "www",
+                "-p",
+                "127.0.0.1:0:80",
+                "busybox",
+                "sh",
+                "-c",
+                serve,
+            ],
+        ]
+        .concat(),
+    )
+    .succeeded();
     let ask = |url: &str| {
         let arguments = ["run", "--rm", "--network", &network, "busybox", "wget", "-qO-", url];
         test.rbuild(&arguments)
@@ -248,7 +289,8 @@ fn containers_of_a_network_find_each_other_by_name() {
     assert_eq!(ask("http://www/").ok(), "page\n");
     let alone = test.rbuild(&["run", "--rm", "busybox", "wget", "-T", "2", "-qO-", "http://web/"]);
     assert_ne!(alone.code, Some(0), "{alone}");
-    let port = state(&test, "web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
+    let port =
+        state(&test, "web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
     let page = test.shell(&format!("curl -s http://127.0.0.1:{port}/"));
     assert_eq!(page, "page\n");
     test.rbuild(&["rm", "-f", "web"]).ok();

@@ -76,7 +76,8 @@ fn a_container_becomes_healthy_and_unhealthy() {
     soon_is(&test, "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "healthy 0");
     soon("only five are kept", || state(&test, "c1", "{{len .State.Health.Log}}") == "5");
     soon("all are well", || !state(&test, "c1", "{{json .State.Health.Log}}").contains("No such"));
-    let last = state(&test, "c1", "{{with index .State.Health.Log 4}}{{.ExitCode}} {{.Output}}{{end}}");
+    let last =
+        state(&test, "c1", "{{with index .State.Health.Log 4}}{{.ExitCode}} {{.Output}}{{end}}");
     assert_eq!(last, "0 seen\nyes");
     let told = events(&test, &["--filter", "event=health_status"]);
     assert_eq!(told, ["container health_status: unhealthy", "container health_status: healthy"]);
@@ -95,7 +96,8 @@ fn a_probe_that_takes_too_long_is_killed() {
         [&["-d", "--name", "c1"], &flags[..], &check[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
     soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
-    let first = state(&test, "c1", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}");
+    let first =
+        state(&test, "c1", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}");
     assert_eq!(first, "-1 Health check exceeded timeout (300ms): began");
     // A probe that runs does not keep the container from ending.
     let begun = Instant::now();
@@ -123,12 +125,20 @@ fn a_paused_container_is_not_probed() {
 fn the_start_period_forgives() {
     let test = test();
     let flags = [
-        "--health-interval", "50ms", "--health-start-period", "2s", "--health-start-interval",
-        "50ms", "--health-retries", "1", "--health-cmd", "false",
+        "--health-interval",
+        "50ms",
+        "--health-start-period",
+        "2s",
+        "--health-start-interval",
+        "50ms",
+        "--health-retries",
+        "1",
+        "--health-cmd",
+        "false",
     ];
     let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
-    soon("probes failed", || state(&test, "c1", "{{len .State.Health.Log}}") >= "2".to_owned());
+    soon("probes failed", || state(&test, "c1", "{{len .State.Health.Log}}").as_str() >= "2");
     assert_eq!(state(&test, "c1", "{{.State.Health.Status}}"), "starting");
     soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
 }
@@ -136,8 +146,10 @@ fn the_start_period_forgives() {
 #[test]
 fn a_life_is_told_in_events() {
     let test = test();
-    run(&test, &["--name", "c1", "--label", "tier=front", "busybox", "sh", "-c", "exit 3"]).failed(3);
-    let told = test.rbuild(&["events", "--since", "1h", "--until", "0s", "--filter", "event=die"]).ok();
+    run(&test, &["--name", "c1", "--label", "tier=front", "busybox", "sh", "-c", "exit 3"])
+        .failed(3);
+    let told =
+        test.rbuild(&["events", "--since", "1h", "--until", "0s", "--filter", "event=die"]).ok();
     let id = state(&test, "c1", "{{.Id}}");
     let (time, rest) = told.trim().split_once(' ').unwrap();
     assert!(time.len() == 30 && time.ends_with('Z'), "{time}");
@@ -159,15 +171,28 @@ fn a_life_is_told_in_events() {
     test.rbuild(&["volume", "rm", "v1"]).succeeded();
     test.rbuild(&["tag", "busybox", "box"]).succeeded();
     let all = events(&test, &[]);
-    let own: Vec<&str> = all.iter().skip_while(|it| *it != "volume create").map(String::as_str).collect();
+    let own: Vec<&str> =
+        all.iter().skip_while(|it| *it != "volume create").map(String::as_str).collect();
     assert_eq!(
         own,
         [
-            "volume create", "container create", "volume mount", "container start",
-            "container pause", "container unpause", "container exec_create: sh -c exit 4",
-            "container exec_start: sh -c exit 4", "container exec_die", "container kill",
-            "container kill", "volume unmount", "container die", "container stop",
-            "container destroy", "volume destroy", "image tag",
+            "volume create",
+            "container create",
+            "volume mount",
+            "container start",
+            "container pause",
+            "container unpause",
+            "container exec_create: sh -c exit 4",
+            "container exec_start: sh -c exit 4",
+            "container exec_die",
+            "container kill",
+            "container kill",
+            "volume unmount",
+            "container die",
+            "container stop",
+            "container destroy",
+            "volume destroy",
+            "image tag",
         ]
     );
 }
@@ -223,10 +248,22 @@ fn limits_and_the_restart_policy_are_updated() {
 fn a_killed_monitor_is_noticed_and_cleaned_up_after() {
     let test = test();
     let flags = ["--network", "bridge", "--pids-limit", "50"];
-    let arguments = [&["run", "-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    let arguments =
+        [&["run", "-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     test.rbuild(&arguments).succeeded();
-    test.rbuild(&["run", "-d", "--rm", "--network", "none", "--name", "r1", "busybox", "sleep", "600"])
-        .succeeded();
+    test.rbuild(&[
+        "run",
+        "-d",
+        "--rm",
+        "--network",
+        "none",
+        "--name",
+        "r1",
+        "busybox",
+        "sleep",
+        "600",
+    ])
+    .succeeded();
     let cgroup = test.shell(
         r#"sed -n 's/.*"cgroups":{"pids":"\([^"]*\)".*/\1/p' "$RBUILD_ROOT"/containers/*/state.json"#,
     );
@@ -249,10 +286,15 @@ fn a_killed_monitor_is_noticed_and_cleaned_up_after() {
 #[test]
 fn what_ran_comes_up_with_the_machine() {
     let test = test();
-    for (name, policy) in
-        [("a1", "always"), ("u1", "unless-stopped"), ("s1", "unless-stopped"), ("n1", "no"), ("t1", "always")]
-    {
-        run(&test, &["-d", "--name", name, "--restart", policy, "busybox", "sleep", "600"]).succeeded();
+    for (name, policy) in [
+        ("a1", "always"),
+        ("u1", "unless-stopped"),
+        ("s1", "unless-stopped"),
+        ("n1", "no"),
+        ("t1", "always"),
+    ] {
+        run(&test, &["-d", "--name", name, "--restart", policy, "busybox", "sleep", "600"])
+            .succeeded();
     }
     test.rbuild(&["stop", "-t", "0", "s1", "t1"]).succeeded();
     ["a1", "u1", "n1"].iter().for_each(|name| kill_monitor(&test, name));
@@ -287,11 +329,12 @@ fn a_container_is_entered_from_the_host() {
     assert!(test.rbuild(&["pid", "c1"]).failed(1).contains("is not running"));
 }
 
-/// The bytes of a process's memory that it shares with nobody.
+/// The bytes of a process's memory that it shares with nobody, but for the program's own.
 fn private_memory(pid: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let sum = |line: &str| line.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
-    text.lines().filter(|line| line.starts_with("Private_")).filter_map(sum).sum::<u64>() * 1024
+    text.lines().filter(|line| line.starts_with("Private_Dirty:")).filter_map(sum).sum::<u64>()
+        * 1024
 }
 
 #[test]
@@ -303,4 +346,31 @@ fn an_idle_monitor_takes_little_memory() {
     soon_is(&test, "{{.State.Health.Status}}", "healthy");
     let bytes = private_memory(&state(&test, "c1", "{{.State.Monitor}}"));
     assert!(bytes < 4 << 20, "{bytes}");
+}
+
+#[test]
+fn fifty_idle_containers_take_little_memory() {
+    let test = test();
+    for _ in 0..50 {
+        run(&test, &["-d", "busybox", "sleep", "600"]).succeeded();
+    }
+    let ids = test.rbuild(&["ps", "-q"]).ok();
+    let mut shown = vec!["inspect", "--format", "{{.State.Monitor}} {{.State.Pid}}"];
+    shown.extend(ids.lines());
+    let processes = test.rbuild(&shown).ok();
+    assert_eq!(processes.split_whitespace().count(), 100);
+    let bytes: u64 = processes.split_whitespace().map(private_memory).sum();
+    assert!(bytes < 250 << 20, "{bytes}");
+}
+
+#[test]
+fn input_that_nobody_reads_ends_nothing() {
+    let test = test();
+    let script = "exec 0<&-; sleep 0.5; echo done; exit 4";
+    let arguments =
+        ["run", "-i", "--network", "none", "--name", "c1", "busybox", "sh", "-c", script];
+    let input = vec![b'x'; 1 << 20];
+    let found = test.rbuild_with(&arguments, &[], Some(&input));
+    assert_eq!((found.code, found.stdout.as_slice()), (Some(4), &b"done\n"[..]), "{found}");
+    assert_eq!(state(&test, "c1", "{{.State.Status}} {{.State.ExitCode}}"), "exited 4");
 }

@@ -9,6 +9,7 @@ mod attributes;
 mod bad_input;
 mod cache;
 mod config;
+mod container_files;
 mod containers;
 mod containers_life;
 mod containers_shown;

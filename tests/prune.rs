@@ -313,7 +313,10 @@ fn a_container_keeps_its_layers_and_its_image_whatever_is_pruned() {
     let script = "trap 'exit 0' TERM; echo begun; while :; do sleep 0.1; done";
     let id = container(&test, "web", NAME, script);
     let told = test.rbuild(&["system", "prune", "-a", "--dry-run"]).ok();
-    assert!(told.contains(&format!("stays: image {NAME}:latest: needed by container web\n")), "{told}");
+    assert!(
+        told.contains(&format!("stays: image {NAME}:latest: needed by container web\n")),
+        "{told}"
+    );
     assert!(told.contains("would be untagged: busybox:latest\n"), "{told}");
     let prune = || test.rbuild(&["system", "prune", "-a", "-f", "--volumes"]).ok();
     assert!(!prune().contains("test:latest"));
@@ -349,8 +352,7 @@ fn containers_that_do_not_run_are_pruned_as_docker_does() {
     let running = container(&test, "running", "busybox", "echo begun; sleep 100");
     test.rbuild(&["run", "--name", "ended", "--network", "none", "busybox", "true"]).ok();
     let asked = test.rbuild_with(&["container", "prune"], &[], Some(b"n\n"));
-    let question =
-        "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ";
+    let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ";
     assert_eq!((asked.code, asked.stderr.as_str()), (Some(0), question), "{asked}");
     let prune = |filter: &str| test.rbuild(&["container", "prune", "-f", "--filter", filter]);
     assert_eq!(prune("until=1h").ok(), "Total reclaimed space: 0B\n");
@@ -449,7 +451,11 @@ fn what_system_df_says_of_containers_and_volumes_is_what_du_says() {
     let data = data.unwrap();
     assert_eq!(data["Links"], "1");
     assert!((7e5..7.5e5).contains(&bytes(data["Size"].as_str().unwrap())), "{data}");
-    let info = test.rbuild(&["info", "--format", "{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}"]);
+    let info = test.rbuild(&[
+        "info",
+        "--format",
+        "{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}",
+    ]);
     assert_eq!(info.ok(), "2 1 0 1\n");
     test.rbuild(&["rm", "-f", "web"]).ok();
     test.rbuild(&["builder", "prune", "-a", "-f"]).ok();

@@ -66,7 +66,8 @@ impl Measure {
             let what = format!("cannot measure {}: {errno}", path.display());
             Error::Io(io::Error::new(errno.kind(), what))
         };
-        let Some(root) = present(statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)).map_err(fail)? else {
+        let Some(root) = present(statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)).map_err(fail)?
+        else {
             return Ok(());
         };
         self.count(&root);
@@ -118,10 +119,8 @@ impl Measure {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn is_dir(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::Directory

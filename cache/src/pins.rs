@@ -124,7 +124,7 @@ impl Store {
     }
 
     /// What others have pinned, also those that died since the last sweep; soon out of date unless read in
-    /// [`Store::exclusively`].
+    /// `Store::exclusively`.
     pub fn pinned_by_others(&self) -> Result<BTreeSet<Digest>> {
         let own = self.public_file();
         let mut pinned = BTreeSet::new();

@@ -115,7 +115,12 @@ impl Store {
         let mut usage = Usage::default();
         let in_use = |blob: &&Digest| by_containers.blobs.contains_key(blob);
         let under = |layer: &&Digest| by_containers.layers.contains_key(layer);
-        self.tally(needed.blobs.iter().filter(in_use), needed.layers.iter().filter(under), &mut tally, measures)?;
+        self.tally(
+            needed.blobs.iter().filter(in_use),
+            needed.layers.iter().filter(under),
+            &mut tally,
+            measures,
+        )?;
         usage.images_in_use = tally.total();
         self.tally(needed.blobs.iter(), needed.layers.iter(), &mut tally, measures)?;
         usage.images = tally.total();

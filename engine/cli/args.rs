@@ -60,6 +60,12 @@ pub(crate) enum Verb {
     Port(crate::port::PortArgs),
     /// Run a command in a container that runs
     Exec(crate::exec::ExecArgs),
+    /// Copy files between a container and here
+    Cp(crate::cp::CpArgs),
+    /// Make an image of what a container has changed
+    Commit(crate::commit::CommitArgs),
+    /// Write a container's files as a tar
+    Export(crate::container_export::ExportArgs),
     /// Print the process numbers of containers that run
     Pid(crate::enter::PidArgs),
     /// Open a root shell in all namespaces of a container
@@ -84,7 +90,7 @@ pub(crate) enum Verb {
     Explain(crate::explain::ExplainArgs),
     /// Open a shell in a step of the last build, the failed one too
     Shell(crate::shell::ShellArgs),
-    /// Show what a step of the last build changed
+    /// Show what a container, or a step of the last build, has changed
     Diff(crate::diff::DiffArgs),
     /// Make an image of a root file system's tar
     Import(crate::import::ImportArgs),

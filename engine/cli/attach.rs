@@ -67,12 +67,23 @@ pub(crate) fn attach(home: &Home, args: &AttachArgs) -> anyhow::Result<ExitCode>
     match observed.state.status {
         Status::Running => {}
         Status::Paused => {
-            return Err(Error::Refused("You cannot attach to a paused container, unpause it first".into()).into());
+            return Err(Error::Refused(
+                "You cannot attach to a paused container, unpause it first".into(),
+            )
+            .into());
         }
         Status::Restarting => {
-            return Err(Error::Refused("You cannot attach to a restarting container, wait until it is running".into()).into());
+            return Err(Error::Refused(
+                "You cannot attach to a restarting container, wait until it is running".into(),
+            )
+            .into());
         }
-        _ => return Err(Error::Refused("You cannot attach to a stopped container, start it first".into()).into()),
+        _ => {
+            return Err(Error::Refused(
+                "You cannot attach to a stopped container, start it first".into(),
+            )
+            .into());
+        }
     }
     let stdin = !args.no_stdin && record.config.open_stdin;
     let attachment = Attachment {
@@ -93,7 +104,9 @@ pub(crate) fn exit_code(ended: Ended) -> anyhow::Result<ExitCode> {
     match ended {
         Ended::Exited(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(255))),
         Ended::Detached => Ok(ExitCode::SUCCESS),
-        Ended::Lost => anyhow::bail!("the container's monitor was killed, and the container with it"),
+        Ended::Lost => {
+            anyhow::bail!("the container's monitor was killed, and the container with it")
+        }
     }
 }
 
@@ -116,7 +129,11 @@ pub(crate) fn keys(text: &str) -> anyhow::Result<Vec<u8>> {
         return Ok(Vec::new());
     }
     text.split(',')
-        .map(|part| key(part).with_context(|| format!("invalid detach keys ({text}): unknown character: '{part}'")))
+        .map(|part| {
+            key(part).with_context(|| {
+                format!("invalid detach keys ({text}): unknown character: '{part}'")
+            })
+        })
         .collect()
 }
 

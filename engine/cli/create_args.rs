@@ -79,7 +79,7 @@ pub(crate) struct CreateArgs {
     /// Kept for docker's sake
     #[arg(long, value_name = "NAME=VALUE", hide = true)]
     annotation: Vec<String>,
-    /// What to do when it ends: no, on-failure[:times], always or unless-stopped
+    /// What to do when it ends: no, `on-failure[:times]`, always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: String,
     /// Let a small init be the first process
@@ -330,7 +330,11 @@ impl CreateArgs {
         let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let mut config = self.config(image, command)?;
         let mut host = HostConfig {
-            container_id_file: self.cidfile.as_ref().map(|it| it.display().to_string()).unwrap_or_default(),
+            container_id_file: self
+                .cidfile
+                .as_ref()
+                .map(|it| it.display().to_string())
+                .unwrap_or_default(),
             log_config: LogConfig {
                 kind: self.log_driver.clone().unwrap_or_else(|| "json-file".to_owned()),
                 config: pairs(&self.log_opt, "--log-opt")?,
@@ -458,7 +462,9 @@ impl NetworkArgs {
         if matches!(mode, "none" | "host") || mode.starts_with("container:") {
             networks.remove(mode);
             if !networks.is_empty() {
-                bail!("conflicting options: cannot attach both user-defined and non-user-defined network-modes");
+                bail!(
+                    "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+                );
             }
             if mode.starts_with("container:") && !host.port_bindings.is_empty() {
                 bail!("conflicting options: port publishing and the container type network mode");
@@ -503,8 +509,9 @@ fn network(text: &str) -> anyhow::Result<(String, EndpointSettings)> {
     }
     let mut name = None;
     for part in text.split(',') {
-        let (key, value) =
-            part.split_once('=').with_context(|| format!("invalid key value pair format in network options: {part:?}"))?;
+        let (key, value) = part.split_once('=').with_context(|| {
+            format!("invalid key value pair format in network options: {part:?}")
+        })?;
         let mut address = |key: &str| {
             let asked = settings.ipam_config.get_or_insert_default();
             asked.insert(key.to_owned(), value.to_owned());
@@ -553,21 +560,31 @@ impl ResourceArgs {
     /// Docker's rules for changing what a container has already.
     pub(crate) fn conflict(&self, host: &HostConfig) -> anyhow::Result<()> {
         if host.nano_cpus > 0 && self.cpu_period.is_some() {
-            bail!("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set");
+            bail!(
+                "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"
+            );
         }
         if host.nano_cpus > 0 && self.cpu_quota.is_some() {
-            bail!("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
+            bail!(
+                "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"
+            );
         }
         if host.cpu_period > 0 && self.cpus.is_some() {
-            bail!("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set");
+            bail!(
+                "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
+            );
         }
         if host.cpu_quota > 0 && self.cpus.is_some() {
-            bail!("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set");
+            bail!(
+                "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"
+            );
         }
         let memory = self.memory.as_deref().map(bytes).transpose()?.unwrap_or(0);
         let swap = host.memory_swap;
         if self.memory_swap.is_none() && swap > 0 && memory > swap.cast_unsigned() {
-            bail!("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
+            bail!(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+            );
         }
         Ok(())
     }
@@ -575,7 +592,10 @@ impl ResourceArgs {
     /// Sets what was given, and leaves the rest.
     pub(crate) fn apply(&self, host: &mut HostConfig) -> anyhow::Result<()> {
         set(&mut host.memory, self.memory.as_deref().map(bytes).transpose()?);
-        set(&mut host.memory_reservation, self.memory_reservation.as_deref().map(bytes).transpose()?);
+        set(
+            &mut host.memory_reservation,
+            self.memory_reservation.as_deref().map(bytes).transpose()?,
+        );
         if let Some(text) = self.memory_swap.as_deref() {
             host.memory_swap = if text == "-1" { -1 } else { bytes(text)?.cast_signed() };
         }
@@ -630,7 +650,8 @@ impl FixedResourceArgs {
         set(&mut host.cgroup_parent, self.cgroup_parent.clone());
         for text in &self.blkio_weight_device {
             let (path, weight) = device_rate(text)?;
-            let weight = weight.parse().with_context(|| format!("invalid weight for device: {text}"))?;
+            let weight =
+                weight.parse().with_context(|| format!("invalid weight for device: {text}"))?;
             host.blkio_weight_device.push(WeightDevice { path, weight });
         }
         let rates = |given: &[String], is_bytes: bool| -> anyhow::Result<Vec<ThrottleDevice>> {
@@ -672,7 +693,9 @@ fn check_memory(host: &HostConfig) -> anyhow::Result<()> {
         bail!("Range of blkio weight is from 10 to 1000");
     }
     if host.cpu_period > 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
-        bail!("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+        bail!(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        );
     }
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         bail!("CPU cfs quota can not be less than 1ms (i.e. 1000)");
@@ -709,7 +732,10 @@ impl SecurityArgs {
         host.cgroupns_mode = self.cgroupns.clone().unwrap_or_else(|| "private".to_owned());
         host.userns_mode = self.userns.clone().unwrap_or_default();
         if !matches!(host.userns_mode.as_str(), "" | "host") {
-            bail!("invalid USER mode {:?}: containers have no user namespace of their own here", host.userns_mode);
+            bail!(
+                "invalid USER mode {:?}: containers have no user namespace of their own here",
+                host.userns_mode
+            );
         }
         Ok(())
     }
@@ -799,10 +825,16 @@ pub(crate) fn read_variables(file: &Path, env: &mut Vec<String>) -> anyhow::Resu
         }
         let name = line.split('=').next().unwrap_or_default();
         if name.is_empty() {
-            bail!("invalid environment file ({}): no variable name on line '{line}'", file.display());
+            bail!(
+                "invalid environment file ({}): no variable name on line '{line}'",
+                file.display()
+            );
         }
         if name.contains([' ', '\t']) {
-            bail!("invalid environment file ({}): variable '{name}' contains whitespaces", file.display());
+            bail!(
+                "invalid environment file ({}): variable '{name}' contains whitespaces",
+                file.display()
+            );
         }
         variable(line, env)?;
     }

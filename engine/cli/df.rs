@@ -155,7 +155,8 @@ fn summary(known: &Known) -> Vec<Value> {
     let is_active = |one: &&Observed| one.state.status.is_active();
     let active = in_use.containers.iter().filter(is_active).count();
     let all = |id: &str| usage.containers.get(id).map_or(0, |container| container.all);
-    let busy = in_use.containers.iter().filter(is_active).map(|one| all(&one.record.id)).sum::<u64>();
+    let busy =
+        in_use.containers.iter().filter(is_active).map(|one| all(&one.record.id)).sum::<u64>();
     let own = usage.containers.values().map(|container| container.all).sum::<u64>();
     let active_volumes = volumes.iter().filter(|volume| known.links(&volume.name) > 0).count();
     let in_volumes = usage.volumes.values().sum::<u64>();

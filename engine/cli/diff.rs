@@ -1,7 +1,6 @@
-//! `diff`: what a step of the last build changed, in docker's letters: A added, C changed, D
+//! `diff`: what a container or a step of the last build changed, in docker's letters: A added, C changed, D
 //! deleted.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -10,19 +9,25 @@ use cache::layer::reader;
 use clap::Args;
 
 use crate::journal::Journal;
+use crate::paths::Home;
 use crate::shell::StepArgs;
-use crate::ui;
+use crate::{container_diff, ui};
 
 /// What `diff` is told.
 #[derive(Args)]
 pub(crate) struct DiffArgs {
     #[command(flatten)]
     step: StepArgs,
+    /// The container
+    container: Option<String>,
 }
 
-/// Prints what a step changed.
-pub(crate) fn diff(root: &Path, args: &DiffArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::open(root)?;
+/// Prints what a container or a step changed.
+pub(crate) fn diff(home: &Home, args: &DiffArgs) -> anyhow::Result<ExitCode> {
+    if let Some(container) = &args.container {
+        return container_diff::diff(home, container);
+    }
+    let store = Store::open(&home.root)?;
     let Some(journal) = Journal::load(&store, None) else {
         bail!("nothing has been built here yet");
     };

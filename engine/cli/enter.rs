@@ -66,8 +66,7 @@ pub(crate) fn enter(home: &Home, args: &EnterArgs) -> anyhow::Result<ExitCode> {
     };
     let exec_id = request.id.clone();
     let signals = Signals::take(&[RESIZE])?;
-    let stdio =
-        Stdio { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit };
+    let stdio = Stdio { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit };
     let process = exec(&containers, &id, request, stdio)?;
     let code = attend(process, true, &signals)?;
     tell_end(&containers, &id, &exec_id, code);

@@ -113,8 +113,20 @@ fn full(event: &Event) -> Value {
 }
 
 const KNOWN: [&str; 14] = [
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
-    "scope", "secret", "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// What events must be like: of each name one value must fit, of labels all.
@@ -219,7 +231,10 @@ mod tests {
     fn templates_use_gos_names() {
         let event = Event::now("container", "die", "abc").with("exitCode", 3);
         let shown = |format: &str| shown(&event, Some(format)).expect(format);
-        assert_eq!(shown("{{.Type}} {{.Action}} {{.ID}} {{.Actor.Attributes.exitCode}}"), "container die abc 3");
+        assert_eq!(
+            shown("{{.Type}} {{.Action}} {{.ID}} {{.Actor.Attributes.exitCode}}"),
+            "container die abc 3"
+        );
         assert_eq!(shown("{{.TimeNano}}"), event.time_nano.to_string());
         let json: Value = serde_json::from_str(&shown("json")).expect("JSON");
         assert_eq!((&json["status"], &json["Actor"]["ID"]), (&"die".into(), &"abc".into()));

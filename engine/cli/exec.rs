@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use engine::container::{Container, Stdio, Stream, tty};
-use engine::containers::exec::{Request, exec, new_id, tell_end};
 use engine::containers::Containers;
+use engine::containers::exec::{Request, exec, new_id, tell_end};
 use engine::signals::{RESIZE, Signals};
 
 use crate::create_args::{read_variables, variable};
@@ -104,8 +104,7 @@ pub(crate) fn attend(
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let raw = tty::RawMode::set(stdin.as_fd())?;
         let input = interactive.then(|| stdin.as_fd());
-        let relayed =
-            tty::relay(input, stdout.as_fd(), master.as_fd(), Some(signals.as_fd()));
+        let relayed = tty::relay(input, stdout.as_fd(), master.as_fd(), Some(signals.as_fd()));
         drop(raw);
         relayed.context("relay the terminal")?;
     }

@@ -7,23 +7,24 @@ use clap::Subcommand;
 
 use crate::check::{self, CheckArgs};
 use crate::df::{self, DfArgs};
+use crate::events::{self, EventsArgs};
 use crate::history::{self, HistoryArgs};
 use crate::image_inspect::{self, InspectArgs};
 use crate::images::{self, ImagesArgs};
 use crate::info::{self, InfoArgs};
 use crate::inspect;
 use crate::paths::Home;
-use crate::prune::{
-    self, BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs,
-};
+use crate::prune::{self, BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs};
 use crate::ps::{self, PsArgs};
-use crate::events::{self, EventsArgs};
 use crate::reconcile::{self, ReconcileArgs};
 use crate::tags::{self, RemoveArgs, TagArgs};
 
 /// `container`; all its verbs but these are turned into those without `container` before.
 #[derive(Subcommand)]
-#[command(defer = true, after_help = "Beside these: all verbs of containers, as `container run` for `run`")]
+#[command(
+    defer = true,
+    after_help = "Beside these: all verbs of containers, as `container run` for `run`"
+)]
 pub(crate) enum ContainerVerb {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]

@@ -38,7 +38,7 @@ impl InUse {
 
 fn mounts(container: &Observed, names: &[Reference]) -> bool {
     let mounts = container.record.mounts.iter().filter(|mount| mount.point.kind == Kind::Image);
-    mounts.map(|mount| &mount.spec.source).any(|source| {
-        Reference::parse(source).is_ok_and(|name| names.contains(&name.or_latest()))
-    })
+    mounts
+        .map(|mount| &mount.spec.source)
+        .any(|source| Reference::parse(source).is_ok_and(|name| names.contains(&name.or_latest())))
 }

@@ -12,8 +12,8 @@ use engine::driver::{self, Choice};
 use engine::units;
 use serde_json::{Value, json};
 
-use crate::paths::Home;
 use crate::in_use::InUse;
+use crate::paths::Home;
 use crate::{format, images, ui};
 
 /// The version of docker's API whose command line this one follows.

@@ -38,7 +38,13 @@ pub(crate) struct StopArgs {
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
     /// Seconds until it is killed; -1 is never
-    #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(
+        short = 't',
+        long,
+        visible_alias = "time",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
     timeout: Option<i64>,
     /// The containers
     #[arg(required = true)]

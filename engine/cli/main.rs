@@ -7,10 +7,14 @@ mod buildx;
 mod cache_flags;
 mod check;
 mod checks;
+mod commit;
 mod connect;
+mod container_diff;
+mod container_export;
 mod container_inspect;
 mod context;
 mod contexts;
+mod cp;
 mod create_args;
 mod df;
 mod diff;
@@ -120,6 +124,9 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Top(args) => top::top(root, &args),
         args::Verb::Stats(args) => stats::stats(root, &args),
         args::Verb::Port(args) => port::port(root, &args),
+        args::Verb::Cp(args) => cp::cp(&home, &args),
+        args::Verb::Commit(args) => commit::commit(&home, &args),
+        args::Verb::Export(args) => container_export::export(&home, &args),
         args::Verb::Exec(args) => exec::exec_verb(&home, &args),
         args::Verb::Pid(args) => enter::pid(&home, &args),
         args::Verb::Enter(args) => enter::enter(&home, &args),
@@ -138,7 +145,7 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
             paths::need_root("run containers")?;
             shell::shell(&home, &shell)
         }
-        args::Verb::Diff(diff) => diff::diff(root, &diff),
+        args::Verb::Diff(diff) => diff::diff(&home, &diff),
         args::Verb::Import(import) => import::import(&home, &import),
         args::Verb::Images(args) => images::images(root, &args),
         args::Verb::Inspect(args) => inspect::inspect(&home, &args),

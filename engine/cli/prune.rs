@@ -117,10 +117,7 @@ pub(crate) struct SystemPruneArgs {
 }
 
 /// Removes containers that do not run.
-pub(crate) fn prune_containers(
-    root: &Path,
-    args: &ContainerPruneArgs,
-) -> anyhow::Result<ExitCode> {
+pub(crate) fn prune_containers(root: &Path, args: &ContainerPruneArgs) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::parse(&args.filter)?;
     let question = "WARNING! This will remove all stopped containers.\n\
                     Are you sure you want to continue?";
@@ -289,9 +286,9 @@ impl Wanted {
             Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
             None => labels.contains_key(wanted),
         };
-        self.before.is_none_or(|before| {
-            format::seconds(created).is_some_and(|created| created < before)
-        }) && self.labels.iter().all(has)
+        self.before
+            .is_none_or(|before| format::seconds(created).is_some_and(|created| created < before))
+            && self.labels.iter().all(has)
             && !self.without_labels.iter().any(has)
     }
 }
@@ -311,8 +308,7 @@ fn stopped_containers(store: &Store, wanted: &Wanted, how: Telling) -> anyhow::R
         return Ok(Gone::default());
     }
     let containers = Containers::open(store)?;
-    let chosen =
-        |record: &Record| wanted.fits(&record.config.labels, &record.created);
+    let chosen = |record: &Record| wanted.fits(&record.config.labels, &record.created);
     let id = |record: &Record| record.id.clone();
     if how.dry {
         let mut gone = Gone::default();
@@ -452,9 +448,8 @@ fn carry_out(
         tell_cache(&plan);
     }
     // What goes only after its container is worth a word without being asked.
-    let told = |staying: &&Staying| {
-        how.verbose || how.dry && matches!(staying.why, Stay::Container(_))
-    };
+    let told =
+        |staying: &&Staying| how.verbose || how.dry && matches!(staying.why, Stay::Container(_));
     plan.stays.iter().filter(told).for_each(|staying| ui::line(stays(staying, chosen)));
     tell_total(plan.bytes() + gone.bytes, how);
     let limit = scope.cache.as_ref().and_then(|cache| cache.max_bytes);
@@ -523,9 +518,8 @@ fn stays(staying: &Staying, chosen: &[Chosen]) -> String {
         Stay::Fits(usage) => format!("within the limit: {}", unused(usage)),
         Stay::NotAsked => "not asked for".to_owned(),
     };
-    let image = chosen.iter().find(|one| {
-        staying.kind == Kind::Image && one.digest.hex() == staying.name
-    });
+    let image =
+        chosen.iter().find(|one| staying.kind == Kind::Image && one.digest.hex() == staying.name);
     let name = image.map_or(&staying.name, |image| &image.name);
     format!("stays: {} {name}: {why}", kind(staying.kind))
 }

@@ -119,12 +119,18 @@ fn make(
     streams: &Streams,
 ) -> anyhow::Result<Record> {
     if !matches!(args.pull.as_str(), "always" | "missing" | "never") {
-        bail!("invalid pull option: '{}': must be one of \"always\", \"missing\" or \"never\"", args.pull);
+        bail!(
+            "invalid pull option: '{}': must be one of \"always\", \"missing\" or \"never\"",
+            args.pull
+        );
     }
     if let Some(file) = &args.cidfile
         && file.exists()
     {
-        bail!("container ID file found, make sure the other container isn't running or delete {}", file.display());
+        bail!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            file.display()
+        );
     }
     let Some(found) = resolve::find(store, image)? else {
         bail!("Unable to find image '{image}' locally");
@@ -176,7 +182,9 @@ impl Streams {
                 "stdin" => streams.stdin = true,
                 "stdout" => streams.stdout = true,
                 "stderr" => streams.stderr = true,
-                _ => bail!("invalid argument {name:?} for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
+                _ => bail!(
+                    "invalid argument {name:?} for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+                ),
             }
         }
         Ok(streams)

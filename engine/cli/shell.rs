@@ -7,9 +7,9 @@ use anyhow::bail;
 use clap::Args;
 use engine::session::Networks;
 
+use crate::foreground::{self, Foreground};
 use crate::journal::{Journal, Step};
 use crate::paths::Home;
-use crate::foreground::{self, Foreground};
 use crate::ui;
 
 /// Which step of the last build.

@@ -274,8 +274,11 @@ mod tests {
                 (untag.join(" "), removal.delete)
             })
         };
-        let check = |given: &str, names: &[&str], force, expected: Result<(&str, bool), &str>| {
-            match (decided(given, names, &Users::default(), force), expected) {
+        let check =
+            |given: &str, names: &[&str], force, expected: Result<(&str, bool), &str>| match (
+                decided(given, names, &Users::default(), force),
+                expected,
+            ) {
                 (Ok((untag, delete)), Ok(expected)) => {
                     assert_eq!((untag.as_str(), delete), expected, "{given}");
                 }
@@ -283,8 +286,7 @@ mod tests {
                     assert!(conflict.contains(part), "{given}: {conflict}");
                 }
                 (decided, _) => panic!("{given}: {decided:?}"),
-            }
-        };
+            };
         check("app", &["app:latest"], false, Ok(("app:latest", true)));
         check("app", &["app:latest", "b:1"], false, Ok(("app:latest", false)));
         check("app", &["app:latest", "b:1"], true, Ok(("app:latest", false)));
@@ -314,7 +316,11 @@ mod tests {
             (&short, &stopped, true, untag(true)),
             (&short, &running, true, delete(by_running)),
         ] {
-            assert_eq!(decided(given, &["app:latest"], users, force), expected, "{given} {users:?}");
+            assert_eq!(
+                decided(given, &["app:latest"], users, force),
+                expected,
+                "{given} {users:?}"
+            );
         }
         assert_eq!(decided("app", &["app:latest", "b:1"], &running, false), untag(false));
     }

@@ -18,7 +18,7 @@ use crate::ui;
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     resources: ResourceArgs,
-    /// What to do when the program ends: no, on-failure[:N], always, unless-stopped
+    /// What to do when the program ends: no, `on-failure[:N]`, always, unless-stopped
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
     /// The containers
@@ -67,7 +67,9 @@ fn apply(host: &mut HostConfig, args: &UpdateArgs) -> anyhow::Result<()> {
     let before = host.clone();
     if let Some(policy) = &args.restart {
         if host.auto_remove {
-            bail!("Restart policy cannot be updated because AutoRemove is enabled for the container");
+            bail!(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container"
+            );
         }
         host.restart_policy = restart_policy(policy)?;
     }
@@ -90,7 +92,9 @@ mod tests {
     fn what_contradicts_the_container_is_refused() {
         let check = |line: &str, host: HostConfig, expected: Result<(), &str>| {
             let words = format!("update {line} c");
-            let args = Line::try_parse_from(words.split_whitespace()).ok().expect(line).args;
+            let args = Line::try_parse_from(words.split_whitespace())
+                .unwrap_or_else(|error| panic!("{error}"))
+                .args;
             let found = apply(&mut host.clone(), &args).map_err(|error| error.to_string());
             match (found, expected) {
                 (Ok(()), Ok(())) => {}
@@ -98,7 +102,8 @@ mod tests {
                 (found, _) => panic!("{line}: {found:?}"),
             }
         };
-        let limited = || HostConfig { memory: 64 << 20, memory_swap: 128 << 20, ..HostConfig::default() };
+        let limited =
+            || HostConfig { memory: 64 << 20, memory_swap: 128 << 20, ..HostConfig::default() };
         check("-m 100m", limited(), Ok(()));
         check("-m 200m", limited(), Err("update the memoryswap at the same time"));
         check("-m 200m --memory-swap 300m", limited(), Ok(()));

@@ -76,7 +76,7 @@ pub fn choose(store: &Store, wanted: Option<Driver>) -> Result<Choice, Error> {
 /// What was found earlier on this kernel, or what is found now.
 fn find(store: &Store) -> Result<Found, Error> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let file_system = rustix::fs::statfs(store.root()).map_or(0, |known| known.f_type as i64);
+    let file_system = rustix::fs::statfs(store.root()).map_or(0, |known| known.f_type);
     let path = store.root().join("driver");
     let known =
         fs_err::read(&path).ok().and_then(|text| serde_json::from_slice::<Found>(&text).ok());

@@ -176,7 +176,8 @@ impl Part {
         self.file.read_to_end(&mut self.rest)?;
         let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines: Vec<u8> = self.rest.drain(..whole).collect();
-        let events = lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        let events =
+            lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
         found.extend(events);
         Ok(())
     }
@@ -224,7 +225,8 @@ mod tests {
 
     #[test]
     fn lines_are_dockers() {
-        let mut event = Event::now("container", "start", "abc").with("name", "c").with("image", "busybox");
+        let mut event =
+            Event::now("container", "start", "abc").with("name", "c").with("image", "busybox");
         event.time_nano = 1_767_323_045_000_000_006;
         let line = "2026-01-02T03:04:05.000000006Z container start abc";
         assert_eq!(event.line(), format!("{line} (image=busybox, name=c)"));
@@ -261,7 +263,9 @@ mod tests {
         std::thread::scope(|scope| {
             for writer in 0..4 {
                 let root = dir.path();
-                scope.spawn(move || (0..200).for_each(|number| emit(root, &event(writer * 200 + number))));
+                scope.spawn(move || {
+                    (0..200).for_each(|number| emit(root, &event(writer * 200 + number)))
+                });
             }
         });
         let mut found = numbers(&Events::open(dir.path()).expect("open").read().expect("read"));

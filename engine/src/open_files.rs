@@ -17,7 +17,7 @@ static ORIGINAL: OnceLock<Rlimit> = OnceLock::new();
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX).min(ENOUGH);
-    let raised = Rlimit { current: Some(most), ..limit.clone() };
+    let raised = Rlimit { current: Some(most), ..limit };
     if limit.current.is_some_and(|current| current < most)
         && setrlimit(Resource::Nofile, raised).is_ok()
     {

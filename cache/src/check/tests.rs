@@ -481,7 +481,9 @@ fn container(store: &Store, world: &World, record: Option<&str>) -> Digest {
 fn a_container_whose_record_or_layers_are_lost_is_named() {
     let short = Digest::of("id").short();
     for (record, wrong) in [("{\"Name\":", "cannot be read"), ("\0\0", "not there, or empty")] {
-        let unreadable = |world: &World, store: &Store| drop(container(store, world, Some(record)));
+        let unreadable = |world: &World, store: &Store| {
+            container(store, world, Some(record));
+        };
         damaged(unreadable, &format!("container {short}"), wrong, None);
     }
     let lost = |world: &World, store: &Store| {

@@ -98,7 +98,7 @@ struct Unpacker<'a> {
     /// Set at the end, because every file put into a directory changes its time.
     times: BTreeMap<Vec<u8>, Timestamp>,
     /// The times that directories of the layers below had, unless this layer says others.
-    kept_times: BTreeMap<Vec<u8>, Timestamp>,
+    kept_times: BTreeMap<Vec<u8>, (Identity, Timestamp)>,
     /// The directories that are in one of the two.
     timed: HashSet<Identity>,
     /// The directories of this layer, up to the root, and the names it made in them: what a
@@ -153,10 +153,16 @@ impl<'a> Unpacker<'a> {
     /// Sets what only can be set when nothing changes any more.
     fn finish(self) -> Result<UnpackStats, Error> {
         // By way of links two paths may name one directory: what the layer says comes last.
-        for (path, time) in &self.kept_times {
-            let set = Directory::open_in_root(self.root, path)
-                .and_then(|directory| tree::set_times(directory.as_fd(), b".", *time));
-            ignore_absent(set, path)?;
+        for (path, (identity, time)) in &self.kept_times {
+            let set = || {
+                let directory = Directory::open_in_root(self.root, path)?;
+                // In its place there may be a link to another one by now.
+                if directory.identity == *identity {
+                    tree::set_times(directory.as_fd(), b".", *time)?;
+                }
+                Ok(())
+            };
+            ignore_absent(set(), path)?;
         }
         for (path, time) in &self.times {
             let (directory, name) = split(path);
@@ -452,7 +458,7 @@ impl<'a> Unpacker<'a> {
         if self.timed.insert(directory.identity) {
             let stat = rustix::fs::fstat(directory.as_fd())
                 .map_err(|error| Error::tree("stat", path, error))?;
-            self.kept_times.insert(path.to_vec(), mtime(&stat));
+            self.kept_times.insert(path.to_vec(), (directory.identity, mtime(&stat)));
         }
         Ok(())
     }

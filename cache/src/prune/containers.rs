@@ -83,9 +83,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Container>> {
         return Ok(None);
     };
     let container = serde_json::from_slice(&bytes);
-    let damaged = |error: serde_json::Error| Error::Damaged {
-        path: path.to_owned(),
-        why: error.to_string(),
-    };
+    let damaged =
+        |error: serde_json::Error| Error::Damaged { path: path.to_owned(), why: error.to_string() };
     container.map(Some).map_err(damaged)
 }

@@ -11,12 +11,12 @@ use fs_err as fs;
 use super::connect::{self, Connected};
 use super::record::{HostConfig, Record, ThrottleDevice};
 use super::{Containers, Error, Result, Status};
-use crate::container::{Profile, cdi};
 use crate::container::options::{SeccompOption, capabilities, security_options};
 use crate::container::spec::{
     ContainerSpec, Device, DeviceLimit, DeviceRule, Ipc, Mount, Namespace, Process, Resources,
     Rlimit, Rootfs, Seccomp,
 };
+use crate::container::{Profile, cdi};
 use crate::open_files::limits_of_container;
 use crate::reference::Reference;
 use crate::volume::{Hold, Volumes, assemble as volumes};

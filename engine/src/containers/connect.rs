@@ -11,12 +11,12 @@ use super::assemble::{causes, file, namespace_of};
 use super::record::{EndpointSettings, PortBinding, PortMap, Record};
 use super::{Containers, Error, Result};
 use crate::container::spec::{Mount, Network};
-use crate::network::{Dns, NAME_SERVER, Zone};
-use crate::network::{ContainerPort, HostPorts, PortMapping, Ports, parse_expose};
 use crate::network::resolv::{self, ExtraHost, Reach};
+use crate::network::{ContainerPort, HostPorts, PortMapping, Ports, parse_expose};
 use crate::network::{
     Definitions, Driver, Endpoint, EndpointRequest, NetworkDefinition, NetworkNamespace, parse_mac,
 };
+use crate::network::{Dns, NAME_SERVER, Zone};
 
 /// A container's network. What it holds is given back when it is dropped.
 #[derive(Default)]
@@ -54,12 +54,7 @@ pub(super) fn connect(
 }
 
 impl Connected {
-    fn join(
-        &mut self,
-        containers: &Containers<'_>,
-        record: &Record,
-        runtime: &Path,
-    ) -> Result<()> {
+    fn join(&mut self, containers: &Containers<'_>, record: &Record, runtime: &Path) -> Result<()> {
         let definitions = Definitions::new(containers.store.root(), runtime);
         let mut wanted = Vec::new();
         for (name, settings) in &record.networks {
@@ -71,9 +66,9 @@ impl Connected {
             (-settings.gw_priority, definition.name != *mode)
         });
         self.reserved = reserve(record, wanted.first().map(|(definition, _)| definition))?;
-        let ipv6 = wanted.iter().any(|(definition, _)| {
-            definition.enable_ipv6 || definition.is_predefined()
-        });
+        let ipv6 = wanted
+            .iter()
+            .any(|(definition, _)| definition.enable_ipv6 || definition.is_predefined());
         let namespace = NetworkNamespace::new(ipv6).map_err(refused)?;
         self.network = Network::Path(namespace.path());
         self.namespace = Some(namespace);
@@ -304,9 +299,9 @@ fn mapping(container: ContainerPort, binding: &PortBinding) -> Result<PortMappin
     let invalid = || Error::Refused(format!("invalid host port: {:?}", binding.host_port));
     let host = match binding.host_ip.as_str() {
         "" => None,
-        text => Some(text.parse().map_err(|_| {
-            Error::Refused(format!("invalid host address: {text}"))
-        })?),
+        text => Some(
+            text.parse().map_err(|_| Error::Refused(format!("invalid host address: {text}")))?,
+        ),
     };
     let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
     let host_ports = match binding.host_port.split_once('-') {
@@ -333,13 +328,12 @@ fn published(ports: &Ports) -> PortMap {
 fn asked_dns(record: &Record) -> Result<resolv::Dns> {
     let host = &record.host_config;
     let invalid = |text: &String| Error::Refused(format!("{text} is not an ip address"));
-    let servers =
-        host.dns.iter().map(|text| text.parse().map_err(|_| invalid(text))).collect::<Result<_>>()?;
-    Ok(resolv::Dns {
-        servers,
-        search: host.dns_search.clone(),
-        options: host.dns_options.clone(),
-    })
+    let servers = host
+        .dns
+        .iter()
+        .map(|text| text.parse().map_err(|_| invalid(text)))
+        .collect::<Result<_>>()?;
+    Ok(resolv::Dns { servers, search: host.dns_search.clone(), options: host.dns_options.clone() })
 }
 
 fn refused(error: impl std::error::Error) -> Error {

@@ -68,7 +68,8 @@ fn resolve(
         let other = containers.record(&containers.find(&asked.container)?)?;
         from.push((other.mounts, asked.read_only));
     }
-    let anonymous: Vec<String> = config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
+    let anonymous: Vec<String> =
+        config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
     Ok(volume::resolve(volume::Request {
         volumes: &anonymous,
         volumes_from: &from,
@@ -108,7 +109,8 @@ fn merge(config: &mut Config, image: &Image) {
         config.entrypoint.clone_from(&from.entrypoint);
     }
     // `--entrypoint ""` takes the image's away.
-    config.entrypoint = config.entrypoint.take().filter(|words| words.iter().any(|it| !it.is_empty()));
+    config.entrypoint =
+        config.entrypoint.take().filter(|words| words.iter().any(|it| !it.is_empty()));
     let mut volumes: Set = config.volumes.take().unwrap_or_default();
     volumes.extend(from.volumes.iter().map(|(path, empty)| (path.clone(), *empty)));
     config.volumes = (!volumes.is_empty()).then_some(volumes);
@@ -221,7 +223,10 @@ mod tests {
         assert_eq!((config.user.as_str(), config.stop_signal.as_deref()), ("www", Some("SIGQUIT")));
         check(Config { cmd: words("c"), ..Config::default() }, &["entry", "c"]);
         check(Config { entrypoint: words("sh"), ..Config::default() }, &["sh"]);
-        check(Config { entrypoint: Some(vec![String::new()]), cmd: words("x"), ..Config::default() }, &["x"]);
+        check(
+            Config { entrypoint: Some(vec![String::new()]), cmd: words("x"), ..Config::default() },
+            &["x"],
+        );
         let env = vec!["C=1".to_owned(), "A=typed".to_owned()];
         let config = check(Config { env, ..Config::default() }, &["entry", "a", "b"]);
         assert_eq!(config.env, ["C=1", "A=typed", "B=image"]);

@@ -212,10 +212,9 @@ impl<'a> Containers<'a> {
     /// Whether a container's monitor lives.
     pub fn is_monitored(&self, id: &str) -> Result<bool> {
         match fs::File::open(self.dir(id).join("lock")) {
-            Ok(file) => Ok(matches!(
-                file.file().try_lock_shared(),
-                Err(std::fs::TryLockError::WouldBlock)
-            )),
+            Ok(file) => {
+                Ok(matches!(file.file().try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -286,8 +285,11 @@ impl<'a> Containers<'a> {
         }
         drop(lock);
         let away = self.store.scratch_dir()?;
-        fs::rename(self.dir(id), &away)?;
-        Ok(away)
+        match fs::rename(self.dir(id), &away) {
+            // Somebody else has held its lock, and removed it, while we waited for that.
+            Err(_) if !self.dir(id).exists() => Err(Error::NotFound(id.to_owned())),
+            moved => Ok(moved.map(|()| away)?),
+        }
     }
 }
 

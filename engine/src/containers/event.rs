@@ -31,8 +31,7 @@ impl Containers<'_> {
             if mount.name.is_empty() {
                 continue;
             }
-            let mut event =
-                Event::now("volume", action, &mount.name).with("container", &record.id);
+            let mut event = Event::now("volume", action, &mount.name).with("container", &record.id);
             event = event.with("driver", "local");
             if action == "mount" {
                 event = event

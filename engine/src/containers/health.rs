@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use cache::oci::Healthcheck;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Pid, Signal};
 
 use super::assemble::causes;
@@ -154,7 +155,7 @@ impl Watch {
     /// How the container is now.
     pub(super) fn health(&self) -> Health {
         let mut bytes = [0; 64];
-        let _ = rustix::net::recv(&self.socket, &mut bytes[..], rustix::net::RecvFlags::DONTWAIT);
+        let _ = recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT);
         lock(&self.health).clone()
     }
 }
@@ -183,7 +184,8 @@ impl Watcher {
             let Some((exit_code, output)) = self.probe() else { return };
             let probe = Probe { start, end: now(), exit_code, output };
             self.plan.judge(&mut lock(&self.health), probe, age);
-            if rustix::io::write(&self.socket, &[1]).is_err() {
+            // The monitor may have hung up: that must not end it.
+            if send(&self.socket, &[1], SendFlags::NOSIGNAL).is_err() {
                 return;
             }
         }
@@ -214,12 +216,12 @@ impl Watcher {
             Ok(stderr) => stderr,
             Err(error) => return failed(&error),
         };
-        let started = Running::find(self.container, None)
-            .map_err(|error| causes(&error))
-            .and_then(|running| {
+        let started = Running::find(self.container, None).map_err(|error| causes(&error)).and_then(
+            |running| {
                 container::exec(&running, &self.spec, Stdio::output(write, stderr))
                     .map_err(|error| causes(&error))
-            });
+            },
+        );
         match started {
             Ok(process) => self.attend(process, &read),
             Err(text) => Some((-1, text)),
@@ -261,7 +263,8 @@ impl Watcher {
     }
 
     fn took_too_long(&self, printed: String) -> String {
-        let timeout = duration::format(i64::try_from(self.plan.timeout.as_nanos()).unwrap_or(i64::MAX));
+        let timeout =
+            duration::format(i64::try_from(self.plan.timeout.as_nanos()).unwrap_or(i64::MAX));
         match printed.as_str() {
             "" => format!("Health check exceeded timeout ({timeout})"),
             _ => format!("Health check exceeded timeout ({timeout}): {printed}"),
@@ -299,10 +302,8 @@ impl Printed {
 }
 
 fn wait(polled: &mut [PollFd<'_>], time: Duration) -> Result<usize, Errno> {
-    let time = Timespec {
-        tv_sec: time.as_secs().cast_signed(),
-        tv_nsec: time.subsec_nanos().into(),
-    };
+    let time =
+        Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
     match poll(polled, Some(&time)) {
         Err(Errno::INTR) => Ok(0),
         result => result,
@@ -377,7 +378,11 @@ mod tests {
 
     #[test]
     fn probes_come_sooner_in_the_start_period() {
-        let plan = plan(Healthcheck { start_period: 10 * SECOND, start_interval: SECOND, ..Healthcheck::default() });
+        let plan = plan(Healthcheck {
+            start_period: 10 * SECOND,
+            start_interval: SECOND,
+            ..Healthcheck::default()
+        });
         let at = |status: &str, age| {
             let health = Health { status: status.to_owned(), ..Health::default() };
             plan.pause(&health, Duration::from_secs(age)).as_secs()

@@ -368,7 +368,10 @@ mod tests {
         assert_eq!(files, 3);
         let mut tail = LogReader::open(dir.path(), "x", Some(20)).expect("open");
         let lines = all(&mut tail);
-        assert_eq!((lines.len(), lines[0].as_str(), lines[19].as_str()), (20, "line 80\n", "line 99\n"));
+        assert_eq!(
+            (lines.len(), lines[0].as_str(), lines[19].as_str()),
+            (20, "line 80\n", "line 99\n")
+        );
     }
 
     #[test]

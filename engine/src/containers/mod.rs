@@ -24,7 +24,9 @@
 //!
 //! A monitor is a process of this program for each running container. All that it holds (addresses,
 //! ports, the program itself) ends with it, so a monitor that was killed leaves a container that has
-//! ended, and a state that says otherwise is known to be wrong by the free lock.
+//! ended, and a state that says otherwise is known to be wrong by the free lock. `reconcile` makes the
+//! states true again and removes what was left; `<store>/run/boot` names the boot in which it was
+//! done last, and `<store>/events` tells what happened (`crate::events`).
 //!
 //! Knows nothing of the command line; prints nothing.
 
@@ -35,19 +37,19 @@ pub mod commit;
 mod connect;
 pub mod copy;
 pub mod create;
-mod directory;
 pub mod diff;
+mod directory;
 mod error;
 mod event;
+pub mod exec;
 pub mod export;
 pub mod files;
-pub mod exec;
 mod health;
 pub mod log;
 mod monitor;
 pub mod names;
-pub mod prune;
 pub mod protocol;
+pub mod prune;
 pub mod reconcile;
 pub mod record;
 mod removal;

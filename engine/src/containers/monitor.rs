@@ -24,8 +24,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 
 use super::assemble::{self, Assembled, causes};
-use super::connect::Connected;
 use super::attached::Peer;
+use super::connect::Connected;
 use super::directory::boot_id;
 use super::health::{self, Watch};
 use super::log::{self, LogWriter, Output};
@@ -87,6 +87,7 @@ pub fn monitor_main() -> ! {
     // One that cannot be closed is of no harm but to who waits for its end.
     let _ = close_from(5);
     crate::sys::process::reset_signals();
+    crate::sys::process::ignore_broken_pipes();
     // A monitor belongs to no terminal, and to no directory that somebody may want to unmount.
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
@@ -263,7 +264,8 @@ impl<'a> Monitor<'a> {
         }
         for fd in outputs.iter().flatten().chain(&stdin) {
             // Whoever does not read or write must not keep us from the others.
-            rustix::io::ioctl_fionbio(fd, true).map_err(|error| refused(&io::Error::from(error)))?;
+            rustix::io::ioctl_fionbio(fd, true)
+                .map_err(|error| refused(&io::Error::from(error)))?;
         }
         self.state = State {
             status: Status::Running,
@@ -336,7 +338,8 @@ impl<'a> Monitor<'a> {
                 timeout = Some(Duration::ZERO);
             }
             let happened = self.wait(Some(&running), ended, timeout)?;
-            let is_output = |(source, _): &&(Source, PollFlags)| matches!(source, Source::Output(_));
+            let is_output =
+                |(source, _): &&(Source, PollFlags)| matches!(source, Source::Output(_));
             let printed = happened.iter().find(is_output).is_some();
             for (source, events) in happened {
                 match source {
@@ -548,10 +551,10 @@ impl<'a> Monitor<'a> {
             match (frame, running.as_deref_mut()) {
                 (Frame::Request(request), running) => self.answer(index, request, running),
                 (Frame::Stdin(bytes), Some(running)) => running.input.extend(bytes),
-                (Frame::StdinEnd, Some(running)) => {
-                    if self.record.config.stdin_once || self.peers[index].is_starter() {
-                        running.end_input(self.record.config.tty);
-                    }
+                (Frame::StdinEnd, Some(running))
+                    if self.record.config.stdin_once || self.peers[index].is_starter() =>
+                {
+                    running.end_input(self.record.config.tty);
                 }
                 (Frame::Resize(rows, columns), Some(running)) => running.resize(rows, columns),
                 (Frame::Signal(signal), Some(running)) => {
@@ -595,7 +598,9 @@ impl<'a> Monitor<'a> {
                 Ok(()) => Frame::Done,
                 Err(error) => refuse(causes(&error)),
             },
-            (_, None) => refuse(format!("Container {name} is restarting, wait until the container is running")),
+            (_, None) => refuse(format!(
+                "Container {name} is restarting, wait until the container is running"
+            )),
             (Request::Kill { signal }, Some(running)) => match Signal::from_named_raw(signal) {
                 Some(signal) => {
                     // Docker takes these for the wish that it stay down.

@@ -106,7 +106,8 @@ impl Frame {
             Frame::Done => (15, Vec::new()),
             Frame::Refused(text) => (16, text.clone().into_bytes()),
         };
-        let length = u32::try_from(content.len()).expect("frames are made of what was read at once");
+        let length =
+            u32::try_from(content.len()).expect("frames are made of what was read at once");
         let mut bytes = Vec::with_capacity(HEAD + content.len());
         bytes.push(kind);
         bytes.extend(length.to_le_bytes());

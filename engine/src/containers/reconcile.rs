@@ -13,7 +13,7 @@ use super::client::start;
 use super::directory::boot_id;
 use super::protocol::Request;
 use super::record::Record;
-use super::state::{NEVER, State, Status, now};
+use super::state::{NEVER, State, Status};
 use super::{Containers, Error, Observed, Result};
 use crate::container;
 use crate::network;
@@ -112,7 +112,8 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
         Ok(None) | Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let state = State { monitor: 0, finished_at: now(), ..seen.state.clone() };
+    // When it ended nobody knows.
+    let state = State { monitor: 0, ..seen.state.clone() };
     containers.write_state(id, &state)?;
     let code = state.exit_code.to_string();
     containers.tell(&seen.record, "die", &[("exitCode", &code)]);
@@ -205,6 +206,7 @@ fn start_all(
 mod tests {
     use super::*;
     use crate::containers::record::RestartPolicy;
+    use crate::containers::state::now;
 
     #[test]
     fn what_ran_comes_up_with_the_machine_as_its_policy_says() {

@@ -2,7 +2,7 @@
 //! each other (`files` has how).
 //!
 //! The first user sets the bridge up. It stays when the last one leaves, for to take it down costs
-//! fifty milliseconds, which is more than a whole step; [`sweep`] removes what nobody uses. That
+//! fifty milliseconds, which is more than a whole step; [`sweep`](super::sweep()) removes what nobody uses. That
 //! there is a bridge, and what its subnets are, is asked of the kernel: no file can be wrong about
 //! it.
 //!

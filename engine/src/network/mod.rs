@@ -5,7 +5,7 @@
 //! place on one, [`Ports`] are the host's ports that lead to it, [`Dns`] answers it about names,
 //! [`resolv`] writes what it reads about its network. All is done by netlink; no `ip`, `iptables`
 //! or `nft` program is needed. Processes share a bridge without knowing each other: see `bridge`
-//! and `files` for how. What a process has here ends with it; [`sweep`] removes what is left.
+//! and `files` for how. What a process has here ends with it; [`sweep`](sweep()) removes what is left.
 //!
 //! Does not know images, steps or what runs in a container.
 

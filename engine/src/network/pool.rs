@@ -16,7 +16,7 @@ use super::plan::Subnets;
 /// The namespaces of one build, made ahead by a thread of its own.
 ///
 /// They are removed when the pool and all leases are dropped; the bridge stays (see
-/// [`sweep`](super::sweep)).
+/// [`sweep`](super::sweep())).
 pub struct NetworkPool {
     shared: Arc<Shared>,
     maker: Option<JoinHandle<()>>,

@@ -187,6 +187,14 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Has a write that nobody reads fail, instead of ending this process.
+pub(crate) fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
 /// Takes over a descriptor that whoever started this program placed at `number`, and keeps it from
 /// the programs this one executes.
 pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
@@ -269,9 +277,10 @@ pub(crate) fn fork_with_pidfd(parent: ParentOfFork) -> io::Result<Forked<Child>>
     };
     match Pid::from_raw(check(pid)? as libc::pid_t) {
         None => Ok(Forked::Child),
-        // SAFETY: the clone succeeded, so it stored a new descriptor that nobody else owns.
         Some(pid) => {
-            Ok(Forked::Parent(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
+            // SAFETY: the clone succeeded, so it stored a new descriptor that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent(Child { pid, pidfd }))
         }
     }
 }

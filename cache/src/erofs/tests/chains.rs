@@ -41,6 +41,16 @@ fn deletions_are_carried_out() {
 }
 
 #[test]
+fn a_link_in_a_directory_s_place_leaves_the_time_of_what_it_leads_to() {
+    let mut lower = items(&["l/"]);
+    lower[0].0.mtime = Timestamp { seconds: 77, nanoseconds: 0 };
+    let lower = tar_of(&lower);
+    let others = [items(&["m/a/"]), items(&["m/a/", "m -> ./l"])].map(|layer| tar_of(&layer));
+    let seen = check(&[&lower, &others[0], &others[1]], Form::Apply).expect("applicable");
+    assert_eq!((seen[0].entry.path.as_slice(), seen[0].entry.mtime.seconds), (&b"l"[..], 77));
+}
+
+#[test]
 fn a_link_to_a_file_of_a_layer_below_is_one() {
     let (lower, upper) = (tar_of(&items(&["f=content"])), tar_of(&items(&["g => f"])));
     let alone = index_of(&[&upper], Form::Overlay).expect_err("a link to nothing");

@@ -179,13 +179,10 @@ pub(super) fn set(
             let reason = format!("the kernel has no {file}");
             return Err(CgroupError::Unsupported { limit: limited_by(file), reason });
         }
-        match fs_err::write(directory.join(file), &value) {
-            Err(source) => {
-                let busy = source.raw_os_error() == Some(libc::EBUSY);
-                let hint = if busy { ", the container uses more than that" } else { "" };
-                return Err(CgroupError::Refused { limit: limited_by(file), value, hint, source });
-            }
-            Ok(()) => {}
+        if let Err(source) = fs_err::write(directory.join(file), &value) {
+            let busy = source.raw_os_error() == Some(libc::EBUSY);
+            let hint = if busy { ", the container uses more than that" } else { "" };
+            return Err(CgroupError::Refused { limit: limited_by(file), value, hint, source });
         }
     }
     if controller == "memory" && limits.memory_swap.is_none() {

@@ -25,8 +25,11 @@ pub(super) struct Filter<'a> {
     /// The verdict on calls newer than all that are judged.
     pub(super) newer: Verdict,
     /// What is said about a call, if anything.
-    pub(super) judge: Box<dyn Fn(&str) -> Option<Verdict> + 'a>,
+    pub(super) judge: Judge<'a>,
 }
+
+/// Says what becomes of a call of this name.
+type Judge<'a> = Box<dyn Fn(&str) -> Option<Verdict> + 'a>;
 
 /// A way to call the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
