@@ -19,6 +19,7 @@
 //!   cache/mounts/<id>/       the directories behind `RUN --mount=type=cache`
 //!   cache/context/<id>       what is known of a context's files: stat -> digest
 //!   cache/builds/<id>.json   what the last build of a context looked like
+//!   containers/, volumes/, networks/, events, run/   the engine's (see `containers`, `volume`, ...)
 //!   tmp/<id>/                whatever is being made; swept when its maker is gone
 //!   tmp/<id>.lock            held while its maker lives; says what that uses
 //!   tmp/<key>.lock           held by who does the operation with this key
