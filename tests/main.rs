@@ -12,6 +12,7 @@ mod config;
 mod container_files;
 mod containers;
 mod containers_life;
+mod containers_real;
 mod containers_shown;
 mod copy;
 mod dockerignore;

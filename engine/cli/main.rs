@@ -63,7 +63,7 @@ mod volume;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 fn main() -> ExitCode {
     if engine::container::is_init() {
@@ -89,13 +89,17 @@ fn main() -> ExitCode {
 
 /// Reads the command line and the variables that stand for options; an empty one is none.
 fn parse() -> Result<args::Cli, clap::Error> {
-    let mut command = args::Cli::command();
-    for (option, variable) in [("root", "RBUILD_ROOT"), ("storage_driver", "RBUILD_DRIVER")] {
-        if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
-            command = command.mut_arg(option, |option| option.env(None::<&str>));
-        }
-    }
+    const VARIABLES: [(&str, &str); 2] =
+        [("root", "RBUILD_ROOT"), ("storage_driver", "RBUILD_DRIVER")];
     let argv = args::normalize(std::env::args_os().collect());
+    let empty = |variable| std::env::var_os(variable).is_some_and(|value| value.is_empty());
+    if !VARIABLES.iter().any(|(_, variable)| empty(variable)) {
+        return args::Cli::try_parse_from(argv);
+    }
+    let mut command = args::Cli::command();
+    for (option, _) in VARIABLES.iter().filter(|(_, variable)| empty(variable)) {
+        command = command.mut_arg(option, |option| option.env(None::<&str>));
+    }
     let matches = command.clone().try_get_matches_from(argv)?;
     args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
