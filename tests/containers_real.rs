@@ -24,7 +24,7 @@ fn nginx_serves_is_changed_committed_and_stopped() {
     let url = |name: &str| format!("http://127.0.0.1:{}/", port(&test, name, "80/tcp"));
     assert!(page(&test, &url("web")).contains("nginx"));
 
-    let change = "echo changed > $(find / -xdev -name 'index*.html' -path '*html*' | head -1)";
+    let change = "echo changed > /usr/share/nginx/html/index.html";
     test.rbuild(&["exec", "web", "sh", "-c", change]).succeeded();
     assert_eq!(page(&test, &url("web")), "changed\n");
     test.rbuild(&["commit", "web", "changed"]).succeeded();
