@@ -63,6 +63,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An image from elsewhere has a configuration that is none.
+    #[error("its configuration cannot be read: {why}")]
+    NoConfig {
+        /// What is wrong with it.
+        why: String,
+    },
     /// Content that should be in the store is not.
     #[error("{digest} is not in the store")]
     Missing {

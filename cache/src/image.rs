@@ -47,6 +47,9 @@ pub struct Listed {
     pub name: Option<String>,
     /// The digest of the manifest.
     pub digest: Digest,
+    /// The documents that a registry has under this name, where it comes from one: the digest of
+    /// what the name stands for and, if that is an index, of the manifest chosen from it.
+    pub documents: Vec<Digest>,
 }
 
 impl Store {
@@ -56,7 +59,27 @@ impl Store {
         config: &ImageConfig,
         annotations: &oci::StringMap,
     ) -> Result<(Digest, Manifest)> {
-        let config_bytes = json(config);
+        self.put_image_of(config, &json(config), annotations)
+    }
+
+    /// Stores an image with a configuration from elsewhere, which keeps its bytes and so its id;
+    /// its layers are in the store already. Does not name it.
+    pub fn put_raw_image(
+        &self,
+        config_bytes: &[u8],
+        annotations: &oci::StringMap,
+    ) -> Result<(Digest, Manifest)> {
+        let config = serde_json::from_slice(config_bytes)
+            .map_err(|error| Error::NoConfig { why: error.to_string() })?;
+        self.put_image_of(&config, config_bytes, annotations)
+    }
+
+    fn put_image_of(
+        &self,
+        config: &ImageConfig,
+        config_bytes: &[u8],
+        annotations: &oci::StringMap,
+    ) -> Result<(Digest, Manifest)> {
         let mut layers = Vec::with_capacity(config.rootfs.diff_ids.len());
         for diff_id in &config.rootfs.diff_ids {
             layers.push(Descriptor {
@@ -74,7 +97,7 @@ impl Store {
             media_type: Some(oci::MANIFEST.to_owned()),
             config: Descriptor {
                 media_type: oci::CONFIG.to_owned(),
-                digest: self.put_blob(&config_bytes)?,
+                digest: self.put_blob(config_bytes)?,
                 size: config_bytes.len() as u64,
                 annotations: Default::default(),
                 platform: None,
@@ -89,6 +112,16 @@ impl Store {
     /// Gives the image with manifest `digest` these names, taking them from whoever had them; with
     /// no names the image is listed without one. An image that loses its last name stays listed.
     pub fn tag(&self, digest: &Digest, names: &[String]) -> Result<()> {
+        self.enlist(digest, names, &[])
+    }
+
+    /// Gives an image the name `repository@digest` that it has in a registry, and keeps the
+    /// documents that the registry has under it, which are blobs already.
+    pub fn tag_pulled(&self, digest: &Digest, name: &str, documents: &[Digest]) -> Result<()> {
+        self.enlist(digest, &[name.to_owned()], documents)
+    }
+
+    fn enlist(&self, digest: &Digest, names: &[String], documents: &[Digest]) -> Result<()> {
         let size = self.read_blob(digest)?.len() as u64;
         self.change_index(|index| {
             for name in names {
@@ -106,10 +139,7 @@ impl Store {
                     media_type: oci::MANIFEST.to_owned(),
                     digest: *digest,
                     size,
-                    annotations: name
-                        .map(|name| (oci::REF_NAME.to_owned(), name.clone()))
-                        .into_iter()
-                        .collect(),
+                    annotations: annotations(name, documents),
                     platform: None,
                 });
             }
@@ -134,7 +164,11 @@ impl Store {
         Ok(index
             .manifests
             .iter()
-            .map(|entry| Listed { name: name_of(entry).cloned(), digest: entry.digest })
+            .map(|entry| Listed {
+                name: name_of(entry).cloned(),
+                digest: entry.digest,
+                documents: documents_of(entry),
+            })
             .collect())
     }
 
@@ -216,6 +250,26 @@ impl Store {
     }
 }
 
+/// The annotation that holds [`Listed::documents`], separated by spaces.
+const DOCUMENTS: &str = "io.rbuild.documents";
+
+fn annotations(name: Option<&String>, documents: &[Digest]) -> oci::StringMap {
+    let mut annotations = oci::StringMap::new();
+    if let Some(name) = name {
+        annotations.insert(oci::REF_NAME.to_owned(), name.clone());
+    }
+    if !documents.is_empty() {
+        let digests: Vec<String> = documents.iter().map(Digest::to_string).collect();
+        annotations.insert(DOCUMENTS.to_owned(), digests.join(" "));
+    }
+    annotations
+}
+
+fn documents_of(entry: &Descriptor) -> Vec<Digest> {
+    let digests = entry.annotations.get(DOCUMENTS).map(String::as_str).unwrap_or_default();
+    digests.split(' ').filter_map(|digest| digest.parse().ok()).collect()
+}
+
 fn name_of(entry: &Descriptor) -> Option<&String> {
     entry.annotations.get(oci::REF_NAME)
 }
@@ -232,7 +286,9 @@ fn untag_in(index: &mut Index, name: &str) -> bool {
     if named > 1 {
         index.manifests.remove(position);
     } else {
-        index.manifests[position].annotations.remove(oci::REF_NAME);
+        for annotation in [oci::REF_NAME, DOCUMENTS] {
+            index.manifests[position].annotations.remove(annotation);
+        }
     }
     true
 }
@@ -268,6 +324,36 @@ mod tests {
         assert!(store.untag(&name).expect("untag"));
         assert!(!store.untag(&name).expect("untag twice"));
         assert_eq!(listing(&store), [(None, old), (None, new)]);
+    }
+
+    #[test]
+    fn a_name_from_a_registry_keeps_its_documents_until_it_goes() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let digest = image(&store, "x");
+        let document = store.put_blob(b"{}").expect("put");
+        store.tag_pulled(&digest, "registry/app@sha256:0", &[document]).expect("tag");
+        let listed = store.list_images().expect("list").remove(0);
+        assert_eq!(listed.documents, [document]);
+        store.prune(&Default::default()).expect("prune");
+        assert_eq!(store.read_blob(&document).expect("kept"), b"{}");
+        store.untag("registry/app@sha256:0").expect("untag");
+        assert!(store.list_images().expect("list").remove(0).documents.is_empty());
+        drop(store);
+        let store = Store::open(dir.path()).expect("open");
+        store.prune(&Default::default()).expect("prune");
+        assert!(store.read_blob(&document).is_err());
+    }
+
+    #[test]
+    fn a_configuration_from_elsewhere_keeps_its_bytes() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let bytes = br#"{ "os": "linux", "architecture": "amd64", "rootfs": {"type": "layers"} }"#;
+        let (digest, _) = store.put_raw_image(bytes, &Default::default()).expect("put");
+        assert_eq!(store.peek_image(&digest).expect("read").id(), Digest::of(bytes));
+        let error = store.put_raw_image(b"[]", &Default::default()).expect_err("no configuration");
+        assert!(error.to_string().contains("configuration"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!   layers/<hex>/chain-*.erofs  one over it and all layers below: derived, disposable
 //!   layers/<hex>/tree/       the same layer unpacked in overlay's form: derived, disposable
 //!   layers/<hex>/opaque      says that its root hides all layers below
+//!   layers/<hex>/blobs       what compressed blobs are known to hold it, and where they are
 //!   layers/<hex>/dependent   says that it shows what it should only as one with those below
 //!   driver                   which of these is mounted, as found by trying
 //!   cache/records/<hex>      what the operation with this key produced: a line of JSON, and then
@@ -34,6 +35,7 @@ mod blob;
 pub mod check;
 pub mod claim;
 pub mod compress;
+pub mod compressor;
 pub mod context;
 pub mod digest;
 mod discard;
@@ -41,6 +43,7 @@ pub mod erofs;
 pub mod error;
 pub mod image;
 pub mod index;
+pub mod known;
 pub mod layer;
 pub mod layers;
 mod lock;

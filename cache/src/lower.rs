@@ -139,6 +139,18 @@ impl Store {
         Ok(lower)
     }
 
+    /// Makes sure that layers from elsewhere can be mounted, deriving what is missing for it; if not,
+    /// says which is the first that cannot, and why.
+    pub fn check_lower(&self, diff_ids: &[Digest]) -> Result<(), (Digest, Error)> {
+        let Err(whole) = self.lower(diff_ids) else { return Ok(()) };
+        for (at, diff_id) in diff_ids.iter().enumerate() {
+            if let Err(error) = self.lower(&diff_ids[..=at]) {
+                return Err((*diff_id, error));
+            }
+        }
+        Err((diff_ids.last().copied().unwrap_or_else(|| Digest::of("")), whole))
+    }
+
     /// One layer, whatever it lies on; nothing if it is known to be none without those below it.
     fn alone(&self, diff_id: &Digest) -> Result<Option<Lower>> {
         let made = || {

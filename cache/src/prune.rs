@@ -14,6 +14,7 @@ pub(crate) mod containers;
 mod decide;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use fs_err as fs;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::known::BLOBS;
 use crate::measure::{self, Measures};
 use crate::record::Record;
 use crate::regular;
@@ -264,6 +266,7 @@ impl Store {
                 continue;
             }
             needed.blobs.insert(listed.digest);
+            needed.blobs.extend(&listed.documents);
             match self.peek_image(&listed.digest) {
                 Ok(image) => {
                     needed.blobs.insert(image.id());
@@ -306,7 +309,8 @@ impl Store {
     /// mark of an opaque root says how its tree is to be used, and goes last.
     pub(crate) fn derived_forms(&self, layer_dir: &Path) -> Result<Vec<PathBuf>> {
         let mut forms = measure::children(layer_dir)?;
-        forms.retain(|path| path.file_name().is_none_or(|name| name != "layer.tar"));
+        let is_form = |name: &OsStr| name != "layer.tar" && name != BLOBS;
+        forms.retain(|path| path.file_name().is_none_or(is_form));
         forms.sort_by_key(|path| !path.is_dir());
         Ok(forms)
     }

@@ -122,10 +122,18 @@ fn shown(path: &[u8]) -> String {
         return "/".to_owned();
     }
     let text = String::from_utf8_lossy(path);
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { vec![c] };
+    let length = text.chars().count();
+    if length <= LONGEST_SHOWN {
+        return text.chars().flat_map(escaped).collect();
+    }
+    let [start, end] = [0, length - LONGEST_SHOWN / 2];
+    let part = |from| text.chars().skip(from).take(LONGEST_SHOWN / 2).flat_map(escaped);
+    part(start).chain(['…']).chain(part(end)).collect()
 }
+
+/// Characters of a path that anybody would read.
+const LONGEST_SHOWN: usize = 256;
 
 fn after(path: &[u8]) -> String {
     if path.is_empty() { String::new() } else { format!(", after \"{}\"", shown(path)) }
