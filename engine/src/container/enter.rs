@@ -29,6 +29,7 @@ use super::init::{
 };
 use super::launch::{Container, Start, Stdio};
 use super::running::Running;
+use super::seccomp::Compiled;
 use super::spec::{Process, Seccomp};
 use super::user::Identity;
 use super::wire::{AtStep, ENTER_NAME, Entry, Failure, Report, TARGET_FD};
@@ -66,7 +67,7 @@ pub fn exec(container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<Contai
     let entry = Entry {
         process: Cow::Borrowed(&spec.process),
         privileged: spec.privileged,
-        seccomp: Cow::Borrowed(&spec.seccomp),
+        filter: Compiled::compile(&spec.seccomp, &spec.process)?,
         cgroups: cgroups.map(|membership| membership.directory).collect(),
         outlives: spec.outlives,
     };
@@ -128,7 +129,7 @@ fn become_process(
         terminal.become_stdio(identity.uid)?;
     }
     own_pipes(identity.uid);
-    become_user(process, entry.privileged, &entry.seccomp, &identity)?;
+    become_user(process, entry.privileged, &entry.filter, &identity)?;
     if !entry.outlives {
         die_with_parent(socket)?;
     }

@@ -20,13 +20,14 @@ use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::LinkNameSpaceType;
 
 use super::caps::Capabilities;
-use super::spec::{ContainerSpec, Ipc, Namespace, Network, Process, Seccomp};
+use super::seccomp::Compiled;
+use super::spec::{ContainerSpec, Ipc, Namespace, Network, Process};
 use super::user::Identity;
 use super::wire::{
     ASSIGNMENT_FD, Assignment, AtStep, ENTER_NAME, Failure, INIT_NAME, REAPER_NAME, REPORT_FD,
     Report, TARGET_FD,
 };
-use super::{caps, enter, exec, reaper, rlimit, rootfs, seccomp};
+use super::{caps, enter, exec, reaper, rlimit, rootfs};
 use crate::sys::process::{
     bring_up_loopback, close_from, close_on_exec_from, reset_signals, take_descriptor,
     unshare_cgroups,
@@ -105,9 +106,7 @@ fn run(assignment: &Assignment<'_>, socket: &OwnedFd) -> Result<Infallible, Fail
         terminal.become_stdio(identity.uid)?;
     }
     own_pipes(identity.uid);
-    let unconfined = spec.privileged && spec.seccomp == Seccomp::Default;
-    let seccomp = if unconfined { &Seccomp::Unconfined } else { &spec.seccomp };
-    become_user(&spec.process, spec.privileged, seccomp, &identity)?;
+    become_user(&spec.process, spec.privileged, &assignment.filter, &identity)?;
     die_with_parent(socket)?;
 
     let program = exec::Program::find(&spec.process, &identity)?;
@@ -307,7 +306,7 @@ pub(super) fn own_pipes(uid: u32) {
 pub(super) fn become_user(
     process: &Process,
     privileged: bool,
-    seccomp: &Seccomp,
+    filter: &Compiled,
     identity: &Identity,
 ) -> Result<(), Failure> {
     let of_process = Capabilities::kept(process)?;
@@ -315,7 +314,7 @@ pub(super) fn become_user(
     let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups).at(|| "set supplementary groups")?;
     // While we still have CAP_SYS_ADMIN, without which a filter needs no_new_privs.
-    seccomp::install(seccomp, of_process)?;
+    filter.install()?;
     caps::limit_bounding_set(kept)?;
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)

@@ -23,7 +23,8 @@ use super::cgroup::{CgroupError, Cgroups};
 use super::devices::{self, Node};
 use super::error::LaunchError;
 use super::path::MountPoint;
-use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources};
+use super::seccomp::Compiled;
+use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources, Seccomp};
 use super::wire::{ASSIGNMENT_FD, Assignment, INIT_NAME, REAPER_NAME, REPORT_FD, Report};
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::sys::process::{Child, Spawn, spawn};
@@ -100,8 +101,11 @@ pub fn launch(spec: &ContainerSpec, stdio: Stdio) -> Result<Container, LaunchErr
     let device_rules: Vec<DeviceRule> =
         devices.iter().map(Node::rule).chain(spec.device_rules.iter().copied()).collect();
     let cgroups = Cgroups::create(spec, &device_rules).map_err(LaunchError::Cgroup)?;
+    let unconfined = spec.privileged && spec.seccomp == Seccomp::Default;
+    let seccomp = if unconfined { &Seccomp::Unconfined } else { &spec.seccomp };
     let assignment = Assignment {
         spec: Cow::Borrowed(spec),
+        filter: Compiled::compile(seccomp, &spec.process)?,
         cgroups: cgroups.to_join(),
         cgroup_mounts: cgroups.mounts(),
         devices_confined: cgroups.confines_devices(),

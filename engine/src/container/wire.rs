@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::devices::Node;
 use super::path::MountPoint;
-use super::spec::{ContainerSpec, Process, Seccomp};
+use super::seccomp::Compiled;
+use super::spec::{ContainerSpec, Process};
 
 /// The `argv[0]` that makes a program a container's init.
 pub(super) const INIT_NAME: &str = "rbuild-init";
@@ -36,6 +37,8 @@ pub(super) const MAX_REPORT: usize = 128 << 10;
 #[derive(Serialize, Deserialize)]
 pub(super) struct Assignment<'a> {
     pub(super) spec: Cow<'a, ContainerSpec>,
+    /// What its program's system calls go through.
+    pub(super) filter: Compiled,
     /// Directories of the cgroups to join.
     pub(super) cgroups: Vec<PathBuf>,
     /// The cgroup file systems to show in the container.
@@ -52,7 +55,7 @@ pub(super) struct Entry<'a> {
     pub(super) process: Cow<'a, Process>,
     /// All capabilities, whatever the process has.
     pub(super) privileged: bool,
-    pub(super) seccomp: Cow<'a, Seccomp>,
+    pub(super) filter: Compiled,
     /// Directories of the cgroups to join.
     pub(super) cgroups: Vec<PathBuf>,
     /// Whether the process outlives whoever started it.

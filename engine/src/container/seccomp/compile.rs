@@ -114,10 +114,15 @@ pub(super) enum Test {
 
 /// The program for a filter.
 pub(super) fn program(filter: &Filter<'_>) -> Result<Vec<libc::sock_filter>, ProfileError> {
+    let judged: Vec<Judged> = calls()
+        .filter_map(|(name, numbers)| {
+            Some(Judged { name, numbers, verdict: (filter.judge)(name)? })
+        })
+        .collect();
     let mut program = vec![load(ARCHITECTURE)];
     for architecture in &filter.architectures {
         let mut block = vec![load(NUMBER)];
-        block.extend(search(&ranges(filter, *architecture))?);
+        search(&ranges(filter, &judged, *architecture), &mut block)?;
         program.extend(unless_equal(architecture.audit(), block.len()));
         program.extend(block);
     }
@@ -128,36 +133,52 @@ pub(super) fn program(filter: &Filter<'_>) -> Result<Vec<libc::sock_filter>, Pro
     Ok(program)
 }
 
-/// The verdicts on all numbers: each from its number up to the next one's.
-fn ranges(filter: &Filter<'_>, architecture: Architecture) -> Vec<(u32, Verdict)> {
-    let verdicts = |offset: u32, mut numbers: Vec<(u32, Verdict)>| {
-        numbers.sort_by_key(|(number, _)| *number);
-        let mut ranges = vec![(offset, filter.default.clone())];
+/// A call that something is said about.
+struct Judged {
+    name: &'static str,
+    numbers: &'static [u32; 4],
+    verdict: Verdict,
+}
+
+/// A verdict on all numbers from one up to the next range's.
+type Range<'a> = (u32, &'a Verdict);
+
+/// What becomes of calls of an ABI that is not to be used.
+static KILL: Verdict = Verdict::give(libc::SECCOMP_RET_KILL_THREAD);
+
+/// The verdicts on all numbers.
+fn ranges<'a>(
+    filter: &'a Filter<'_>,
+    judged: &'a [Judged],
+    architecture: Architecture,
+) -> Vec<Range<'a>> {
+    let verdicts = |offset: u32, mut numbers: Vec<Range<'a>>| {
+        numbers.sort_unstable_by_key(|(number, _)| *number);
+        let mut ranges = Vec::with_capacity(2 * numbers.len() + 1);
+        ranges.push((offset, &filter.default));
         for (number, verdict) in numbers {
             ranges.push((offset + number, verdict));
-            ranges.push((offset + number + 1, filter.default.clone()));
+            ranges.push((offset + number + 1, &filter.default));
         }
         if let Some(last) = ranges.last_mut() {
-            last.1 = filter.newer.clone();
+            last.1 = &filter.newer;
         }
         ranges
     };
-    let mut all = verdicts(0, known(filter, architecture.column()));
+    let mut all = verdicts(0, known(judged, architecture.column()));
     match architecture {
         Architecture::X86_64 { with_x32: true } => {
-            all.extend(verdicts(X32_BIT, known_by_x32(filter)));
+            all.extend(verdicts(X32_BIT, known_by_x32(judged)));
         }
-        Architecture::X86_64 { with_x32: false } => {
-            all.push((X32_BIT, Verdict::give(libc::SECCOMP_RET_KILL_THREAD)));
-        }
+        Architecture::X86_64 { with_x32: false } => all.push((X32_BIT, &KILL)),
         _ => {}
     }
     merge(all)
 }
 
 /// Drops ranges that are empty and joins neighbours with one verdict.
-fn merge(ranges: Vec<(u32, Verdict)>) -> Vec<(u32, Verdict)> {
-    let mut merged: Vec<(u32, Verdict)> = Vec::new();
+fn merge(ranges: Vec<Range<'_>>) -> Vec<Range<'_>> {
+    let mut merged: Vec<Range<'_>> = Vec::with_capacity(ranges.len());
     for (start, verdict) in ranges {
         if merged.last().is_some_and(|last| last.0 == start) {
             merged.pop();
@@ -176,39 +197,44 @@ fn calls() -> impl Iterator<Item = (&'static str, &'static [u32; 4])> {
 }
 
 /// Every judged call that the architecture has.
-fn known(filter: &Filter<'_>, column: Column) -> Vec<(u32, Verdict)> {
-    calls()
-        .map(|(name, numbers)| (name, numbers[column as usize]))
-        .filter(|(_, number)| *number != NONE)
-        .filter_map(|(name, number)| Some((number, (filter.judge)(name)?)))
+fn known(judged: &[Judged], column: Column) -> Vec<Range<'_>> {
+    judged
+        .iter()
+        .map(|call| (call.numbers[column as usize], &call.verdict))
+        .filter(|(number, _)| *number != NONE)
         .collect()
 }
 
-fn known_by_x32(filter: &Filter<'_>) -> Vec<(u32, Verdict)> {
-    calls()
-        .filter(|(name, _)| !NOT_X32.contains(name))
-        .map(|(name, numbers)| (name, numbers[Column::X86_64 as usize]))
-        .filter(|(_, number)| *number != NONE)
-        .filter_map(|(name, number)| {
+fn known_by_x32(judged: &[Judged]) -> Vec<Range<'_>> {
+    judged
+        .iter()
+        .filter(|call| !NOT_X32.contains(&call.name))
+        .map(|call| (call.numbers[Column::X86_64 as usize], &call.verdict))
+        .filter(|(number, _)| *number != NONE)
+        .map(|(number, verdict)| {
             let other = X32.iter().find(|(here, _)| *here == number);
-            Some((other.map_or(number, |(_, there)| *there), (filter.judge)(name)?))
+            (other.map_or(number, |(_, there)| *there), verdict)
         })
         .collect()
 }
 
-/// Instructions that find the range of the number in the accumulator and carry its verdict out.
-fn search(ranges: &[(u32, Verdict)]) -> Result<Vec<libc::sock_filter>, ProfileError> {
+/// Appends instructions that find the range of the number in the accumulator and carry its verdict
+/// out.
+fn search(ranges: &[Range<'_>], program: &mut Vec<libc::sock_filter>) -> Result<(), ProfileError> {
     match ranges {
-        [] => Ok(vec![]),
-        [(_, verdict)] => carry_out(verdict),
+        [] => Ok(()),
+        [(_, verdict)] => {
+            program.extend(carry_out(verdict)?);
+            Ok(())
+        }
         _ => {
             let (below, above) = ranges.split_at(ranges.len() / 2);
-            let (start, (below, above)) = (above[0].0, (search(below)?, search(above)?));
-            let mut program = if_less(start, below.len());
-            // `below` runs when the number is less, and ends in a verdict.
-            program.extend(below);
-            program.extend(above);
-            Ok(program)
+            let mut less = Vec::new();
+            search(below, &mut less)?;
+            program.extend(if_less(above[0].0, less.len()));
+            // `less` runs when the number is less, and ends in a verdict.
+            program.extend(less);
+            search(above, program)
         }
     }
 }
