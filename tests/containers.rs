@@ -2,34 +2,10 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::support::{Outcome, Test};
-
-fn test() -> Test {
-    let test = Test::empty();
-    test.import("busybox");
-    test
-}
-
-/// Runs a container without a network, which is all that most tests need.
-fn run(test: &Test, arguments: &[&str]) -> Outcome {
-    test.rbuild(&[&["run", "--network", "none"], arguments].concat())
-}
-
-fn state(test: &Test, name: &str, path: &str) -> String {
-    let id = test.rbuild(&["inspect", "--type", "container", "--format", path, name]);
-    id.ok().trim().to_owned()
-}
-
-/// Waits for what must happen soon.
-fn soon(what: &str, mut happens: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !happens() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::support::Test;
+use crate::support::containers::{run, shown, soon, world};
 
 fn log(test: &Test, name: &str) -> String {
     test.rbuild(&["logs", name]).ok()
@@ -37,14 +13,14 @@ fn log(test: &Test, name: &str) -> String {
 
 #[test]
 fn a_container_lives_from_create_to_rm() {
-    let test = test();
+    let test = world();
     let id =
         test.rbuild(&["create", "--name", "c1", "busybox", "sh", "-c", "echo out; exit 3"]).ok();
     assert_eq!(id.trim().len(), 64, "{id}");
-    assert_eq!(state(&test, "c1", "{{.State.Status}}"), "created");
+    assert_eq!(shown(&test, "c1", "{{.State.Status}}"), "created");
     assert_eq!(test.rbuild(&["start", "c1"]).ok(), "c1\n");
     assert_eq!(test.rbuild(&["wait", "c1"]).ok(), "3\n");
-    assert_eq!(state(&test, "c1", "{{.State.Status}} {{.State.ExitCode}}"), "exited 3");
+    assert_eq!(shown(&test, "c1", "{{.State.Status}} {{.State.ExitCode}}"), "exited 3");
     assert_eq!(log(&test, "c1"), "out\n");
     let again = test.rbuild(&["start", "-a", &id[..12]]);
     assert_eq!((again.code, String::from_utf8_lossy(&again.stdout).as_ref()), (Some(3), "out\n"));
@@ -57,7 +33,7 @@ fn a_container_lives_from_create_to_rm() {
 
 #[test]
 fn what_it_wrote_is_there_when_it_is_started_again() {
-    let test = test();
+    let test = world();
     run(&test, &["--name", "c1", "busybox", "sh", "-c", "cat /n; echo x >> /n"]).succeeded();
     let again = test.rbuild(&["start", "-a", "c1"]);
     assert_eq!(again.ok(), "x\n");
@@ -65,7 +41,7 @@ fn what_it_wrote_is_there_when_it_is_started_again() {
 
 #[test]
 fn exit_codes_are_dockers() {
-    let test = test();
+    let test = world();
     for (arguments, code) in [
         (&["busybox", "sh", "-c", "exit 9"][..], 9),
         (&["busybox", "nosuch"], 127),
@@ -84,7 +60,7 @@ fn exit_codes_are_dockers() {
 
 #[test]
 fn the_streams_are_kept_apart_and_input_is_passed_on() {
-    let test = test();
+    let test = world();
     let both = run(&test, &["--rm", "busybox", "sh", "-c", "echo out; echo err >&2"]);
     assert_eq!(both.ok(), "out\n");
     assert_eq!(both.stderr, "err\n");
@@ -101,7 +77,7 @@ fn the_streams_are_kept_apart_and_input_is_passed_on() {
 
 #[test]
 fn much_output_arrives_whole_at_a_slow_reader() {
-    let test = test();
+    let test = world();
     let script = "i=0; while [ $i -lt 3000 ]; do echo $i-$(printf %0500d 0); i=$((i+1)); done";
     let mut run = test
         .command(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", script])
@@ -119,7 +95,7 @@ fn much_output_arrives_whole_at_a_slow_reader() {
 
 #[test]
 fn a_detached_container_is_used_and_stopped() {
-    let test = test();
+    let test = world();
     let script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.1; done";
     run(&test, &["-d", "--name", "c1", "busybox", "sh", "-c", script]).succeeded();
     soon("it is up", || log(&test, "c1") == "up\n");
@@ -129,33 +105,33 @@ fn a_detached_container_is_used_and_stopped() {
     assert_eq!(test.rbuild(&["exec", "c1", "nosuch"]).code, Some(127));
     assert_eq!(test.rbuild(&["stop", "c1"]).ok(), "c1\n");
     assert_eq!(log(&test, "c1"), "up\nbye\n");
-    assert_eq!(state(&test, "c1", "{{.State.ExitCode}}"), "5");
+    assert_eq!(shown(&test, "c1", "{{.State.ExitCode}}"), "5");
     let exec = test.rbuild(&["exec", "c1", "true"]);
     assert!(exec.failed(1).contains("is not running"), "{exec}");
 }
 
 #[test]
 fn who_does_not_stop_is_killed_when_its_time_is_up() {
-    let test = test();
+    let test = world();
     run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
     let begun = Instant::now();
     test.rbuild(&["stop", "-t", "1", "c1"]).ok();
     assert!((1..6).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-    assert_eq!(state(&test, "c1", "{{.State.ExitCode}} {{.State.Status}}"), "137 exited");
+    assert_eq!(shown(&test, "c1", "{{.State.ExitCode}} {{.State.Status}}"), "137 exited");
 }
 
 #[test]
 fn it_is_paused_killed_and_started_again() {
-    let test = test();
+    let test = world();
     run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
     test.rbuild(&["pause", "c1"]).ok();
-    assert_eq!(state(&test, "c1", "{{.State.Status}} {{.State.Paused}}"), "paused true");
+    assert_eq!(shown(&test, "c1", "{{.State.Status}} {{.State.Paused}}"), "paused true");
     assert!(test.rbuild(&["exec", "c1", "true"]).failed(1).contains("is paused"));
     assert!(test.rbuild(&["pause", "c1"]).failed(1).contains("already paused"));
     test.rbuild(&["unpause", "c1"]).ok();
-    let before = state(&test, "c1", "{{.State.Pid}}");
+    let before = shown(&test, "c1", "{{.State.Pid}}");
     test.rbuild(&["restart", "-t", "0", "c1"]).ok();
-    let after = state(&test, "c1", "{{.State.Pid}} {{.State.Status}}");
+    let after = shown(&test, "c1", "{{.State.Pid}} {{.State.Status}}");
     assert!(after.ends_with("running") && !after.starts_with(&before), "{before} {after}");
     test.rbuild(&["kill", "c1"]).ok();
     assert_eq!(test.rbuild(&["wait", "c1"]).ok(), "137\n");
@@ -164,39 +140,39 @@ fn it_is_paused_killed_and_started_again() {
 
 #[test]
 fn a_policy_starts_it_again_as_often_as_it_says() {
-    let test = test();
+    let test = world();
     let script = "echo x >> /n; wc -l < /n; exit 1";
     run(&test, &["-d", "--name", "c1", "--restart", "on-failure:2", "busybox", "sh", "-c", script])
         .succeeded();
-    soon("it gives up", || state(&test, "c1", "{{.State.Status}}") == "exited");
+    soon("it gives up", || shown(&test, "c1", "{{.State.Status}}") == "exited");
     assert_eq!(log(&test, "c1"), "1\n2\n3\n");
-    assert_eq!(state(&test, "c1", "{{.RestartCount}}"), "2");
+    assert_eq!(shown(&test, "c1", "{{.RestartCount}}"), "2");
     run(&test, &["-d", "--name", "d1", "--restart", "always", "busybox", "sleep", "600"])
         .succeeded();
     test.rbuild(&["stop", "-t", "0", "d1"]).ok();
-    assert_eq!(state(&test, "d1", "{{.State.Status}}"), "exited");
+    assert_eq!(shown(&test, "d1", "{{.State.Status}}"), "exited");
 }
 
 #[test]
 fn a_killed_monitor_is_noticed_and_its_container_is_gone() {
-    let test = test();
+    let test = world();
     run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
     let (monitor, pid) =
-        (state(&test, "c1", "{{.State.Monitor}}"), state(&test, "c1", "{{.State.Pid}}"));
+        (shown(&test, "c1", "{{.State.Monitor}}"), shown(&test, "c1", "{{.State.Pid}}"));
     test.shell(&format!("kill -9 {monitor}"));
-    soon("it is told", || state(&test, "c1", "{{.State.Status}}") == "exited");
+    soon("it is told", || shown(&test, "c1", "{{.State.Status}}") == "exited");
     assert_eq!(
-        state(&test, "c1", "{{.State.ExitCode}} {{.State.Error}}"),
-        "137 its monitor was killed"
+        shown(&test, "c1", "{{.State.ExitCode}} {{.State.Error}}"),
+        "137 its monitor was killed; the time of the end is that at which it last wrote something"
     );
     soon("the program is gone", || !std::path::Path::new(&format!("/proc/{pid}/ns")).exists());
     test.rbuild(&["start", "c1"]).ok();
-    assert_eq!(state(&test, "c1", "{{.State.Status}}"), "running");
+    assert_eq!(shown(&test, "c1", "{{.State.Status}}"), "running");
 }
 
 #[test]
 fn a_name_belongs_to_one_container() {
-    let test = test();
+    let test = world();
     let id = test.rbuild(&["create", "--name", "c1", "busybox"]).ok();
     let second = test.rbuild(&["create", "--name", "c1", "busybox"]);
     let said = format!(
@@ -227,7 +203,7 @@ fn a_name_belongs_to_one_container() {
 
 #[test]
 fn a_container_that_runs_is_removed_by_force_only() {
-    let test = test();
+    let test = world();
     run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
     let refused = test.rbuild(&["rm", "c1"]);
     assert!(refused.failed(1).contains("container is running: stop the container before removing"));
@@ -241,7 +217,7 @@ fn a_container_that_runs_is_removed_by_force_only() {
 
 #[test]
 fn a_volume_outlives_its_containers() {
-    let test = test();
+    let test = world();
     run(&test, &["--rm", "-v", "data:/data", "busybox", "sh", "-c", "echo kept > /data/f"])
         .succeeded();
     let read = run(&test, &["--rm", "-v", "data:/data:ro", "busybox", "cat", "/data/f"]);
@@ -257,7 +233,7 @@ fn a_volume_outlives_its_containers() {
 
 #[test]
 fn containers_of_a_network_find_each_other_by_name() {
-    let test = test();
+    let test = world();
     let network = format!("net{}", std::process::id());
     test.rbuild(&["network", "create", &network]).succeeded();
     let serve = "mkdir /w; echo page > /w/index.html; exec httpd -f -p 80 -h /w";
@@ -290,7 +266,7 @@ fn containers_of_a_network_find_each_other_by_name() {
     let alone = test.rbuild(&["run", "--rm", "busybox", "wget", "-T", "2", "-qO-", "http://web/"]);
     assert_ne!(alone.code, Some(0), "{alone}");
     let port =
-        state(&test, "web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
+        shown(&test, "web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
     let page = test.shell(&format!("curl -s http://127.0.0.1:{port}/"));
     assert_eq!(page, "page\n");
     test.rbuild(&["rm", "-f", "web"]).ok();

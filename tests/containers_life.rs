@@ -5,37 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Outcome, Test};
-
-fn test() -> Test {
-    let test = Test::empty();
-    test.import("busybox");
-    test
-}
-
-fn run(test: &Test, arguments: &[&str]) -> Outcome {
-    test.rbuild(&[&["run", "--network", "none"], arguments].concat())
-}
-
-fn state(test: &Test, name: &str, path: &str) -> String {
-    let shown = test.rbuild(&["inspect", "--type", "container", "--format", path, name]);
-    shown.ok().trim().to_owned()
-}
-
-/// Waits for what must happen soon.
-#[track_caller]
-fn soon(what: &str, mut happens: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !happens() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-#[track_caller]
-fn soon_is(test: &Test, path: &str, expected: &str) {
-    soon(expected, || state(test, "c1", path) == expected);
-}
+use crate::support::Test;
+use crate::support::containers::{run, shown, soon, soon_is, world};
 
 /// What has happened, but for when and to whom.
 fn events(test: &Test, arguments: &[&str]) -> Vec<String> {
@@ -46,8 +17,8 @@ fn events(test: &Test, arguments: &[&str]) -> Vec<String> {
 }
 
 fn kill_monitor(test: &Test, name: &str) {
-    let monitor = state(test, name, "{{.State.Monitor}}");
-    let pid = state(test, name, "{{.State.Pid}}");
+    let monitor = shown(test, name, "{{.State.Monitor}}");
+    let pid = shown(test, name, "{{.State.Pid}}");
     assert!(Command::new("kill").args(["-9", &monitor]).status().unwrap().success());
     soon("the program ends with its monitor", || {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).is_err()
@@ -66,38 +37,38 @@ fn reboot(test: &Test) {
 
 #[test]
 fn a_container_becomes_healthy_and_unhealthy() {
-    let test = test();
+    let test = world();
     let check = "echo seen >&2; cat /well";
     let flags = ["--health-interval", "100ms", "--health-retries", "2", "--health-cmd", check];
     let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
-    soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
+    soon_is(&test, "c1", "{{.State.Health.Status}}", "unhealthy");
     test.rbuild(&["exec", "c1", "sh", "-c", "echo yes >/well"]).succeeded();
-    soon_is(&test, "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "healthy 0");
-    soon("only five are kept", || state(&test, "c1", "{{len .State.Health.Log}}") == "5");
-    soon("all are well", || !state(&test, "c1", "{{json .State.Health.Log}}").contains("No such"));
+    soon_is(&test, "c1", "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "healthy 0");
+    soon("only five are kept", || shown(&test, "c1", "{{len .State.Health.Log}}") == "5");
+    soon("all are well", || !shown(&test, "c1", "{{json .State.Health.Log}}").contains("No such"));
     let last =
-        state(&test, "c1", "{{with index .State.Health.Log 4}}{{.ExitCode}} {{.Output}}{{end}}");
+        shown(&test, "c1", "{{with index .State.Health.Log 4}}{{.ExitCode}} {{.Output}}{{end}}");
     assert_eq!(last, "0 seen\nyes");
     let told = events(&test, &["--filter", "event=health_status"]);
     assert_eq!(told, ["container health_status: unhealthy", "container health_status: healthy"]);
     let listed = test.rbuild(&["ps", "--format", "{{.Status}}"]).ok();
     assert!(listed.trim().ends_with("(healthy)"), "{listed}");
     test.rbuild(&["stop", "-t", "0", "c1"]).succeeded();
-    assert_eq!(state(&test, "c1", "{{.State.Health.Status}}"), "unhealthy");
+    assert_eq!(shown(&test, "c1", "{{.State.Health.Status}}"), "unhealthy");
 }
 
 #[test]
 fn a_probe_that_takes_too_long_is_killed() {
-    let test = test();
+    let test = world();
     let flags = ["--health-interval", "50ms", "--health-timeout", "300ms", "--health-retries", "1"];
     let check = ["--health-cmd", "echo began; sleep 77"];
     let arguments =
         [&["-d", "--name", "c1"], &flags[..], &check[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
-    soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
+    soon_is(&test, "c1", "{{.State.Health.Status}}", "unhealthy");
     let first =
-        state(&test, "c1", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}");
+        shown(&test, "c1", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}");
     assert_eq!(first, "-1 Health check exceeded timeout (300ms): began");
     // A probe that runs does not keep the container from ending.
     let begun = Instant::now();
@@ -107,13 +78,13 @@ fn a_probe_that_takes_too_long_is_killed() {
 
 #[test]
 fn a_paused_container_is_not_probed() {
-    let test = test();
+    let test = world();
     let flags = ["--health-interval", "50ms", "--health-cmd", "true"];
     let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
-    soon_is(&test, "{{.State.Health.Status}}", "healthy");
+    soon_is(&test, "c1", "{{.State.Health.Status}}", "healthy");
     test.rbuild(&["pause", "c1"]).succeeded();
-    let last = || state(&test, "c1", "{{json .State.Health.Log}}");
+    let last = || shown(&test, "c1", "{{json .State.Health.Log}}");
     let before = last();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(last(), before);
@@ -123,7 +94,7 @@ fn a_paused_container_is_not_probed() {
 
 #[test]
 fn the_start_period_forgives() {
-    let test = test();
+    let test = world();
     let flags = [
         "--health-interval",
         "50ms",
@@ -138,19 +109,19 @@ fn the_start_period_forgives() {
     ];
     let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
-    soon("probes failed", || state(&test, "c1", "{{len .State.Health.Log}}").as_str() >= "2");
-    assert_eq!(state(&test, "c1", "{{.State.Health.Status}}"), "starting");
-    soon_is(&test, "{{.State.Health.Status}}", "unhealthy");
+    soon("probes failed", || shown(&test, "c1", "{{len .State.Health.Log}}").as_str() >= "2");
+    assert_eq!(shown(&test, "c1", "{{.State.Health.Status}}"), "starting");
+    soon_is(&test, "c1", "{{.State.Health.Status}}", "unhealthy");
 }
 
 #[test]
 fn a_life_is_told_in_events() {
-    let test = test();
+    let test = world();
     run(&test, &["--name", "c1", "--label", "tier=front", "busybox", "sh", "-c", "exit 3"])
         .failed(3);
     let told =
         test.rbuild(&["events", "--since", "1h", "--until", "0s", "--filter", "event=die"]).ok();
-    let id = state(&test, "c1", "{{.Id}}");
+    let id = shown(&test, "c1", "{{.Id}}");
     let (time, rest) = told.trim().split_once(' ').unwrap();
     assert!(time.len() == 30 && time.ends_with('Z'), "{time}");
     let expected = format!(
@@ -199,7 +170,7 @@ fn a_life_is_told_in_events() {
 
 #[test]
 fn events_are_followed() {
-    let test = test();
+    let test = world();
     let mut follower = test
         .command(&["events", "--filter", "event=start", "--format", "{{.Actor.Attributes.name}}"])
         .stdout(Stdio::piped())
@@ -228,12 +199,12 @@ fn events_are_followed() {
 
 #[test]
 fn limits_and_the_restart_policy_are_updated() {
-    let test = test();
+    let test = world();
     run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
     let update = test.rbuild(&["update", "--pids-limit", "20", "--restart", "on-failure:3", "c1"]);
     assert_eq!(update.ok(), "c1\n");
     let policy = "{{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
-    assert_eq!(state(&test, "c1", policy), "20 on-failure 3");
+    assert_eq!(shown(&test, "c1", policy), "20 on-failure 3");
     let bomb = "i=0; while [ $i -lt 30 ]; do sleep 600 >/dev/null 2>&1 & i=$((i+1)); done";
     let bombed = test.rbuild(&["exec", "c1", "sh", "-c", bomb]);
     assert!(bombed.stderr.contains("can't fork"), "{bombed}");
@@ -246,7 +217,7 @@ fn limits_and_the_restart_policy_are_updated() {
 
 #[test]
 fn a_killed_monitor_is_noticed_and_cleaned_up_after() {
-    let test = test();
+    let test = world();
     let flags = ["--network", "bridge", "--pids-limit", "50"];
     let arguments =
         [&["run", "-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
@@ -274,18 +245,20 @@ fn a_killed_monitor_is_noticed_and_cleaned_up_after() {
     assert!(listed.contains("c1 exited"), "{listed}");
     assert!(!std::path::Path::new(cgroup.trim()).exists(), "{cgroup}");
     assert_eq!(test.rbuild(&["ps", "-aq", "--filter", "name=r1"]).ok(), "");
-    assert_eq!(state(&test, "c1", "{{.State.ExitCode}} {{.State.Pid}}"), "137 0");
+    assert_eq!(shown(&test, "c1", "{{.State.ExitCode}} {{.State.Pid}}"), "137 0");
+    let status = test.rbuild(&["ps", "-a", "--format", "{{.Status}}"]).ok();
+    assert!(status.starts_with("Exited (137) ") && status.ends_with(" ago\n"), "{status}");
     let told = events(&test, &["--filter", "event=die", "--filter", "container=c1"]);
     assert_eq!(told, ["container die"]);
     // It is written down: there is no more to do.
     assert_eq!(test.rbuild(&["system", "reconcile"]).ok(), "");
     test.rbuild(&["start", "c1"]).succeeded();
-    assert_eq!(state(&test, "c1", "{{.State.Status}}"), "running");
+    assert_eq!(shown(&test, "c1", "{{.State.Status}}"), "running");
 }
 
 #[test]
 fn what_ran_comes_up_with_the_machine() {
-    let test = test();
+    let test = world();
     for (name, policy) in [
         ("a1", "always"),
         ("u1", "unless-stopped"),
@@ -303,7 +276,9 @@ fn what_ran_comes_up_with_the_machine() {
     let mut states: Vec<&str> = listed.lines().collect();
     states.sort_unstable();
     assert_eq!(states, ["a1 running", "n1 exited", "s1 exited", "t1 running", "u1 running"]);
-    assert_eq!(state(&test, "n1", "{{.State.ExitCode}}"), "255");
+    assert_eq!(shown(&test, "n1", "{{.State.ExitCode}}"), "255");
+    let status = test.rbuild(&["ps", "-a", "--filter", "name=n1", "--format", "{{.Status}}"]).ok();
+    assert!(status.starts_with("Exited (255) ") && status.ends_with(" ago\n"), "{status}");
     test.rbuild(&["stop", "-t", "0", "a1"]).succeeded();
     let listed = test.rbuild(&["ps", "--format", "{{.Names}}"]).ok();
     assert!(!listed.contains("a1"), "it was stopped in this boot: {listed}");
@@ -311,12 +286,12 @@ fn what_ran_comes_up_with_the_machine() {
 
 #[test]
 fn a_container_is_entered_from_the_host() {
-    let test = test();
+    let test = world();
     let flags = ["--cap-drop", "ALL", "--user", "1000", "--hostname", "inside"];
     let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
     let pid = test.rbuild(&["pid", "c1"]).ok();
-    assert_eq!(pid.trim(), state(&test, "c1", "{{.State.Pid}}"));
+    assert_eq!(pid.trim(), shown(&test, "c1", "{{.State.Pid}}"));
     let script = "id -u; hostname; grep -E 'CapEff|Seccomp:' /proc/self/status; exit 6";
     let entered = test.rbuild(&["enter", "c1", "sh", "-c", script]);
     assert_eq!(entered.code, Some(6), "{entered}");
@@ -339,18 +314,18 @@ fn private_memory(pid: &str) -> u64 {
 
 #[test]
 fn an_idle_monitor_takes_little_memory() {
-    let test = test();
+    let test = world();
     let flags = ["--health-interval", "50ms", "--health-cmd", "true"];
     let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
     run(&test, &arguments).succeeded();
-    soon_is(&test, "{{.State.Health.Status}}", "healthy");
-    let bytes = private_memory(&state(&test, "c1", "{{.State.Monitor}}"));
+    soon_is(&test, "c1", "{{.State.Health.Status}}", "healthy");
+    let bytes = private_memory(&shown(&test, "c1", "{{.State.Monitor}}"));
     assert!(bytes < 4 << 20, "{bytes}");
 }
 
 #[test]
 fn fifty_idle_containers_take_little_memory() {
-    let test = test();
+    let test = world();
     for _ in 0..50 {
         run(&test, &["-d", "busybox", "sleep", "600"]).succeeded();
     }
@@ -365,12 +340,12 @@ fn fifty_idle_containers_take_little_memory() {
 
 #[test]
 fn input_that_nobody_reads_ends_nothing() {
-    let test = test();
+    let test = world();
     let script = "exec 0<&-; sleep 0.5; echo done; exit 4";
     let arguments =
         ["run", "-i", "--network", "none", "--name", "c1", "busybox", "sh", "-c", script];
     let input = vec![b'x'; 1 << 20];
     let found = test.rbuild_with(&arguments, &[], Some(&input));
     assert_eq!((found.code, found.stdout.as_slice()), (Some(4), &b"done\n"[..]), "{found}");
-    assert_eq!(state(&test, "c1", "{{.State.Status}} {{.State.ExitCode}}"), "exited 4");
+    assert_eq!(shown(&test, "c1", "{{.State.Status}} {{.State.ExitCode}}"), "exited 4");
 }

@@ -32,7 +32,7 @@ impl Listing {
         let template = Template::parse(&template)?;
         let mut text = String::new();
         if headed {
-            text += &template.render(&self.heading())?;
+            text += &template.render_headings(&self.heading())?;
             text.push('\n');
         }
         for row in rows {
@@ -156,6 +156,8 @@ mod tests {
             "{\"Age\":\"3\",\"Kind\":\"<none>\",\"Name\":\"Rex\"}\n\
              {\"Age\":\"12 years\",\"Kind\":\"a very old cat\",\"Name\":\"Ä\"}\n",
         );
+        let labels = "table {{.Label \"com.example.some-name_here\"}}";
+        assert_eq!(PETS.text(Some(labels), &[]).expect("text"), "some name here\n");
         assert!(PETS.text(Some("{{"), &[]).is_err());
         assert_eq!(PETS.text(None, &[]).expect("text"), "NAME      KIND      AGE\n");
     }

@@ -96,12 +96,7 @@ fn container(store: &Store, name: &str, sized: bool) -> anyhow::Result<Option<Va
 fn network_document(store: &Store, name: &str) -> anyhow::Result<Option<Value>> {
     let definitions = network::definitions(store.root());
     match definitions.find(name) {
-        Ok(definition) => {
-            let mut document = network::document(&definitions, definition)?;
-            // Go's structure has the field ID, its JSON calls it Id.
-            document["ID"] = document["Id"].clone();
-            Ok(Some(document))
-        }
+        Ok(definition) => network::document(&definitions, definition).map(Some),
         Err(DefinitionError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -243,12 +243,7 @@ pub(crate) fn wait(home: &Home, args: &NamesArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn rename(home: &Home, args: &RenameArgs) -> anyhow::Result<ExitCode> {
     let store = home.open()?;
     let containers = Containers::open(&store)?;
-    let id = containers.find(&args.container)?;
-    containers.rename(&id, &args.name)?;
-    // Those who look it up by name are told; one that does not run needs no telling.
-    if let Some(mut client) = Client::connect(&containers, &id, Request::Reload)? {
-        client.done()?;
-    }
+    containers.rename(&containers.find(&args.container)?, &args.name)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,7 +1,6 @@
 //! `network`: the networks that containers are connected to.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,11 +11,11 @@ use engine::network::{
 };
 use serde_json::{Value, json};
 
-use crate::error::Silent;
 use crate::format::{self, Listing};
 use crate::images::until;
+use crate::list_flags::ListFlags;
 use crate::paths::network_dir;
-use crate::ui;
+use crate::{inspect, prune, ui};
 
 /// `network`.
 #[derive(Subcommand)]
@@ -86,18 +85,14 @@ pub(crate) struct CreateArgs {
 /// What `network ls` is told.
 #[derive(Args)]
 pub(crate) struct ListArgs {
-    /// Print ids only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    flags: ListFlags,
     /// Print whole ids
     #[arg(long)]
     no_trunc: bool,
     /// Only networks that fit: name=, id=, driver=, label=, scope=, type=, dangling=
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
-    /// table, table TEMPLATE, json or a Go template
-    #[arg(long)]
-    format: Option<String>,
 }
 
 /// What `network inspect` is told.
@@ -188,9 +183,9 @@ pub(crate) fn network(
     match verb {
         NetworkVerb::Create(args) => create(&definitions, args),
         NetworkVerb::Ls(args) => list(&definitions, args),
-        NetworkVerb::Inspect(args) => inspect(&definitions, args),
+        NetworkVerb::Inspect(args) => inspect_networks(&definitions, args),
         NetworkVerb::Rm(args) => remove(&definitions, args),
-        NetworkVerb::Prune(args) => prune(&definitions, args),
+        NetworkVerb::Prune(args) => prune_networks(&definitions, args),
         NetworkVerb::Connect(args) => connect(args),
         NetworkVerb::Disconnect(args) => disconnect(args),
     }
@@ -255,9 +250,7 @@ fn list(definitions: &Definitions, args: &ListArgs) -> anyhow::Result<ExitCode> 
             rows.push(row(&definition, args.no_trunc));
         }
     }
-    let quiet = args.quiet && args.format.as_deref().is_none_or(|format| format == "table");
-    let format = if quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    ui::raw(NETWORKS.text(format, &rows)?.as_bytes());
+    ui::raw(NETWORKS.text(args.flags.format("{{.ID}}"), &rows)?.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -287,7 +280,7 @@ fn go_time(time: &str) -> String {
     }
 }
 
-fn inspect(definitions: &Definitions, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+fn inspect_networks(definitions: &Definitions, args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for name in &args.names {
         match definitions.find(name) {
@@ -298,7 +291,7 @@ fn inspect(definitions: &Definitions, args: &InspectArgs) -> anyhow::Result<Exit
             Err(error) => return Err(error.into()),
         }
     }
-    print(&found, args.format.as_deref())?;
+    inspect::print(&found, args.format.as_deref())?;
     failed.iter().for_each(|error| ui::note(format_args!("Error: {error}")));
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -309,38 +302,10 @@ pub(crate) fn document(
     definition: NetworkDefinition,
 ) -> anyhow::Result<Value> {
     let shown = definitions.inspect(definition)?;
-    serde_json::to_value(shown).context("print the network")
-}
-
-fn print(found: &[Value], format: Option<&str>) -> anyhow::Result<()> {
-    match format {
-        None | Some("") => {
-            use serde::Serialize;
-            let mut bytes = Vec::new();
-            let indented = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-            let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, indented);
-            found.serialize(&mut serializer).context("print the networks")?;
-            bytes.push(b'\n');
-            ui::raw(&bytes);
-        }
-        Some("json") => ui::line(Value::Array(found.to_vec())),
-        Some(_) if found.is_empty() => ui::line(""),
-        Some(template) => {
-            for one in found {
-                // Go's structure has the field ID, its JSON calls it Id.
-                let mut full = one.clone();
-                full["ID"] = one["Id"].clone();
-                match format::value(template, one, &full) {
-                    Ok(text) => ui::line(text),
-                    Err(error) => {
-                        ui::note(error);
-                        return Err(Silent(64).into());
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
+    let mut document = serde_json::to_value(shown).context("print the network")?;
+    // Go's structure has the field ID, its JSON calls it Id.
+    document["ID"] = document["Id"].clone();
+    Ok(document)
 }
 
 fn remove(definitions: &Definitions, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
@@ -360,28 +325,16 @@ fn remove(definitions: &Definitions, args: &RemoveArgs) -> anyhow::Result<ExitCo
 }
 
 const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one \
-                       container.\nAre you sure you want to continue? [y/N] ";
+                       container.\nAre you sure you want to continue?";
 
-fn prune(definitions: &Definitions, args: &PruneArgs) -> anyhow::Result<ExitCode> {
+fn prune_networks(definitions: &Definitions, args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let filters = Filters::parse(&args.filter, &PRUNE_FILTERS)?;
-    if !args.force && !confirmed()? {
+    if !args.force && !prune::confirmed(WARNING)? {
         bail!("network prune has been cancelled");
     }
     let removed = definitions.prune(|definition| filters.fit_value(definition))?;
-    if !removed.is_empty() {
-        ui::line("Deleted Networks:");
-        removed.iter().for_each(ui::line);
-        ui::line("");
-    }
+    prune::tell_list("Deleted Networks:", removed.into_iter());
     Ok(ExitCode::SUCCESS)
-}
-
-fn confirmed() -> anyhow::Result<bool> {
-    ui::raw(WARNING.as_bytes());
-    std::io::stdout().flush().context("ask")?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("read the answer")?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 const LIST_FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 pub(crate) use filters::Filters;
 
 use crate::format::{self, Listing, ellipsis};
+use crate::list_flags::ListFlags;
 use crate::{container_inspect, port, reconcile, ui};
 
 /// What `ps` is told.
@@ -30,9 +31,8 @@ pub(crate) struct PsArgs {
     /// Show all containers, not only those that run
     #[arg(short, long)]
     all: bool,
-    /// Print container ids only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    flags: ListFlags,
     /// Show the last N that were made, whatever they do
     #[arg(short = 'n', long, value_name = "N", default_value_t = -1, allow_hyphen_values = true)]
     last: i64,
@@ -48,9 +48,6 @@ pub(crate) struct PsArgs {
     /// Only containers that fit: name=, label=, status=, ancestor=, health=, network=, volume=, ...
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
-    /// table, table TEMPLATE, json or a Go template
-    #[arg(long)]
-    format: Option<String>,
 }
 
 const HEADINGS: &[(&str, &str)] = &[
@@ -94,7 +91,7 @@ pub(crate) fn ps(root: &Path, args: &PsArgs) -> anyhow::Result<ExitCode> {
     let chosen = listed.iter().filter(|one| all || one.state.status.is_active());
     let chosen =
         chosen.filter(|one| filters.fit(one)).take(if last > 0 { last } else { usize::MAX });
-    let sized = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
+    let sized = args.size || args.flags.asks_for(".Size");
     let row = Row { images: named_images(&store)?, whole: args.no_trunc };
     let mut rows = Vec::new();
     for observed in chosen {
@@ -102,9 +99,7 @@ pub(crate) fn ps(root: &Path, args: &PsArgs) -> anyhow::Result<ExitCode> {
         rows.push(row.of(observed, size));
     }
     let listing = if args.size { &WITH_SIZES } else { &CONTAINERS };
-    let quiet = args.quiet && args.format.as_deref().is_none_or(|format| format == "table");
-    let format = if quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    ui::raw(listing.text(format, &rows)?.as_bytes());
+    ui::raw(listing.text(args.flags.format("{{.ID}}"), &rows)?.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -245,7 +240,7 @@ pub(crate) fn status(state: &State, now: jiff::Timestamp) -> String {
     };
     let up = || format!("Up {}", since(&state.started_at).unwrap_or_default());
     let ended = |how: &str| {
-        // If its monitor was killed, nobody has written down when it ended.
+        // The clock may have been set, and what is written be lost.
         let known = is_after(&state.finished_at, &state.started_at);
         let when = match since(&state.finished_at).filter(|_| known) {
             Some(time) => format!("{time} ago"),

@@ -1,16 +1,18 @@
 //! `shell`: a shell in the file system of any step of the last build, the failed one too.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use engine::session::Networks;
+use engine::containers::Containers;
+use engine::containers::create::{self, create_over};
+use engine::containers::protocol::Request;
+use engine::containers::record::{Config, HostConfig, LogConfig};
 
-use crate::foreground::{self, Foreground};
+use crate::attach::{self, Attachment};
 use crate::journal::{Journal, Step};
 use crate::paths::Home;
-use crate::ui;
+use crate::{run, ui};
 
 /// Which step of the last build.
 #[derive(Args)]
@@ -31,7 +33,7 @@ pub(crate) struct ShellArgs {
     /// Open it as the step found things, not as it left them
     #[arg(long)]
     before: bool,
-    /// bridge, host or none
+    /// bridge, host, none or a network
     #[arg(long, default_value = "bridge")]
     network: String,
     /// What to run instead of a shell
@@ -74,34 +76,47 @@ pub(crate) fn shell(home: &Home, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     if layers.is_empty() {
         bail!("{} left no file system to look into", step.name);
     }
-    let (mut env, cwd, user) = match &step.process {
-        Some(process) => (process.env.clone(), process.cwd.clone(), process.user.clone()),
-        None => (vec![format!("PATH={}", foreground::DEFAULT_PATH)], "/".to_owned(), String::new()),
-    };
-    let terminal = ui::is_interactive();
-    if terminal {
-        env.push("TERM=xterm".to_owned());
-    }
+    ui::note(format_args!("{}: changes made here are dropped", step.name));
+    let containers = Containers::open(&store)?;
+    let record = create_over(&containers, layers, request(args, step))?;
+    let attachment =
+        Attachment { stdin: true, tty: record.config.tty, signals: true, detach: Vec::new() };
+    let signals = attachment.take_signals()?;
+    let asked = Request::Attach { stdin: true, output: true, starter: true };
+    let client = run::start_new(&containers, &record, asked)?;
+    attach::exit_code(attach::relay(client, &attachment, signals)?)
+}
+
+/// The container that the shell runs in: as the step's, and gone with its end.
+fn request(args: &ShellArgs, step: &Step) -> create::Request {
     let command = match args.command.as_slice() {
         [] => vec!["/bin/sh".to_owned()],
         command => command.to_vec(),
     };
-    ui::note(format_args!("{}: changes made here are dropped", step.name));
-    let networks = Networks::new(&crate::paths::network_dir(), 0);
-    let code = foreground::foreground(
-        &store,
-        &networks,
-        Foreground {
-            layers,
-            args: command,
-            env,
-            cwd: PathBuf::from(cwd),
-            user,
-            network: &args.network,
-            terminal,
-            interactive: true,
-            ..Foreground::default()
-        },
-    )?;
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
+    let mut config = Config {
+        cmd: Some(command),
+        tty: ui::is_interactive(),
+        open_stdin: true,
+        stdin_once: true,
+        attach_stdin: true,
+        attach_stdout: true,
+        attach_stderr: true,
+        ..Config::default()
+    };
+    if let Some(process) = &step.process {
+        config.env.clone_from(&process.env);
+        config.working_dir.clone_from(&process.cwd);
+        config.user.clone_from(&process.user);
+    }
+    let network_mode = match args.network.as_str() {
+        "default" => "bridge".to_owned(),
+        network => network.to_owned(),
+    };
+    let host_config = HostConfig {
+        network_mode,
+        auto_remove: true,
+        log_config: LogConfig { kind: "none".to_owned(), ..LogConfig::default() },
+        ..HostConfig::default()
+    };
+    create::Request { config, host_config, ..create::Request::default() }
 }

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use engine::containers::protocol::Request;
+use engine::containers::Containers;
 use engine::containers::record::HostConfig;
-use engine::containers::{Client, Containers};
 
 use crate::create_args::{ResourceArgs, restart_policy};
 use crate::error::Silent;
@@ -47,18 +46,8 @@ pub(crate) fn update(home: &Home, args: &UpdateArgs) -> anyhow::Result<ExitCode>
 }
 
 fn change(containers: &Containers<'_>, name: &str, args: &UpdateArgs) -> anyhow::Result<()> {
-    let before = containers.record(&containers.find(name)?)?;
-    let mut record = before.clone();
-    apply(&mut record.host_config, args)?;
-    containers.write_record(&record)?;
-    let told = match Client::connect(containers, &record.id, Request::Reload)? {
-        Some(mut client) => client.done(),
-        None => Ok(()),
-    };
-    if let Err(error) = told {
-        containers.write_record(&before)?;
-        return Err(error.into());
-    }
+    let id = containers.find(name)?;
+    let record = containers.change(&id, |record| apply(&mut record.host_config, args))?;
     containers.tell(&record, "update", &[]);
     Ok(())
 }

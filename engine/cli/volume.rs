@@ -14,6 +14,7 @@ use engine::volume::{Draft, Error, Users, Volume, Volumes, is_anonymous};
 use serde_json::{Value, json};
 
 use crate::format::{self, Listing};
+use crate::list_flags::ListFlags;
 use crate::{inspect, prune, ui};
 
 /// `volume`.
@@ -55,15 +56,11 @@ pub(crate) struct CreateArgs {
 /// What `volume ls` is told.
 #[derive(Args)]
 pub(crate) struct LsArgs {
-    /// Print names only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    flags: ListFlags,
     /// Only volumes that fit: dangling=, driver=, label=, name=
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
-    /// table, table TEMPLATE, json or a Go template
-    #[arg(long)]
-    format: Option<String>,
 }
 
 /// What `volume inspect` is told.
@@ -162,9 +159,7 @@ fn list(store: &Store, volumes: &Volumes<'_>, args: &LsArgs) -> anyhow::Result<E
     all.retain(|volume| filters.fit(volume));
     all.sort_by(|a, b| natural(&a.name, &b.name));
     let rows: Vec<Value> = all.iter().map(row).collect();
-    let quiet = args.quiet && args.format.as_deref().is_none_or(|format| format == "table");
-    let format = if quiet { Some("{{.Name}}") } else { args.format.as_deref() };
-    ui::raw(LISTING.text(format, &rows)?.as_bytes());
+    ui::raw(LISTING.text(args.flags.format("{{.Name}}"), &rows)?.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -246,9 +241,7 @@ pub(crate) fn prune_unused(
     chosen: impl Fn(&Volume) -> bool,
 ) -> anyhow::Result<u64> {
     let pruned = volumes.prune(chosen, || users(store))?;
-    if !pruned.names.is_empty() {
-        ui::line(format_args!("Deleted Volumes:\n{}\n", pruned.names.join("\n")));
-    }
+    prune::tell_list("Deleted Volumes:", pruned.names.into_iter());
     Ok(pruned.bytes)
 }
 

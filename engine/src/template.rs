@@ -63,7 +63,13 @@ impl Template {
     /// A field that an object lacks is an error, but in an object of nothing but strings, such as
     /// labels, it prints `<no value>`. `.Label "key"` looks up one of the dot's `Labels`.
     pub fn render(&self, data: &Value) -> Result<String, TemplateError> {
-        run::render(&self.text, &self.nodes, data)
+        run::render(&self.text, &self.nodes, data, run::label)
+    }
+
+    /// Renders the head of a table whose rows are rendered with this template: `headings` has the
+    /// heading of each field, and a label's is its name.
+    pub fn render_headings(&self, headings: &Value) -> Result<String, TemplateError> {
+        run::render(&self.text, &self.nodes, headings, run::label_heading)
     }
 }
 

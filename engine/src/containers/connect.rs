@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use super::assemble::{causes, file, namespace_of};
+use rustix::process::Pid;
+
+use super::assemble::{causes, namespace_of};
 use super::record::{EndpointSettings, PortBinding, PortMap, Record};
+use super::told::Told;
 use super::{Containers, Error, Result};
 use crate::container::spec::{Mount, Network};
 use crate::network::resolv::{self, ExtraHost, Reach};
@@ -30,6 +33,7 @@ pub(super) struct Connected {
     endpoints: Vec<(NetworkDefinition, Endpoint)>,
     reserved: Option<Ports>,
     dns: Option<Dns>,
+    told: Told,
 }
 
 /// Makes a container's network.
@@ -49,7 +53,8 @@ pub(super) fn connect(
             None => connected.join(containers, record, runtime)?,
         },
     }
-    connected.files = connected.tell(record)?;
+    connected.told = connected.tell(record)?;
+    connected.files = connected.told.files(record);
     Ok(connected)
 }
 
@@ -101,7 +106,9 @@ impl Connected {
     ) -> Result<()> {
         let definitions = Definitions::new(containers.store.root(), runtime);
         let definition = definitions.find(name).map_err(refused)?;
-        self.add(definition, settings, record, runtime)
+        self.add(definition, settings, record, runtime)?;
+        // Until now there may have been no way to the published ports.
+        if self.ports.is_empty() { self.publish() } else { Ok(()) }
     }
 
     /// Connects the container to a network.
@@ -149,6 +156,28 @@ impl Connected {
         self.publish()
     }
 
+    /// Tells others the name that the container has now.
+    pub(super) fn rename(&mut self, record: &Record) -> Result<()> {
+        for (definition, endpoint) in &mut self.endpoints {
+            let Some(settings) = record.networks.get(&definition.name) else { continue };
+            if endpoint.record().name != record.name {
+                let request = request(record, settings, definition)?;
+                endpoint.rename(&request.name, &request.aliases).map_err(refused)?;
+                let shown = shown(settings, endpoint, &request);
+                self.networks.insert(definition.name.clone(), shown);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the files of the running container tell it of its network as it is now.
+    pub(super) fn tell_again(&mut self, record: &Record, pid: Pid) -> Result<()> {
+        let told = self.tell(record)?;
+        self.told.change_to(&told, record, pid)?;
+        self.told = told;
+        Ok(())
+    }
+
     /// Has names answered where the container is on a network that has names.
     pub(super) fn serve_names(&mut self, record: &Record) -> Result<()> {
         let zones: Vec<Zone> = self
@@ -174,8 +203,8 @@ impl Connected {
         Ok(())
     }
 
-    /// The files that tell the container of its network: mounted, so that no layer has them.
-    fn tell(&self, record: &Record) -> Result<Vec<Mount>> {
+    /// What is told to the container of its network.
+    fn tell(&self, record: &Record) -> Result<Told> {
         let (config, host) = (&record.config, &record.host_config);
         let records = || self.endpoints.iter().map(|(_, endpoint)| endpoint.record());
         let own: Vec<IpAddr> = records()
@@ -202,11 +231,11 @@ impl Connected {
             Some(_) => resolv::with_name_server(&host_text, &dns, NAME_SERVER.into()).0,
             None => resolv::resolv_conf(&host_text, &dns, reach),
         };
-        Ok(vec![
-            file("/etc/hosts", resolv::hosts(&own, &names, &extra)),
-            file("/etc/hostname", resolv::hostname(&config.hostname)),
-            file("/etc/resolv.conf", servers),
-        ])
+        Ok(Told {
+            hosts: resolv::hosts(&own, &names, &extra),
+            own: resolv::own_hosts(&own, &names),
+            servers,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an image and what was typed to a record.
 
+use cache::digest::Digest;
 use cache::image::Image;
 use cache::oci::{Empty, Healthcheck, Set};
 
@@ -22,9 +23,28 @@ pub struct Request {
 }
 
 /// Makes a container of an image; it can be started then.
-pub fn create(containers: &Containers<'_>, image: &Image, request: Request) -> Result<Record> {
-    let Request { name, mut config, host_config, mut networks } = request;
-    merge(&mut config, image);
+pub fn create(containers: &Containers<'_>, image: &Image, mut request: Request) -> Result<Record> {
+    merge(&mut request.config, image);
+    let made_of = Record {
+        image: image.id().to_string(),
+        manifest: Some(image.digest),
+        layers: image.config.rootfs.diff_ids.clone(),
+        ..Record::default()
+    };
+    make(containers, made_of, request)
+}
+
+/// Makes a container of layers that are no image; it can be started then.
+pub fn create_over(
+    containers: &Containers<'_>,
+    layers: &[Digest],
+    request: Request,
+) -> Result<Record> {
+    make(containers, Record { layers: layers.to_vec(), ..Record::default() }, request)
+}
+
+fn make(containers: &Containers<'_>, made_of: Record, request: Request) -> Result<Record> {
+    let Request { name, config, host_config, mut networks } = request;
     check(&config, &host_config)?;
     let mode = host_config.network_mode.as_str();
     if !matches!(mode, "none" | "host") && !mode.starts_with("container:") {
@@ -35,22 +55,19 @@ pub fn create(containers: &Containers<'_>, image: &Image, request: Request) -> R
     let mut mounts = resolve(containers, &config, &host_config)?;
     volumes.provide(&hold, &mut mounts)?;
     volumes.mount(&mounts)?;
-    let layers = &image.config.rootfs.diff_ids;
     volumes.fill_all(&mounts, || {
-        let lower = containers.store.lower(layers).map_err(std::io::Error::other)?;
+        let lower = containers.store.lower(&made_of.layers).map_err(std::io::Error::other)?;
         View::overlay(&lower)?.root().try_clone_to_owned()
     })?;
+    let created = super::state::now();
     let record = containers.add(Record {
         name,
-        created: super::state::now(),
-        image: image.id().to_string(),
-        manifest: Some(image.digest),
-        layers: layers.clone(),
+        created,
         config,
         host_config,
         mounts,
         networks,
-        ..Record::default()
+        ..made_of
     })?;
     containers.tell(&record, "create", &[]);
     Ok(record)

@@ -3,7 +3,7 @@
 //! Does not know how a container is started.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,11 @@ use fs_err as fs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::boot::{boot_id, boot_time};
 use super::record::Record;
-use super::state::{State, Status};
-use super::{Error, Result, names};
+use super::state::{NEVER, State, Status};
+use super::{Error, Result, log, names};
+use crate::place;
 
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
@@ -23,6 +25,12 @@ const STATE: &str = "state.json";
 /// What a container whose monitor was killed is said to have ended with: its program was killed
 /// with it.
 const KILLED: i32 = 137;
+
+/// How such a container ended, and what is said to be the time of that.
+const ENDED_WITH_MACHINE: &str =
+    "the machine went down; the time of the end is that at which it came up again";
+const ENDED_WITH_MONITOR: &str =
+    "its monitor was killed; the time of the end is that at which it last wrote something";
 
 /// The containers of a store.
 pub struct Containers<'a> {
@@ -75,15 +83,26 @@ impl<'a> Containers<'a> {
         fs::set_permissions(dir.join("upper"), mode)?;
         let _lock = self.lock()?;
         self.claim_name(&mut record)?;
-        // What is removed when it ends need not outlive a loss of power.
-        let sync = !record.host_config.auto_remove;
-        let kept = write_json(&dir.join(CONFIG), &record, sync)
-            .and_then(|()| Ok(fs::rename(&dir, self.dir(&record.id))?));
+        let kept = self.keep(&record, &dir);
         if kept.is_err() {
             let _ = fs::remove_file(self.name_path(&record.name));
         }
         kept?;
         Ok(record)
+    }
+
+    /// Gives a new container its place. Its id is told to others next, so that no loss of power may
+    /// take it back; what is removed when it ends need not outlive one.
+    fn keep(&self, record: &Record, made_in: &Path) -> Result<()> {
+        let place = self.dir(&record.id);
+        if record.host_config.auto_remove {
+            fs::write(made_in.join(CONFIG), json(record)?)?;
+            return Ok(fs::rename(made_in, place)?);
+        }
+        write_config(made_in, record)?;
+        self.sync_names()?;
+        fs::rename(made_in, place)?;
+        Ok(fs::File::open(&self.root)?.sync_all()?)
     }
 
     fn claim_name(&self, record: &mut Record) -> Result<()> {
@@ -116,6 +135,10 @@ impl<'a> Containers<'a> {
         let path = self.name_path(name);
         let _ = fs::remove_file(&path);
         Ok(symlink(id, path)?)
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        Ok(fs::File::open(self.root.join("names"))?.sync_all()?)
     }
 
     fn name_path(&self, name: &str) -> PathBuf {
@@ -167,24 +190,27 @@ impl<'a> Containers<'a> {
         read_json(&self.dir(id).join(CONFIG), id)
     }
 
-    /// Changes what a container is asked to be.
-    pub fn write_record(&self, record: &Record) -> Result<()> {
-        write_json(&self.dir(&record.id).join(CONFIG), record, true)
-    }
-
     /// What a container's files say it is doing.
     pub(super) fn written_state(&self, id: &str) -> Result<State> {
         match read_json(&self.dir(id).join(STATE), id) {
             Err(Error::NotFound(_)) => Ok(State::default()),
             // It is not synced: after a loss of power it may be empty.
-            Err(Error::Damaged { .. }) => Ok(State { status: Status::Exited, ..State::default() }),
+            Err(Error::Damaged { .. }) => Ok(State {
+                status: Status::Exited,
+                finished_at: boot_time().map_or(NEVER.to_owned(), |time| time.to_string()),
+                ..State::default()
+            }),
             state => state,
         }
     }
 
-    /// Writes what a container is doing. Not synced: after a loss of power nothing runs.
+    /// Writes what a container is doing; for its monitor, or who holds a monitor's place. Not
+    /// synced: after a loss of power nothing runs.
     pub(super) fn write_state(&self, id: &str, state: &State) -> Result<()> {
-        write_json(&self.dir(id).join(STATE), state, false)
+        let path = self.dir(id).join(STATE);
+        let temp = path.with_extension("new");
+        fs::write(&temp, json(state)?)?;
+        Ok(fs::rename(temp, path)?)
     }
 
     /// A container and what it is doing.
@@ -195,7 +221,7 @@ impl<'a> Containers<'a> {
             // Between the two looks it may have ended properly.
             state = self.written_state(id)?;
             if state.status.is_active() {
-                state = ended_without_monitor(state);
+                state = self.ended_without_monitor(id, state);
             }
         }
         Ok(Observed { record, state })
@@ -207,6 +233,28 @@ impl<'a> Containers<'a> {
         let mut all: Vec<Observed> = ids.iter().filter_map(|id| self.observe(id).ok()).collect();
         all.sort_by(|a, b| b.record.created.cmp(&a.record.created));
         Ok(all)
+    }
+
+    /// What is true of a container whose monitor is gone. Nobody saw its end: if the machine went
+    /// down with it, the next boot stands for that, as with docker.
+    fn ended_without_monitor(&self, id: &str, mut state: State) -> State {
+        let rebooted = state.boot != boot_id();
+        let dir = self.dir(id);
+        let last_sign = [dir.join(STATE), log::path(&dir, id)].iter().filter_map(modified).max();
+        let started = state.started_at.parse().ok();
+        let seen = if rebooted { boot_time() } else { None };
+        // A file's times are coarser than the clock.
+        let finished = [seen, last_sign, started].into_iter().flatten().max();
+        state.finished_at = finished.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
+        state.status = Status::Exited;
+        (state.exit_code, state.error) = match rebooted {
+            true => (255, ENDED_WITH_MACHINE.to_owned()),
+            false => (KILLED, ENDED_WITH_MONITOR.to_owned()),
+        };
+        state.pid = 0;
+        state.networks.clear();
+        state.ports.clear();
+        state
     }
 
     /// Whether a container's monitor lives.
@@ -244,27 +292,20 @@ impl<'a> Containers<'a> {
         Ok(None)
     }
 
-    /// Gives a container another name.
-    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
-        let name = name.strip_prefix('/').unwrap_or(name);
-        if !names::is_valid(name) {
-            return Err(Error::InvalidName(name.to_owned()));
-        }
+    /// Gives a container whose record is `before` the name that `after` has, and writes `after`.
+    pub(super) fn write_renamed(&self, before: &Record, after: &Record) -> Result<()> {
         let _lock = self.lock()?;
-        let mut record = self.record(id)?;
-        if record.name == name {
-            return Err(Error::Refused(
-                "Renaming a container with the same name as its current name".to_owned(),
-            ));
+        // It may have been removed, and its name with it, while we waited.
+        self.record(&before.id)?;
+        if let Some(id) = self.holder(&after.name) {
+            return Err(Error::NameInUse { name: after.name.clone(), id });
         }
-        if let Some(holder) = self.holder(name) {
-            return Err(Error::NameInUse { name: name.to_owned(), id: holder });
-        }
-        let old = std::mem::replace(&mut record.name, name.to_owned());
-        self.link_name(name, id)?;
-        self.write_record(&record)?;
-        self.tell(&record, "rename", &[("oldName", &format!("/{old}"))]);
-        Ok(fs::remove_file(self.name_path(&old))?)
+        self.link_name(&after.name, &after.id)?;
+        let written =
+            self.sync_names().and_then(|()| Ok(write_config(&self.dir(&after.id), after)?));
+        let old = if written.is_ok() { &before.name } else { &after.name };
+        let removed = fs::remove_file(self.name_path(old));
+        written.and(Ok(removed?))
     }
 
     /// Removes a container that does not run, with its name. It is gone for all others at once;
@@ -293,24 +334,8 @@ impl<'a> Containers<'a> {
     }
 }
 
-/// What is true of a container whose monitor is gone.
-fn ended_without_monitor(mut state: State) -> State {
-    let rebooted = state.boot != boot_id();
-    state.status = Status::Exited;
-    state.exit_code = if rebooted { 255 } else { KILLED };
-    if !rebooted {
-        state.error = "its monitor was killed".to_owned();
-    }
-    state.pid = 0;
-    state.networks.clear();
-    state.ports.clear();
-    state
-}
-
-/// Names this boot of the machine.
-pub(super) fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
+fn modified(path: &PathBuf) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
 fn is_id(text: &str) -> bool {
@@ -343,13 +368,12 @@ fn read_json<T: DeserializeOwned>(path: &Path, id: &str) -> Result<T> {
     })
 }
 
-/// Writes a file of a container's directory so that readers see the old one or the whole new one.
-fn write_json(path: &Path, value: &impl Serialize, sync: bool) -> Result<()> {
-    let temp = path.with_extension("new");
-    let mut file = fs::File::create(&temp)?;
-    file.write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)?;
-    if sync {
-        file.sync_all()?;
-    }
-    Ok(fs::rename(temp, path)?)
+/// Writes a container's record into its directory: readers see the old one or the whole new one,
+/// also after a loss of power.
+pub(super) fn write_config(dir: &Path, record: &Record) -> io::Result<()> {
+    place::write(&dir.join(CONFIG), &json(record)?)
+}
+
+fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(io::Error::other)
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! <store>/containers/
-//!   lock               held while names are given, taken or changed
+//!   lock               held while names are given, taken or changed; never while a monitor is asked
 //!   names/<name>       a link to the id that has the name
+//!   <id>/              locked itself while its record is changed (`change`)
 //!   <id>/config.json   what was asked (`record`), in docker's shapes
 //!   <id>/state.json    what it is doing (`state`), written by its monitor
 //!   <id>/lock          held by its monitor: who is not held does not run, whatever its state says
@@ -20,6 +21,7 @@
 //! monitor   record -> ContainerSpec -> running program           (monitor, assemble)
 //!           relays, logs, probes, starts again                   (attached, log, restart)
 //! ask       stop, kill, pause, attach, wait: frames to it        (client, protocol)
+//! change    record -> another record, which a monitor follows    (change)
 //! ```
 //!
 //! A monitor is a process of this program for each running container. All that it holds (addresses,
@@ -32,6 +34,8 @@
 
 mod assemble;
 mod attached;
+mod boot;
+mod change;
 mod client;
 pub mod commit;
 mod connect;
@@ -56,6 +60,7 @@ mod removal;
 mod restart;
 pub mod signal;
 pub mod state;
+mod told;
 
 pub use client::{Client, Sender, start};
 pub use directory::{Containers, Observed};

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use self::program::{Running, Streams, cgroups};
 use super::assemble::{self, Assembled, causes};
 use super::attached::Peer;
-use super::directory::boot_id;
+use super::boot::boot_id;
 use super::health::{self, Watch};
 use super::log::{self, LogWriter};
 use super::protocol::Frame;
@@ -148,15 +148,18 @@ impl<'a> Monitor<'a> {
         starter: UnixStream,
     ) -> Result<Self> {
         let id = &assignment.id;
-        let record = containers.record(id)?;
         let lock = containers.hold(id)?.ok_or_else(|| {
-            Error::Refused(format!("container {} is already running", record.name))
+            let name = containers.record(id).map_or_else(|_| id.clone(), |record| record.name);
+            Error::Refused(format!("container {name} is already running"))
         })?;
         let dir = containers.dir(id);
+        // First: whoever changes the record from here on finds somebody to tell.
+        let listener = listen(&dir)?;
+        let record = containers.record(id)?;
         let plan = log::Plan::parse(&record.host_config.log_config)?;
         Ok(Self {
             state: containers.written_state(id)?,
-            listener: listen(&dir)?,
+            listener,
             log: LogWriter::open(&dir, id, plan)?,
             signals: Signals::take(&[TERMINATE])?,
             peers: vec![Peer::new(starter)?],

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::boot::boot_id;
 use super::client::start;
-use super::directory::boot_id;
 use super::protocol::Request;
 use super::record::Record;
 use super::state::{NEVER, State, Status};
@@ -112,7 +112,6 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
         Ok(None) | Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
-    // When it ended nobody knows.
     let state = State { monitor: 0, ..seen.state.clone() };
     containers.write_state(id, &state)?;
     let code = state.exit_code.to_string();

@@ -10,7 +10,7 @@
 //!
 //! Does not know what a bridge is; it has locks and whole files.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -75,17 +75,8 @@ pub(super) fn leases(directory: &Path) -> Result<Leases, Error> {
 /// Puts a file in place as a whole; what its name had before is replaced.
 pub(super) fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     fs_err::create_dir_all(directory)?;
-    // No reader takes a name that begins with a dot.
-    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs_err::rename(&temporary, directory.join(name))
-    };
-    write().inspect_err(|_| {
-        let _ = fs_err::remove_file(&temporary);
-    })
+    // What is unfinished has no name, or one that begins with a dot: no reader takes that.
+    crate::place::write(&directory.join(name), bytes)
 }
 
 /// The names in a directory that no dot begins; none where there is no directory.

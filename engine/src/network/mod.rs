@@ -32,6 +32,7 @@ pub mod resolv;
 mod subnet;
 mod sweep;
 mod sysctl;
+mod worker;
 
 #[cfg(test)]
 mod tests;

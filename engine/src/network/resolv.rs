@@ -119,12 +119,19 @@ pub fn hosts(own: &[IpAddr], names: &[&str], extra: &[(String, IpAddr)]) -> Stri
     for (name, address) in extra {
         let _ = writeln!(text, "{address}\t{name}");
     }
-    if !names.is_empty() {
-        for address in own {
-            let _ = writeln!(text, "{address}\t{}", names.join(" "));
-        }
+    for line in own_hosts(own, names) {
+        text += &line;
+        text.push('\n');
     }
     text
+}
+
+/// The lines of the hosts file that name the container itself.
+pub fn own_hosts(own: &[IpAddr], names: &[&str]) -> Vec<String> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    own.iter().map(|address| format!("{address}\t{}", names.join(" "))).collect()
 }
 
 /// The container's `/etc/hostname`.

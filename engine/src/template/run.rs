@@ -7,10 +7,16 @@ use super::{
     Branch, BranchKind, Command, Node, Operand, OperandKind, Pipeline, TemplateError, format,
 };
 
-/// Renders `nodes`, parsed from `text`, with `data` as the dot and as `$`.
-pub(super) fn render(text: &str, nodes: &[Node], data: &Value) -> Result<String, TemplateError> {
+/// Renders `nodes`, parsed from `text`, with `data` as the dot and as `$`; `label` is what a label
+/// of some labels is.
+pub(super) fn render(
+    text: &str,
+    nodes: &[Node],
+    data: &Value,
+    label: fn(&Value, &str) -> Value,
+) -> Result<String, TemplateError> {
     let variables = vec![("$".to_owned(), data.clone())];
-    let mut run = Run { text, variables, output: String::new() };
+    let mut run = Run { text, variables, label, output: String::new() };
     run.nodes(nodes, data)?;
     Ok(run.output)
 }
@@ -27,6 +33,7 @@ struct Run<'a> {
     text: &'a str,
     /// The variables in scope, innermost last.
     variables: Vec<(String, Value)>,
+    label: fn(&Value, &str) -> Value,
     output: String,
 }
 
@@ -157,7 +164,7 @@ impl Run<'_> {
             (Some((method, path)), [Value::String(key)]) if method == "Label" => {
                 let receiver = self.base(first, dot)?;
                 let receiver = self.walk(first, path, &receiver)?;
-                Ok(label(&receiver["Labels"], key))
+                Ok((self.label)(&receiver["Labels"], key))
             }
             (Some((method, _)), _) => {
                 Err(self.error(first, format!("{method} is not a method but has arguments")))
@@ -279,7 +286,7 @@ fn entries(value: &Value) -> Option<Vec<(Value, Value)>> {
 }
 
 /// Looks a label up in an object, or in the `a=1,b=2` of docker's lists.
-fn label(labels: &Value, key: &str) -> Value {
+pub(super) fn label(labels: &Value, key: &str) -> Value {
     match labels {
         Value::Object(labels) => labels.get(key).cloned().unwrap_or_else(|| "".into()),
         Value::String(labels) => {
@@ -288,4 +295,10 @@ fn label(labels: &Value, key: &str) -> Value {
         }
         _ => "".into(),
     }
+}
+
+/// The heading that docker gives to a column of labels: the last part of the label's name.
+pub(super) fn label_heading(_labels: &Value, key: &str) -> Value {
+    let last = key.rsplit('.').next().unwrap_or(key);
+    last.replace(['-', '_'], " ").into()
 }

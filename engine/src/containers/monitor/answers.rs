@@ -128,11 +128,25 @@ impl Monitor<'_> {
         }
     }
 
-    /// Takes over what was changed in the record.
-    pub(super) fn reload(&mut self, running: Option<&mut Running>) -> Result<()> {
-        self.record = self.containers.record(&self.record.id)?;
+    /// Takes over what was changed in the record, or leaves everything as it was: whoever changed
+    /// it takes that back when it is refused.
+    pub(super) fn reload(&mut self, mut running: Option<&mut Running>) -> Result<()> {
+        let record = self.containers.record(&self.record.id)?;
+        let before = std::mem::replace(&mut self.record, record);
+        let followed = self.follow(running.as_deref_mut());
+        if followed.is_err() {
+            self.record = before;
+            // What cannot be undone either was refused all the same.
+            let _ = self.follow(running);
+        }
+        followed
+    }
+
+    fn follow(&mut self, running: Option<&mut Running>) -> Result<()> {
         let Some(running) = running else { return Ok(()) };
-        self.reconnect(&mut running.connected)?;
+        let connected = self.reconnect(&mut running.connected);
+        let told = running.connected.tell_again(&self.record, running.container.pid);
+        connected.and(told)?;
         let resources = assemble::resources(&self.record.host_config)?;
         running.container.update(&resources).map_err(|error| Error::Refused(causes(&error)))?;
         self.state.cgroups = cgroups(&running.container);
@@ -140,13 +154,13 @@ impl Monitor<'_> {
     }
 
     /// Connects the container to networks that it is to have, and takes it from those that not.
-    pub(super) fn reconnect(&mut self, connected: &mut Connected) -> Result<()> {
+    fn reconnect(&mut self, connected: &mut Connected) -> Result<()> {
         let wanted = &self.record.networks;
         let gone: Vec<String> =
             connected.networks.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
             connected.remove(&name)?;
-            if let Some(settings) = self.state.networks.get(&name) {
+            if let Some(settings) = self.state.networks.remove(&name) {
                 let id = &settings.network_id;
                 self.containers.tell_network(&self.record, "disconnect", &name, id);
             }
@@ -158,8 +172,10 @@ impl Monitor<'_> {
                 self.containers.tell_network(&self.record, "connect", name, id);
             }
         }
+        connected.rename(&self.record)?;
         connected.serve_names(&self.record)?;
         self.state.networks.clone_from(&connected.networks);
+        self.state.ports.clone_from(&connected.ports);
         Ok(())
     }
 

@@ -13,16 +13,13 @@ mod upstream;
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::namespace::NetworkNamespace;
 use super::nat;
 use super::netlink::Refusal;
+use super::worker::Worker;
 use server::{Server, State, Told};
 
 /// The server's address, the same in every container.
@@ -60,9 +57,7 @@ pub enum DnsError {
 /// A name server at work. It ends when dropped.
 pub struct Dns {
     told: Arc<Mutex<Told>>,
-    /// Written to wake the thread, closed to end it.
-    wake: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _server: Worker,
 }
 
 impl Dns {
@@ -75,21 +70,13 @@ impl Dns {
     ) -> Result<Self, DnsError> {
         let start = |source| DnsError::Start { source };
         let (udp, tcp) = namespace.inside(open).map_err(start)??;
-        let (wake_end, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|errno| start(errno.into()))?;
         let told = Arc::new(Mutex::new(Told { zones, edition: 1 }));
-        let server = Server {
-            udp,
-            tcp,
-            wake: wake_end,
-            told: Arc::clone(&told),
-            servers,
-            random: seed().map_err(start)?,
-            state: State::default(),
+        let (random, known) = (seed().map_err(start)?, Arc::clone(&told));
+        let work = move |wake| {
+            let state = State::default();
+            Server { udp, tcp, wake, told: known, servers, random, state }.run();
         };
-        let thread = thread::Builder::new().name("dns".into()).stack_size(STACK);
-        let thread = thread.spawn(move || server.run()).map_err(start)?;
-        Ok(Dns { told, wake: Some(wake), thread: Some(thread) })
+        Ok(Dns { told, _server: Worker::start("dns", STACK, work).map_err(start)? })
     }
 
     /// Says which networks the container is on from now on.
@@ -97,15 +84,6 @@ impl Dns {
         let mut told = self.told.lock().expect("no holder panics");
         told.zones = zones;
         told.edition += 1;
-    }
-}
-
-impl Drop for Dns {
-    fn drop(&mut self) {
-        drop(self.wake.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

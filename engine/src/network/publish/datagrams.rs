@@ -7,12 +7,12 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::{Route, Worker};
 
 const STACK: usize = 128 * 1024;
 /// How long a client may say nothing until it is forgotten; docker's.
@@ -25,19 +25,6 @@ const LARGEST: usize = 65_536;
 /// Datagrams that are taken before others have their turn.
 const BURST: usize = 64;
 
-/// A bound socket and where its datagrams go; none is nowhere.
-pub(super) struct Route {
-    pub(super) socket: UdpSocket,
-    pub(super) target: Arc<Mutex<Option<SocketAddr>>>,
-}
-
-/// A relay at work. Dropped, it closes its sockets.
-pub(super) struct Relay {
-    /// Closed to wake the thread for its end.
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
-}
-
 /// Who has asked at a port, and the socket that asks the container for them.
 struct Client {
     route: usize,
@@ -47,28 +34,15 @@ struct Client {
     deadline: Instant,
 }
 
-impl Relay {
-    pub(super) fn start(routes: Vec<Route>) -> io::Result<Self> {
-        for route in &routes {
-            route.socket.set_nonblocking(true)?;
-        }
-        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
-        let relay = thread::Builder::new().name("udp relay".into()).stack_size(STACK);
-        let thread = relay.spawn(move || relay_all(&routes, &stopped))?;
-        Ok(Relay { stop: Some(stop), thread: Some(thread) })
+/// Starts to relay what comes to bound sockets. Dropped, the relay closes them.
+pub(super) fn start(routes: Vec<Route<UdpSocket>>) -> io::Result<Worker> {
+    for route in &routes {
+        route.socket.set_nonblocking(true)?;
     }
+    Worker::start("udp relay", STACK, move |stopped| relay_all(&routes, &stopped))
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn relay_all(routes: &[Route], stopped: &OwnedFd) {
+fn relay_all(routes: &[Route<UdpSocket>], stopped: &OwnedFd) {
     let mut clients: Vec<Client> = Vec::new();
     // Not there until there is something to relay, which is seldom.
     let mut buffer = Vec::new();
@@ -105,11 +79,10 @@ fn relay_all(routes: &[Route], stopped: &OwnedFd) {
 }
 
 /// Sends on what has come to a port. A datagram that cannot be is lost, as they are.
-fn ask(routes: &[Route], route: usize, clients: &mut Vec<Client>, buffer: &mut [u8]) {
+fn ask(routes: &[Route<UdpSocket>], route: usize, clients: &mut Vec<Client>, buffer: &mut [u8]) {
     for _ in 0..BURST {
         let Ok((length, address)) = routes[route].socket.recv_from(buffer) else { return };
-        let target = *routes[route].target.lock().expect("no holder panics");
-        let Some(target) = target else { continue };
+        let Some(target) = routes[route].target() else { continue };
         let same = |client: &Client| {
             (client.route, client.address, client.target) == (route, address, target)
         };
@@ -137,7 +110,7 @@ fn connect(target: SocketAddr) -> io::Result<UdpSocket> {
 
 impl Client {
     /// Sends back what the container says.
-    fn answer(&mut self, route: &Route, buffer: &mut [u8]) {
+    fn answer(&mut self, route: &Route<UdpSocket>, buffer: &mut [u8]) {
         for _ in 0..BURST {
             let Ok(length) = self.socket.recv(buffer) else { return };
             self.deadline = Instant::now() + IDLE;
@@ -149,6 +122,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn each_client_gets_its_own_answers() {
@@ -156,7 +130,7 @@ mod tests {
         let socket = UdpSocket::bind("[::1]:0").unwrap();
         let address = socket.local_addr().unwrap();
         let target = Arc::new(Mutex::new(Some(container.local_addr().unwrap())));
-        let relay = Relay::start(vec![Route { socket, target }]).unwrap();
+        let relay = start(vec![Route { socket, target }]).unwrap();
         let client = |word: &[u8]| {
             let client = UdpSocket::bind("[::1]:0").unwrap();
             client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

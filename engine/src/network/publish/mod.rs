@@ -27,9 +27,9 @@ pub use grammar::{
     ContainerPort, HostPorts, InvalidPort, PortMapping, Protocol, parse_expose, parse_publish,
 };
 pub use holder::Holder;
-use relay::{Relay, Route};
 
 use super::endpoint::Endpoint;
+use super::worker::Worker;
 use super::{Error, nat};
 
 /// Connections that wait to be relayed.
@@ -88,14 +88,28 @@ pub struct PortBinding {
     pub host_port: u16,
 }
 
+/// Where what comes to a port goes; none is nowhere.
+type Target = Arc<Mutex<Option<SocketAddr>>>;
+
+/// A socket of ours and where it leads.
+struct Route<S> {
+    socket: S,
+    target: Target,
+}
+
+impl<S> Route<S> {
+    fn target(&self) -> Option<SocketAddr> {
+        *self.target.lock().expect("no holder panics")
+    }
+}
+
 /// Ports of the host that are a container's while this lives.
 pub struct Ports {
     bindings: Vec<PortBinding>,
     /// Sockets that only keep others from the port.
     _reserved: Vec<OwnedFd>,
-    targets: Vec<(ContainerPort, Arc<Mutex<Option<SocketAddr>>>)>,
-    _relay: Option<Relay>,
-    _datagrams: Option<datagrams::Relay>,
+    targets: Vec<(ContainerPort, Target)>,
+    _relays: Vec<Worker>,
 }
 
 impl Ports {
@@ -106,10 +120,9 @@ impl Ports {
             bindings: Vec::new(),
             _reserved: Vec::new(),
             targets: Vec::new(),
-            _relay: None,
-            _datagrams: None,
+            _relays: Vec::new(),
         };
-        let (mut routes, mut datagrams) = (Vec::new(), Vec::new());
+        let (mut tcp, mut udp) = (Vec::new(), Vec::new());
         for mapping in mappings {
             let (host_port, sockets) = reserve_one(mapping, mapping.host.or(default))?;
             for (host, socket) in sockets {
@@ -119,23 +132,19 @@ impl Ports {
                 ports.targets.push((container, Arc::clone(&target)));
                 match container.protocol {
                     Protocol::Tcp => {
-                        routes.push(Route { listener: TcpListener::from(socket), target });
+                        tcp.push(Route { socket: TcpListener::from(socket), target });
                     }
-                    Protocol::Udp => {
-                        let socket = UdpSocket::from(socket);
-                        datagrams.push(datagrams::Route { socket, target });
-                    }
+                    Protocol::Udp => udp.push(Route { socket: UdpSocket::from(socket), target }),
                     Protocol::Sctp => ports._reserved.push(socket),
                 }
             }
         }
-        if !routes.is_empty() {
-            let relay = Relay::start(routes).map_err(|source| PortError::Relay { source })?;
-            ports._relay = Some(relay);
+        let failed = |source| PortError::Relay { source };
+        if !tcp.is_empty() {
+            ports._relays.push(relay::start(tcp).map_err(failed)?);
         }
-        if !datagrams.is_empty() {
-            let relay = datagrams::Relay::start(datagrams);
-            ports._datagrams = Some(relay.map_err(|source| PortError::Relay { source })?);
+        if !udp.is_empty() {
+            ports._relays.push(datagrams::start(udp).map_err(failed)?);
         }
         Ok(ports)
     }

@@ -7,56 +7,31 @@
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::{Route, Worker};
 
 const STACK: usize = 64 * 1024;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// For when the machine has no more descriptors or threads: others may end meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A listening socket and where its connections go; none is nowhere.
-pub(super) struct Route {
-    pub(super) listener: TcpListener,
-    pub(super) target: Arc<Mutex<Option<SocketAddr>>>,
+/// Starts to relay what comes to listening sockets. Dropped, the relay takes no more connections and
+/// closes them.
+pub(super) fn start(routes: Vec<Route<TcpListener>>) -> io::Result<Worker> {
+    Worker::start("port relay", STACK, move |stopped| accept_all(&routes, &stopped))
 }
 
-/// A relay at work. Dropped, it takes no more connections and closes its sockets.
-pub(super) struct Relay {
-    /// Closed to wake the thread for its end.
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Relay {
-    pub(super) fn start(routes: Vec<Route>) -> io::Result<Self> {
-        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
-        let relay = thread::Builder::new().name("port relay".into()).stack_size(STACK);
-        let thread = relay.spawn(move || accept_all(&routes, &stopped))?;
-        Ok(Relay { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn accept_all(routes: &[Route], stopped: &OwnedFd) {
+fn accept_all(routes: &[Route<TcpListener>], stopped: &OwnedFd) {
     for route in routes {
         // A connection may be gone before it is accepted.
-        let _ = route.listener.set_nonblocking(true);
+        let _ = route.socket.set_nonblocking(true);
     }
     loop {
-        let listeners = routes.iter().map(|route| route.listener.as_fd());
+        let listeners = routes.iter().map(|route| route.socket.as_fd());
         let mut waiting: Vec<PollFd<'_>> = std::iter::once(stopped.as_fd())
             .chain(listeners)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
@@ -72,8 +47,8 @@ fn accept_all(routes: &[Route], stopped: &OwnedFd) {
             if polled.revents().is_empty() {
                 continue;
             }
-            match route.listener.accept() {
-                Ok((client, _)) => relay(client, *route.target.lock().expect("no holder panics")),
+            match route.socket.accept() {
+                Ok((client, _)) => relay(client, route.target()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => thread::sleep(PAUSE),
             }
@@ -113,6 +88,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
 mod tests {
     use super::*;
     use std::io::Read;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn both_directions_are_relayed_to_their_ends() {
@@ -120,7 +96,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let target = Arc::new(Mutex::new(None));
-        let relay = Relay::start(vec![Route { listener, target: Arc::clone(&target) }]).unwrap();
+        let relay = start(vec![Route { socket: listener, target: Arc::clone(&target) }]).unwrap();
         let mut nowhere = TcpStream::connect(address).unwrap();
         assert_eq!(nowhere.read_to_end(&mut Vec::new()).unwrap(), 0);
 
