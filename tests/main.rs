@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed and says where")]
 
 mod add;
+mod archives;
 mod attributes;
 mod bad_input;
 mod cache;
 mod config;
 mod container_files;
 mod containers;
+mod containers_changed;
 mod containers_life;
 mod containers_real;
 mod containers_shown;
@@ -21,9 +23,14 @@ mod hostile;
 mod images;
 mod language;
 mod layers;
+mod login;
 mod network;
 mod output;
 mod prune;
+mod registry;
+mod registry_access;
+mod registry_hostile;
+mod registry_lies;
 mod run_step;
 mod stages;
 mod support;

@@ -92,6 +92,23 @@ pub(crate) enum Verb {
     Shell(crate::shell::ShellArgs),
     /// Show what a container, or a step of the last build, has changed
     Diff(crate::diff::DiffArgs),
+    /// Write images as a tar
+    Save(crate::save::SaveArgs),
+    /// Bring in the images of a tar that save has written
+    Load(crate::load::LoadArgs),
+    /// Log in to a registry
+    Login(crate::login::LoginArgs),
+    /// Log out of a registry
+    Logout(crate::login::LogoutArgs),
+    /// Bring images from registries
+    Pull(crate::pull::PullArgs),
+    /// Send images to registries
+    Push(crate::push::PushArgs),
+    /// Make and show lists of images for several platforms
+    Manifest {
+        #[command(subcommand)]
+        verb: crate::manifest::ManifestVerb,
+    },
     /// Make an image of a root file system's tar
     Import(crate::import::ImportArgs),
     /// List images
@@ -142,7 +159,7 @@ pub(crate) fn normalize(mut argv: Vec<OsString>) -> Vec<OsString> {
     let group = word(at);
     if matches!(group, "builder" | "buildx") && word(at + 1) == "build"
         || group == "container" && !crate::groups::ContainerVerb::knows(word(at + 1))
-        || matches!(group, "image") && matches!(word(at + 1), "build" | "import")
+        || matches!(group, "image") && matches!(word(at + 1), "build" | "import" | "pull" | "push")
     {
         argv.remove(at);
         return argv;

@@ -24,6 +24,7 @@ use crate::journal::Journal;
 use crate::limits::LimitArgs;
 use crate::paths::{self, Home};
 use crate::progress::{Progress, Style};
+use crate::resolve::Pulls;
 use crate::{checks, contexts, explain, failure, output, resolve, secrets, signals, ui};
 
 /// What `build` is told.
@@ -182,9 +183,6 @@ pub(crate) enum PrintFormat {
 /// Builds.
 pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     args.accepted.warn();
-    if args.pull {
-        ui::note("WARNING: --pull: base images are looked up in the local store only");
-    }
     let cancel = Arc::new(Cancel::default());
     let store = Arc::new(home.open()?);
     signals::cancel_on_signals(cancel.clone(), &store)?;
@@ -204,8 +202,9 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
         return checks::print(&store, &input, &dockerfile, &request);
     }
     let (request, contexts) = contexts::add(&store, &access, request, &args.build_context)?;
+    let pulls = if args.pull { Pulls::Always } else { Pulls::Missing };
     let lowered = match lower(&dockerfile, &request, &mut |name, platform| {
-        resolve::base(&store, name, platform).map_err(Into::into)
+        resolve::base(&store, name, platform, pulls, args.quiet).map_err(Into::into)
     }) {
         Ok(lowered) => lowered,
         Err(error) => return Err(shown(error, &input)),

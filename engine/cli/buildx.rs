@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Subcommand;
 
+use crate::manifest::{self, ImagetoolsVerb};
 use crate::prune::BuilderPruneArgs;
 use crate::{df, format, prune, ui};
 
@@ -42,6 +43,11 @@ pub(crate) enum BuildxVerb {
     Du(Ignored),
     /// Remove build cache
     Prune(BuilderPruneArgs),
+    /// Show and make what registries have under names
+    Imagetools {
+        #[command(subcommand)]
+        verb: ImagetoolsVerb,
+    },
     /// Anything else
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -111,6 +117,7 @@ pub(crate) fn buildx(root: &Path, verb: BuildxVerb) -> anyhow::Result<ExitCode> 
         BuildxVerb::Use(_) | BuildxVerb::Stop(_) => {}
         BuildxVerb::Du(_) => return df::du(root),
         BuildxVerb::Prune(args) => return prune::prune_cache(root, &args),
+        BuildxVerb::Imagetools { verb } => return manifest::imagetools(root, &verb),
         BuildxVerb::Other(words) => {
             let verb = words.first().map_or("", String::as_str);
             bail!(

@@ -4,6 +4,7 @@ mod health;
 mod network;
 mod resources;
 mod security;
+mod switches;
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,14 @@ use self::network::NetworkArgs;
 use self::resources::FixedResourceArgs;
 pub(crate) use self::resources::ResourceArgs;
 use self::security::SecurityArgs;
+pub(crate) use self::switches::valued;
 
 /// What `run` and `create` are told of a container.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct CreateArgs {
+    /// Attach to stdin, stdout or stderr
+    #[arg(short, long, value_name = "STREAM")]
+    pub(crate) attach: Vec<String>,
     /// Keep standard input open
     #[arg(short, long)]
     pub(crate) interactive: bool,
@@ -47,7 +52,7 @@ pub(crate) struct CreateArgs {
     pub(crate) quiet: bool,
     /// The platform of the image
     #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(crate) platform: Option<String>,
     /// Set a variable, or take it over from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,

@@ -13,10 +13,12 @@ use crate::image_inspect::{self, InspectArgs};
 use crate::images::{self, ImagesArgs};
 use crate::info::{self, InfoArgs};
 use crate::inspect;
+use crate::load::{self, LoadArgs};
 use crate::paths::Home;
 use crate::prune::{self, BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs};
 use crate::ps::{self, PsArgs};
 use crate::reconcile::{self, ReconcileArgs};
+use crate::save::{self, SaveArgs};
 use crate::tags::{self, RemoveArgs, TagArgs};
 
 /// `container`; all its verbs but these are turned into those without `container` before.
@@ -59,6 +61,10 @@ pub(crate) enum ImageVerb {
     /// Remove images
     #[command(visible_aliases = ["remove", "rmi"])]
     Rm(RemoveArgs),
+    /// Write images as a tar
+    Save(SaveArgs),
+    /// Bring in the images of a tar that save has written
+    Load(LoadArgs),
     /// Remove images that nothing uses
     Prune(ImagePruneArgs),
 }
@@ -99,8 +105,11 @@ pub(crate) fn container(home: &Home, verb: &ContainerVerb) -> anyhow::Result<Exi
 }
 
 /// Does what was asked of images.
-pub(crate) fn image(root: &Path, verb: &ImageVerb) -> anyhow::Result<ExitCode> {
+pub(crate) fn image(home: &Home, verb: &ImageVerb) -> anyhow::Result<ExitCode> {
+    let root = &home.root;
     match verb {
+        ImageVerb::Save(args) => save::save(root, args),
+        ImageVerb::Load(args) => load::load(home, args),
         ImageVerb::Ls(args) => images::images(root, args),
         ImageVerb::Inspect(args) => image_inspect::inspect_images(root, args),
         ImageVerb::History(args) => history::history(root, args),

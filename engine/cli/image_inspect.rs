@@ -19,6 +19,12 @@ pub(crate) struct InspectArgs {
     /// json or a Go template
     #[arg(short, long)]
     format: Option<String>,
+    /// Print an image's manifest, byte by byte as its registry has it
+    #[arg(long, conflicts_with = "format")]
+    raw: bool,
+    /// Accepted as docker does; an image is here for one platform
+    #[arg(long, hide = true)]
+    platform: Option<String>,
     /// Names or ids
     #[arg(required = true)]
     names: Vec<String>,
@@ -28,6 +34,9 @@ pub(crate) struct InspectArgs {
 /// whole a failure.
 pub(crate) fn inspect_images(root: &Path, args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let store = Store::open(root)?;
+    if args.raw {
+        return raw(&store, &args.names);
+    }
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in &args.names {
         match find(&store, name)? {
@@ -38,6 +47,21 @@ pub(crate) fn inspect_images(root: &Path, args: &InspectArgs) -> anyhow::Result<
     print(&found, args.format.as_deref())?;
     missing.iter().for_each(|name| ui::note(tags::missing(name)));
     Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the manifests of images: those of the registries they come from, else those they have here.
+fn raw(store: &Store, names: &[String]) -> anyhow::Result<ExitCode> {
+    for name in names {
+        let Some(image) = resolve::find(store, name)? else {
+            ui::note(tags::missing(name));
+            return Ok(ExitCode::FAILURE);
+        };
+        let listed =
+            store.list_images()?.into_iter().filter(|listed| listed.digest == image.digest);
+        let origin = listed.filter_map(|listed| listed.documents.last().copied()).next();
+        ui::raw(&store.read_blob(&origin.unwrap_or(image.digest))?);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An image in the shape of docker's API, if there is one of this name or id.
@@ -58,8 +82,9 @@ fn document(named: &Named, manifest_size: usize) -> Value {
     let image = &named.image;
     let config = &image.config;
     let comment = config.history.last().and_then(|step| step.comment.clone());
-    let repositories: BTreeSet<String> = named.names.iter().map(Reference::familiar_name).collect();
-    let digests = repositories.iter().map(|name| format!("{name}@{}", image.digest));
+    let names = named.names.iter().chain(&named.digests);
+    let repositories: BTreeSet<String> = names.map(Reference::familiar_name).collect();
+    let digests = repositories.iter().map(|name| format!("{name}@{}", named.digest_in(name)));
     json!({
         "Id": image.id(),
         "ID": image.id(),

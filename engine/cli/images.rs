@@ -44,8 +44,10 @@ pub(crate) struct ImagesArgs {
 /// An image under all its names.
 pub(crate) struct Named {
     pub(crate) image: Image,
-    /// Sorted.
+    /// Those with tags, sorted.
     pub(crate) names: Vec<Reference>,
+    /// Those that it has in registries: with digests, sorted.
+    pub(crate) digests: Vec<Reference>,
     /// Seconds since 1970.
     pub(crate) created: Option<i64>,
 }
@@ -55,7 +57,16 @@ impl Named {
     pub(crate) fn new(image: Image, mut names: Vec<Reference>) -> Self {
         names.sort();
         let created = image.config.created.as_deref().and_then(format::seconds);
-        Self { image, names, created }
+        let (digests, names) = names.into_iter().partition(|name| name.digest.is_some());
+        Self { image, names, digests, created }
+    }
+
+    /// What a repository calls the image: by the digest that it has in the registry, or else by the
+    /// one that it has here.
+    pub(crate) fn digest_in(&self, repository: &str) -> String {
+        let known = self.digests.iter().find(|name| name.familiar_name() == repository);
+        let known = known.and_then(|name| name.digest.clone());
+        known.unwrap_or_else(|| self.image.digest.to_string())
     }
 
     /// Its names as people write them.
@@ -130,18 +141,24 @@ const IDS: Listing = Listing { table: "{{.ID}}", headings: HEADINGS };
 
 /// One row for each name, or one for an image without any.
 fn table_rows(named: &Named, args: &ImagesArgs) -> Vec<Value> {
-    let digest = named.image.digest.to_string();
     let asks_digest =
         args.digests || args.format.as_ref().is_some_and(|format| format.contains(".Digest"));
-    let shown = if asks_digest { digest.as_str() } else { "<none>" };
-    if named.names.is_empty() {
-        return vec![row(named, "<none>", "<none>", "<none>", args.no_trunc)];
-    }
     let of_name = |name: &Reference| {
-        let tag = name.tag.as_deref().unwrap_or("<none>");
-        row(named, &name.familiar_name(), tag, shown, args.no_trunc)
+        let (repository, tag) = (name.familiar_name(), name.tag.as_deref().unwrap_or("<none>"));
+        let digest = if asks_digest { named.digest_in(&repository) } else { "<none>".to_owned() };
+        row(named, &repository, tag, &digest, args.no_trunc)
     };
-    named.names.iter().map(of_name).collect()
+    let repository_of = |name: &&Reference| {
+        let repository = name.name();
+        !named.names.iter().any(|other| other.name() == repository)
+    };
+    let mut rows: Vec<Value> = named.names.iter().map(of_name).collect();
+    let untagged = named.digests.iter().filter(repository_of);
+    rows.extend(untagged.map(of_name));
+    if rows.is_empty() {
+        rows.push(row(named, "<none>", "<none>", "<none>", args.no_trunc));
+    }
+    rows
 }
 
 /// A row in the fields of docker's images.
@@ -214,16 +231,11 @@ impl Filters {
                 continue;
             }
             if !self.references.is_empty() {
-                let mut names = Vec::new();
-                for name in &named.names {
-                    if self.names(name)? {
-                        names.push(name.clone());
-                    }
-                }
-                if names.is_empty() {
+                named.names = self.matching(&named.names)?;
+                named.digests = self.matching(&named.digests)?;
+                if named.names.is_empty() && named.digests.is_empty() {
                     continue;
                 }
-                named.names = names;
             }
             chosen.push(named);
         }
@@ -242,6 +254,16 @@ impl Filters {
             && self.since.is_none_or(|since| created > since)
             && self.labels.iter().all(has)
             && !self.without_labels.iter().any(has)
+    }
+
+    fn matching(&self, names: &[Reference]) -> anyhow::Result<Vec<Reference>> {
+        let mut matching = Vec::new();
+        for name in names {
+            if self.names(name)? {
+                matching.push(name.clone());
+            }
+        }
+        Ok(matching)
     }
 
     fn names(&self, name: &Reference) -> anyhow::Result<bool> {
@@ -330,7 +352,7 @@ mod tests {
             annotations: Default::default(),
         };
         let names = names.iter().map(|name| Reference::parse(name).expect(name)).collect();
-        Named { image: Image { digest, manifest, config }, names, created: Some(created) }
+        Named { created: Some(created), ..Named::new(Image { digest, manifest, config }, names) }
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! `import`: the tar of a root file system becomes an image.
 
-use std::io::Read;
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use cache::Store;
 use cache::compress::decompress;
 use cache::oci::{History, ImageConfig};
 use clap::Args;
 use engine::reference::Reference;
+use engine::source::http::{HttpRequest, fetch};
+use engine::source::{Access, Proxy, redact_credentials};
 
 use crate::paths::Home;
 use crate::ui;
@@ -16,9 +20,11 @@ use crate::ui;
 /// What `import` is told.
 #[derive(Args)]
 pub(crate) struct ImportArgs {
-    /// The tar, plain or compressed; - reads standard input
-    file: PathBuf,
+    /// The tar, plain or compressed: a file, an http or https URL, or - for standard input
+    #[arg(value_name = "FILE|URL|-")]
+    source: OsString,
     /// The image's name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
     /// Dockerfile instruction to apply: CMD, ENTRYPOINT, ENV, EXPOSE, USER, WORKDIR, LABEL, ...
     #[arg(short, long, value_name = "INSTRUCTION")]
@@ -34,16 +40,14 @@ pub(crate) struct ImportArgs {
 /// Imports.
 pub(crate) fn import(home: &Home, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let store = home.open()?;
-    let name = args.name.as_deref().map(Reference::parse).transpose()?.map(Reference::or_latest);
+    let name = args.name.as_deref().map(image_name).transpose()?;
     let platform = match &args.platform {
         Some(text) => frontend::platform::parse(text)?,
         None => frontend::platform::host(),
     };
-    let input: Box<dyn Read + Send> = match args.file.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(fs_err::File::open(&args.file)?),
-    };
-    let (plain, _) = decompress(input).with_context(|| format!("read {}", args.file.display()))?;
+    let shown = redact_credentials(&args.source.to_string_lossy());
+    let input = open(&store, &args.source)?;
+    let (plain, _) = decompress(input).with_context(|| format!("read {shown}"))?;
     let layer = store.draft_layer()?.commit_root(plain)?;
     let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
     let now = epoch.unwrap_or_else(|| jiff::Timestamp::now().as_second());
@@ -58,11 +62,7 @@ pub(crate) fn import(home: &Home, args: &ImportArgs) -> anyhow::Result<ExitCode>
     config.rootfs.diff_ids.push(layer.diff_id);
     config.history.push(History {
         created: Some(now),
-        comment: Some(
-            args.message
-                .clone()
-                .unwrap_or_else(|| format!("Imported from {}", args.file.display())),
-        ),
+        comment: Some(args.message.clone().unwrap_or_else(|| format!("Imported from {shown}"))),
         ..Default::default()
     });
     frontend::change::apply(&mut config, &args.change).context("invalid change")?;
@@ -71,4 +71,47 @@ pub(crate) fn import(home: &Home, args: &ImportArgs) -> anyhow::Result<ExitCode>
     store.tag(&digest, &names)?;
     ui::line(manifest.config.digest);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a tar, wherever it is.
+fn open(store: &Store, source: &OsStr) -> anyhow::Result<Box<dyn Read + Send>> {
+    if source == "-" {
+        if std::io::stdin().is_terminal() {
+            bail!("import reads a tar from standard input, which is a terminal: redirect it");
+        }
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let is_url = |text: &&str| text.starts_with("http://") || text.starts_with("https://");
+    let path = match source.to_str().filter(is_url) {
+        None => PathBuf::from(source),
+        Some(url) => {
+            let request = HttpRequest { url: url.to_owned(), checksum: None };
+            fetch(&request, &access(), &store.sources()?, &|_| {})?.path
+        }
+    };
+    Ok(Box::new(fs_err::File::open(path)?))
+}
+
+/// What a download may use: the proxies of the environment.
+fn access() -> Access<'static> {
+    let variable = |name: &str| {
+        let found = std::env::var(name.to_lowercase()).or_else(|_| std::env::var(name)).ok();
+        found.filter(|value| !value.is_empty())
+    };
+    let proxy = Proxy {
+        http: variable("HTTP_PROXY"),
+        https: variable("HTTPS_PROXY"),
+        all: variable("ALL_PROXY"),
+        no_proxy: variable("NO_PROXY"),
+    };
+    Access { proxy, ..Access::none() }
+}
+
+/// The name that an image is given.
+fn image_name(text: &str) -> anyhow::Result<Reference> {
+    let reference = Reference::parse(text)?;
+    if reference.digest.is_some() {
+        bail!("cannot import digest reference");
+    }
+    Ok(reference.or_latest())
 }

@@ -25,7 +25,6 @@ mod exec;
 mod explain;
 mod failure;
 mod files;
-mod foreground;
 mod format;
 mod groups;
 mod history;
@@ -39,7 +38,11 @@ mod journal;
 mod layout;
 mod lifecycle;
 mod limits;
+mod list_flags;
+mod load;
+mod login;
 mod logs;
+mod manifest;
 mod network;
 mod output;
 mod paths;
@@ -47,15 +50,20 @@ mod port;
 mod progress;
 mod prune;
 mod ps;
+mod pull;
+mod push;
 mod reconcile;
+mod registries;
 mod resolve;
 mod run;
+mod save;
 mod secrets;
 mod shell;
 mod signals;
 mod stats;
 mod tags;
 mod top;
+mod transfers;
 mod ui;
 mod update;
 mod volume;
@@ -150,6 +158,13 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
             shell::shell(&home, &shell)
         }
         args::Verb::Diff(diff) => diff::diff(&home, &diff),
+        args::Verb::Save(args) => save::save(root, &args),
+        args::Verb::Load(args) => load::load(&home, &args),
+        args::Verb::Login(args) => login::login(&args),
+        args::Verb::Logout(args) => login::logout(&args),
+        args::Verb::Pull(args) => pull::pull(&home, &args),
+        args::Verb::Manifest { verb } => manifest::manifest(&home, &verb),
+        args::Verb::Push(args) => push::push(&home, &args),
         args::Verb::Import(import) => import::import(&home, &import),
         args::Verb::Images(args) => images::images(root, &args),
         args::Verb::Inspect(args) => inspect::inspect(&home, &args),
@@ -157,7 +172,7 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Tag(args) => tags::tag(root, &args),
         args::Verb::Rmi(args) => tags::remove(root, &args),
         args::Verb::Container { verb } => groups::container(&home, &verb),
-        args::Verb::Image { verb } => groups::image(root, &verb),
+        args::Verb::Image { verb } => groups::image(&home, &verb),
         args::Verb::Builder { verb } => groups::builder(root, &verb),
         args::Verb::Buildx { verb } => buildx::buildx(root, verb),
         args::Verb::System { verb } => groups::system(&home, &verb),

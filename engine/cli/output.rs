@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use cache::Store;
 use cache::image::Image;
 use cache::layer::Timestamp;
+use engine::archive::{self, Form, Named};
 use engine::export;
 use engine::place::NewFile;
 use engine::reference::Reference;
@@ -138,11 +139,10 @@ pub(crate) fn write(
             Kind::Local => export::write_files(store, layers, clamp, path(output))?,
             Kind::OciDirectory => export::write_layout(store, image, names, path(output))?,
             Kind::Tar => to_file(output, |out| export::write_tar(store, layers, clamp, out))?,
-            Kind::Oci => {
-                to_file(output, |out| export::write_archive(store, image, names, false, out))?
-            }
-            Kind::Docker => {
-                to_file(output, |out| export::write_archive(store, image, names, true, out))?
+            Kind::Oci | Kind::Docker => {
+                let form = if output.kind == Kind::Oci { Form::Oci } else { Form::Docker };
+                let named = [Named { image, names }];
+                to_file(output, |out| Ok(archive::write(store, &named, form, out)?))?
             }
         }
     }

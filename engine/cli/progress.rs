@@ -7,7 +7,7 @@ mod board;
 mod output;
 mod plain;
 mod rawjson;
-mod text;
+pub(crate) mod text;
 mod tty;
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

@@ -1,12 +1,15 @@
 //! Images by their names, as far as the store has them.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use cache::Store;
 use cache::digest::Digest;
 use cache::image::Image;
 use cache::oci::Platform;
 use engine::reference::Reference;
 use frontend::request::BaseImage;
+
+use crate::create_args::CreateArgs;
+use crate::{pull, ui};
 
 /// Finds an image by name, by digest, or by the beginning of its id.
 pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Image>> {
@@ -52,6 +55,9 @@ fn by_reference(store: &Store, reference: &Reference) -> anyhow::Result<Option<D
         return Ok(store.find_image(&reference.clone().or_latest().to_string())?);
     };
     let digest: Digest = digest.parse()?;
+    if let Some(found) = store.find_image(&reference.clone().for_pull().to_string())? {
+        return Ok(Some(found));
+    }
     let listed = store.list_images()?;
     Ok(listed.iter().any(|image| image.digest == digest).then_some(digest))
 }
@@ -77,16 +83,41 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Digest>> {
     Ok(found.map(|image| image.digest))
 }
 
-/// Finds a build's base image; what it says when there is none is what people then do.
-pub(crate) fn base(store: &Store, name: &str, _platform: &Platform) -> anyhow::Result<BaseImage> {
+/// When an image is looked for in a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pulls {
+    /// When it is not here.
+    Missing,
+    /// Whether it is here or not.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// Finds a build's base image, here or in a registry; what it says when there is none is what people
+/// then do.
+pub(crate) fn base(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+    pulls: Pulls,
+    quiet: bool,
+) -> anyhow::Result<BaseImage> {
     // What is no name may still be the beginning of an id.
     let reference = Reference::parse(name)
         .map_or_else(|_| name.to_owned(), |reference| reference.or_latest().to_string());
-    let Some(image) = find(store, name)? else {
-        bail!(
-            "{reference}: not found in {}; bring it with: rbuild import ROOTFS.tar {name}",
-            store.root().display()
-        );
+    let mut found = if pulls == Pulls::Always { None } else { find(store, name)? };
+    if found.is_none() && pulls != Pulls::Never {
+        pull::for_use(store, name, Some(platform), quiet).with_context(|| {
+            format!(
+                "{reference}: not found in {}; bring it with: rbuild import ROOTFS.tar {name}",
+                store.root().display()
+            )
+        })?;
+        found = find(store, name)?;
+    }
+    let Some(image) = found else {
+        bail!("{reference}: not found in {}", store.root().display());
     };
     for layer in &image.config.rootfs.diff_ids {
         if store.layer(layer)?.is_none() {
@@ -94,6 +125,41 @@ pub(crate) fn base(store: &Store, name: &str, _platform: &Platform) -> anyhow::R
         }
     }
     Ok(BaseImage { reference, layers: image.config.rootfs.diff_ids.clone(), config: image.config })
+}
+
+/// Finds the image of a new container, here or in a registry, as its flags say.
+pub(crate) fn for_run(store: &Store, name: &str, args: &CreateArgs) -> anyhow::Result<Image> {
+    let pulls = match args.pull.as_str() {
+        "always" => Pulls::Always,
+        "missing" => Pulls::Missing,
+        "never" => Pulls::Never,
+        other => bail!(
+            "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+        ),
+    };
+    let platform = args.platform.as_deref().map(frontend::platform::parse).transpose()?;
+    let is_wanted = |image: &Image| {
+        platform.as_ref().is_none_or(|platform| {
+            image.config.os == platform.os && image.config.architecture == platform.architecture
+        })
+    };
+    if pulls != Pulls::Always
+        && let Some(image) = find(store, name)?.filter(is_wanted)
+    {
+        return Ok(image);
+    }
+    if pulls == Pulls::Never {
+        bail!("No such image: {}", familiar(name));
+    }
+    if pulls == Pulls::Missing && !args.quiet {
+        ui::note(format_args!("Unable to find image '{}' locally", familiar(name)));
+    }
+    pull::for_use(store, name, platform.as_ref(), args.quiet)?;
+    image(store, name)
+}
+
+fn familiar(name: &str) -> String {
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.or_latest().familiar())
 }
 
 #[cfg(test)]

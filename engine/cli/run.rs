@@ -7,25 +7,28 @@ use cache::Store;
 use clap::Args;
 use engine::containers::create::create;
 use engine::containers::protocol::Request;
-use engine::containers::{Containers, Record, start};
-use fs_err as fs;
+use engine::containers::{Client, Containers, Record, start};
+use engine::place;
 
 use crate::attach::{self, Attachment, DETACH_KEYS};
-use crate::create_args::CreateArgs;
+use crate::create_args::{CreateArgs, valued};
 use crate::error::RunFailed;
 use crate::paths::{self, Home};
 use crate::{reconcile, resolve, ui};
 
 /// What `run` is told.
 #[derive(Args)]
-#[command(trailing_var_arg = true, disable_help_flag = true)]
+#[command(
+    trailing_var_arg = true,
+    disable_help_flag = true,
+    override_usage = "rbuild run [OPTIONS] <IMAGE> [COMMAND]...",
+    args_override_self = true,
+    mut_args = valued
+)]
 pub(crate) struct RunArgs {
     /// Leave it running and print its id
     #[arg(short, long)]
     detach: bool,
-    /// Attach to stdin, stdout or stderr
-    #[arg(short, long, value_name = "STREAM")]
-    attach: Vec<String>,
     /// Pass signals on
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
@@ -37,27 +40,31 @@ pub(crate) struct RunArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// The image
-    image: String,
-    /// The command and its arguments
-    #[arg(allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, the command and its arguments
+    // One list: behind the image nothing is an option of ours, `-c` least of all.
+    #[arg(value_name = "IMAGE [COMMAND]", required = true, allow_hyphen_values = true)]
+    words: Vec<String>,
 }
 
 /// What `create` is told.
 #[derive(Args)]
-#[command(trailing_var_arg = true, disable_help_flag = true)]
+#[command(
+    trailing_var_arg = true,
+    disable_help_flag = true,
+    override_usage = "rbuild create [OPTIONS] <IMAGE> [COMMAND]...",
+    args_override_self = true,
+    mut_args = valued
+)]
 pub(crate) struct CreateVerb {
     #[command(flatten)]
     create: CreateArgs,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// The image
-    image: String,
-    /// The command and its arguments
-    #[arg(allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, the command and its arguments
+    // One list: behind the image nothing is an option of ours, `-c` least of all.
+    #[arg(value_name = "IMAGE [COMMAND]", required = true, allow_hyphen_values = true)]
+    words: Vec<String>,
 }
 
 /// Runs.
@@ -66,17 +73,18 @@ pub(crate) fn run(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn execute(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let streams = Streams::parse(args)?;
+    let streams = Streams::parse(&args.create, args.detach)?;
+    let detach = attach::keys(&args.detach_keys)?;
     let store = home.open()?;
     store.sweep()?;
     let containers = Containers::open(&store)?;
     reconcile::after_boot(&containers);
-    let record = make(&store, &containers, &args.create, &args.image, &args.command, &streams)?;
+    let record = make(&store, &containers, &args.create, &args.words, &streams)?;
     let attachment = Attachment {
         stdin: streams.stdin && record.config.open_stdin,
         tty: record.config.tty,
         signals: args.sig_proxy,
-        detach: attach::keys(&args.detach_keys)?,
+        detach,
     };
     let attached = !args.detach && (streams.stdin || streams.stdout || streams.stderr);
     let signals = if attached { attachment.take_signals()? } else { None };
@@ -85,13 +93,7 @@ fn execute(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
         output: attached && (streams.stdout || streams.stderr),
         starter: true,
     };
-    let started = start(&containers, &record.id, &paths::network_dir(), request);
-    let client = started.inspect_err(|_| {
-        if record.host_config.auto_remove {
-            // The monitor may have done it already.
-            let _ = containers.remove(&record.id);
-        }
-    })?;
+    let client = start_new(&containers, &record, request)?;
     if !attached {
         ui::line(&record.id);
         return Ok(ExitCode::SUCCESS);
@@ -99,12 +101,28 @@ fn execute(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
     attach::exit_code(attach::relay(client, &attachment, signals)?)
 }
 
+/// Starts a container that was made for this; one that does not start is removed, if it is not to
+/// stay.
+pub(crate) fn start_new(
+    containers: &Containers<'_>,
+    record: &Record,
+    request: Request,
+) -> anyhow::Result<Client> {
+    let started = start(containers, &record.id, &paths::network_dir(), request);
+    Ok(started.inspect_err(|_| {
+        if record.host_config.auto_remove {
+            // The monitor may have done it already.
+            let _ = containers.remove(&record.id);
+        }
+    })?)
+}
+
 /// Creates.
 pub(crate) fn create_verb(home: &Home, args: &CreateVerb) -> anyhow::Result<ExitCode> {
+    let streams = Streams::parse(&args.create, false)?;
     let store = home.open()?;
     let containers = Containers::open(&store)?;
-    let streams = Streams { stdin: args.create.interactive, stdout: true, stderr: true };
-    let record = make(&store, &containers, &args.create, &args.image, &args.command, &streams)?;
+    let record = make(&store, &containers, &args.create, &args.words, &streams)?;
     ui::line(&record.id);
     Ok(ExitCode::SUCCESS)
 }
@@ -114,16 +132,10 @@ fn make(
     store: &Store,
     containers: &Containers<'_>,
     args: &CreateArgs,
-    image: &str,
-    command: &[String],
+    words: &[String],
     streams: &Streams,
 ) -> anyhow::Result<Record> {
-    if !matches!(args.pull.as_str(), "always" | "missing" | "never") {
-        bail!(
-            "invalid pull option: '{}': must be one of \"always\", \"missing\" or \"never\"",
-            args.pull
-        );
-    }
+    let (image, command) = image_and_command(words)?;
     if let Some(file) = &args.cidfile
         && file.exists()
     {
@@ -132,9 +144,7 @@ fn make(
             file.display()
         );
     }
-    let Some(found) = resolve::find(store, image)? else {
-        bail!("Unable to find image '{image}' locally");
-    };
+    let found = resolve::for_run(store, image, args)?;
     let mut request = args.request(image, command)?;
     request.config.attach_stdin = streams.stdin;
     request.config.attach_stdout = streams.stdout;
@@ -153,9 +163,20 @@ fn make(
     }
     let record = create(containers, &found, request)?;
     if let Some(file) = &args.cidfile {
-        fs::write(file, &record.id)?;
+        place::write(file, record.id.as_bytes())?;
     }
     Ok(record)
+}
+
+/// Takes the image from the command; in its place an option is one that does not exist.
+fn image_and_command(words: &[String]) -> anyhow::Result<(&str, &[String])> {
+    match words.split_first() {
+        None => bail!("no image is named"),
+        Some((option, _)) if option.starts_with('-') => {
+            bail!("unknown flag: {option}: see --help for those there are")
+        }
+        Some((image, command)) => Ok((image, command)),
+    }
 }
 
 /// Which streams are connected with ours.
@@ -166,15 +187,15 @@ struct Streams {
 }
 
 impl Streams {
-    fn parse(args: &RunArgs) -> anyhow::Result<Streams> {
-        if args.detach && !args.attach.is_empty() {
+    fn parse(args: &CreateArgs, detach: bool) -> anyhow::Result<Streams> {
+        if detach && !args.attach.is_empty() {
             bail!("Conflicting options: -a and -d");
         }
-        if args.detach {
+        if detach {
             return Ok(Streams { stdin: false, stdout: false, stderr: false });
         }
         if args.attach.is_empty() {
-            return Ok(Streams { stdin: args.create.interactive, stdout: true, stderr: true });
+            return Ok(Streams { stdin: args.interactive, stdout: true, stderr: true });
         }
         let mut streams = Streams { stdin: false, stdout: false, stderr: false };
         for name in &args.attach {

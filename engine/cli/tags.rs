@@ -195,8 +195,9 @@ fn decide(
     let digits = given.strip_prefix("sha256:").unwrap_or(given);
     let name = Reference::parse(given).ok().map(Reference::or_latest);
     let by_name = name.filter(|name| names.contains(name) && !id.hex().starts_with(digits));
-    let is_last = names.len() == 1;
     if let Some(name) = by_name {
+        let untag = with_digests(name, names);
+        let is_last = untag.len() == names.len();
         return match users.running.as_ref().or(users.stopped.as_ref()) {
             Some(user) if is_last && !force => Err(format!(
                 "conflict: unable to remove repository reference {given:?} (must force) - \
@@ -205,7 +206,7 @@ fn decide(
             )),
             _ => {
                 let delete = is_last && users.running.is_none();
-                Ok(Removal { untag: vec![name], delete })
+                Ok(Removal { untag, delete })
             }
         };
     }
@@ -213,7 +214,7 @@ fn decide(
         Users { running: Some(user), .. } => {
             ("cannot be forced", format!("image is being used by running container {user}"))
         }
-        _ if names.len() > 1 && !force => {
+        _ if are_many(names) && !force => {
             ("must be forced", "image is referenced in multiple repositories".to_owned())
         }
         Users { stopped: Some(user), .. } if !force => {
@@ -222,6 +223,24 @@ fn decide(
         _ => return Ok(Removal { untag: names.to_vec(), delete: true }),
     };
     Err(format!("conflict: unable to delete {} ({how}) - {why}", id.short()))
+}
+
+/// A name, and those by digest that are not needed without it: with the last tag of a repository
+/// goes what the registry calls the image there.
+fn with_digests(name: Reference, names: &[Reference]) -> Vec<Reference> {
+    let repository = name.name();
+    let others = || names.iter().filter(|other| **other != name && other.name() == repository);
+    let is_last = name.digest.is_none() && others().all(|other| other.digest.is_some());
+    let digests: Vec<_> = others().filter(|_| is_last).cloned().collect();
+    std::iter::once(name).chain(digests).collect()
+}
+
+/// Whether names mean more than one thing: several tags, or several repositories.
+fn are_many(names: &[Reference]) -> bool {
+    let tags = names.iter().filter(|name| name.digest.is_none()).count();
+    let mut repositories: Vec<String> = names.iter().map(Reference::name).collect();
+    repositories.dedup();
+    tags > 1 || repositories.len() > 1
 }
 
 fn carry_out(store: &Store, image: &Image, removal: Removal, no_prune: bool) -> anyhow::Result<()> {
@@ -290,6 +309,14 @@ mod tests {
         check("app", &["app:latest"], false, Ok(("app:latest", true)));
         check("app", &["app:latest", "b:1"], false, Ok(("app:latest", false)));
         check("app", &["app:latest", "b:1"], true, Ok(("app:latest", false)));
+        let [here, there] = ["app", "b"].map(|name| format!("{name}@{}", image.digest));
+        let both = format!("app:latest {here}");
+        check("app", &["app:latest", &here], false, Ok((&both, true)));
+        check("app", &["app:latest", &here, &there], false, Ok((&both, false)));
+        check("app", &["app:1", "app:latest", &here], false, Ok(("app:latest", false)));
+        check(&short, &["app:latest", &here], false, Ok((&both, true)));
+        check(&short, &["app:latest", &there], false, Err("must be forced"));
+        check(&here, &[&here], false, Ok((&here, true)));
         check(&id, &["app:latest"], false, Ok(("app:latest", true)));
         check(&short, &["a:1", "b:1"], false, Err("must be forced"));
         check(&short, &["a:1", "b:1"], true, Ok(("a:1 b:1", true)));

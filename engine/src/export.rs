@@ -1,4 +1,5 @@
-//! The last station: layers and a configuration become an image, an archive or plain files.
+//! The last station: layers and a configuration become an image, a directory or plain files.
+//! Archives of images are written by [`archive::write`](crate::archive::write()).
 //!
 //! Knows nothing of how the layers were made. What stands under its final name is whole:
 //! [`crate::place`] sees to that.
@@ -12,9 +13,10 @@ use cache::Store;
 use cache::digest::Digest;
 use cache::image::Image;
 use cache::layer::writer::LayerWriter;
-use cache::layer::{self, Entry, Kind, Timestamp, pack, unpack};
-use cache::oci::{self, Descriptor, ImageConfig, Index};
+use cache::layer::{self, Timestamp, pack, unpack};
+use cache::oci::ImageConfig;
 
+use crate::archive::{self, Named};
 use crate::place::{self, NewFile, Stage};
 use crate::view::View;
 
@@ -24,6 +26,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] cache::Error),
+    /// An archive of images cannot be written.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
     /// A file cannot be read or written.
     #[error("cannot write the output")]
     Io(#[source] io::Error),
@@ -70,7 +75,8 @@ pub fn write_layout(
 ) -> Result<(), Error> {
     let blobs = dir.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).map_err(Error::Io)?;
-    for digest in blobs_of(image) {
+    let named = [Named { image, names }];
+    for digest in archive::blobs_of(&named) {
         let path = store.blob_path(&digest);
         let mut source = Verified::open(&path).map_err(Error::Io)?;
         let mut file = NewFile::create(&blobs.join(digest.hex())).map_err(Error::Io)?;
@@ -79,100 +85,9 @@ pub fn write_layout(
         file.commit().map_err(Error::Io)?;
     }
     let write = |name: &str, bytes: &[u8]| place::write(&dir.join(name), bytes).map_err(Error::Io);
-    write("oci-layout", LAYOUT)?;
-    write("index.json", &json(&index(store, image, names)?))
-}
-
-/// An image's files as a tar: an OCI image layout, and beside it what `docker load` of any age
-/// reads (`manifest.json`, image-spec of docker 1.2).
-pub fn write_archive(
-    store: &Store,
-    image: &Image,
-    names: &[String],
-    for_docker: bool,
-    out: impl Write,
-) -> Result<(), Error> {
-    let mut tar = LayerWriter::new(out);
-    for dir in ["blobs", "blobs/sha256"] {
-        tar.append(&Entry::new(dir, Kind::Directory, 0o755), io::empty()).map_err(Error::Layer)?;
-    }
-    for digest in blobs_of(image) {
-        let path = store.blob_path(&digest);
-        let mut source = Verified::open(&path).map_err(Error::Io)?;
-        let name = format!("blobs/sha256/{}", digest.hex());
-        let entry = Entry::new(name, Kind::File { size: source.size().map_err(Error::Io)? }, 0o644);
-        tar.append(&entry, &mut source).map_err(Error::Layer)?;
-        source.check(&path, &digest)?;
-    }
-    append(&mut tar, "index.json", &json(&index(store, image, names)?))?;
-    if for_docker {
-        append(&mut tar, "manifest.json", &json(&docker_manifest(image, names)))?;
-    }
-    append(&mut tar, "oci-layout", LAYOUT)?;
-    tar.finish().map_err(Error::Layer)?;
-    Ok(())
-}
-
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
-fn append(tar: &mut LayerWriter<impl Write>, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let entry = Entry::new(name, Kind::File { size: bytes.len() as u64 }, 0o644);
-    tar.append(&entry, bytes).map_err(Error::Layer)
-}
-
-/// The blobs of an image in the order they are written, each once.
-fn blobs_of(image: &Image) -> Vec<Digest> {
-    let mut digests = vec![image.digest, image.manifest.config.digest];
-    for layer in &image.manifest.layers {
-        if !digests.contains(&layer.digest) {
-            digests.push(layer.digest);
-        }
-    }
-    digests
-}
-
-fn index(store: &Store, image: &Image, names: &[String]) -> Result<Index, Error> {
-    let size = store.read_blob(&image.digest)?.len() as u64;
-    let mut annotated: Vec<oci::StringMap> = names
-        .iter()
-        .map(|name| {
-            let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-            oci::StringMap::from([
-                ("io.containerd.image.name".to_owned(), name.clone()),
-                (oci::REF_NAME.to_owned(), tag.to_owned()),
-            ])
-        })
-        .collect();
-    if annotated.is_empty() {
-        annotated.push(oci::StringMap::new());
-    }
-    let manifests = annotated.into_iter().map(|annotations| Descriptor {
-        media_type: oci::MANIFEST.to_owned(),
-        digest: image.digest,
-        size,
-        annotations,
-        platform: Some(oci::Platform {
-            architecture: image.config.architecture.clone(),
-            os: image.config.os.clone(),
-            variant: image.config.variant.clone(),
-        }),
-    });
-    Ok(Index { manifests: manifests.collect(), ..Index::default() })
-}
-
-fn docker_manifest(image: &Image, names: &[String]) -> serde_json::Value {
-    let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-    let layers: Vec<String> =
-        image.manifest.layers.iter().map(|layer| blob(&layer.digest)).collect();
-    serde_json::json!([{
-        "Config": blob(&image.manifest.config.digest),
-        "RepoTags": names,
-        "Layers": layers,
-    }])
-}
-
-fn json(document: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(document).expect("documents have string keys only")
+    write("oci-layout", archive::LAYOUT)?;
+    let index = archive::index(store, &named)?;
+    write("index.json", &serde_json::to_vec(&index).expect("documents have string keys only"))
 }
 
 /// A root file system as one tar.
@@ -224,10 +139,6 @@ impl Verified {
     fn open(path: &Path) -> io::Result<Self> {
         let file = fs_err::File::open(path)?.into_parts().0;
         Ok(Self { file, hasher: Default::default() })
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
     }
 
     fn check(self, path: &Path, expected: &Digest) -> Result<(), Error> {

@@ -6,14 +6,27 @@
 //! *run* ([`step`], [`run`], [`copy`]: do it, keep the layer) and *export* ([`export`]: make an
 //! image or files of it). [`solve`] is the loop that drives the middle ones.
 //!
+//! A container that has a name passes four: *create* ([`containers::create`]: image and wishes to a
+//! record), *start* ([`containers::start`]: a monitor for it, a process of this program), *run* (the
+//! monitor makes a closed specification of the record and [`container`] makes the kernel's objects of
+//! that) and *ask* ([`containers::Client`]: whoever wants something of it tells its monitor). Steps of
+//! builds are containers of [`container`] too, without a record or a monitor.
+//!
+//! What containers are given stands beside them: [`volume`] is what they have mounted and what
+//! outlives them, [`network`] are bridges, addresses, published ports and names. [`events`] is the
+//! diary in which all of them write down what happened. Nobody watches: each of these is found in the
+//! store's files and the kernel, by whatever command looks.
+//!
 //! The engine has never heard of Dockerfiles. It does not print, read the environment or exit.
 
+pub mod archive;
 pub mod cache_transfer;
 #[cfg(test)]
 mod conformance;
 pub mod container;
 pub mod containers;
 pub mod copy;
+pub mod credentials;
 pub mod driver;
 pub mod duration;
 pub mod events;
@@ -34,6 +47,7 @@ pub mod plan;
 pub mod product;
 pub mod progress;
 pub mod reference;
+pub mod registry;
 pub mod run;
 pub mod schedule;
 pub mod session;

@@ -38,26 +38,49 @@ pub(crate) fn layer(text: &str) -> Vec<u8> {
     let mut tar = Vec::new();
     for line in super::unindent(text).lines() {
         if let Some((path, target)) = line.split_once(" -> ") {
-            entry(&mut tar, path, b'2', 0o777, target, "");
+            entry(&mut tar, path.as_bytes(), b'2', 0o777, target, b"");
         } else if let Some((path, target)) = line.split_once(" => ") {
-            entry(&mut tar, path, b'1', 0o644, target, "");
+            entry(&mut tar, path.as_bytes(), b'1', 0o644, target, b"");
         } else if let Some((path, content)) = line.split_once(": ") {
-            entry(&mut tar, path, b'0', 0o644, "", content);
+            entry(&mut tar, path.as_bytes(), b'0', 0o644, "", content.as_bytes());
         } else if line.ends_with('/') {
-            entry(&mut tar, line, b'5', 0o755, "", "");
+            entry(&mut tar, line.as_bytes(), b'5', 0o755, "", b"");
         } else {
-            entry(&mut tar, line, b'0', 0o644, "", "");
+            entry(&mut tar, line.as_bytes(), b'0', 0o644, "", b"");
         }
     }
     tar.resize(tar.len() + 1024, 0);
     tar
 }
 
+/// The tar of one empty file whose name is of any bytes and any length, which a pax header says.
+pub(crate) fn layer_of_a_name(name: &[u8]) -> Vec<u8> {
+    let rest = [b" path=", name, b"\n"].concat();
+    // The record's length counts its own digits.
+    let length = (1..)
+        .map(|digits| rest.len() + digits)
+        .find(|length| length.to_string().len() + rest.len() == *length);
+    let record = [length.expect("some length fits").to_string().as_bytes(), &rest].concat();
+    let mut tar = Vec::new();
+    entry(&mut tar, b"pax", b'x', 0o644, "", &record);
+    entry(&mut tar, b"short", b'0', 0o644, "", b"");
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+/// The tar of one device, which is the host's memory or its kind.
+pub(crate) fn layer_of_a_device(name: &str) -> Vec<u8> {
+    let mut tar = Vec::new();
+    entry(&mut tar, name.as_bytes(), b'3', 0o666, "", b"");
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
 /// One ustar header and its content. POSIX pax, "ustar Interchange Format".
-fn entry(tar: &mut Vec<u8>, path: &str, kind: u8, mode: u32, target: &str, content: &str) {
+fn entry(tar: &mut Vec<u8>, path: &[u8], kind: u8, mode: u32, target: &str, content: &[u8]) {
     let mut header = [0; 512];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, path.as_bytes());
+    put(0, path);
     put(100, format!("{mode:07o}\0").as_bytes());
     put(108, b"0000000\0");
     put(116, b"0000000\0");
@@ -67,10 +90,15 @@ fn entry(tar: &mut Vec<u8>, path: &str, kind: u8, mode: u32, target: &str, conte
     put(156, &[kind]);
     put(157, target.as_bytes());
     put(257, b"ustar\x0000");
+    if kind == b'3' {
+        // Its number: 1:3, which is /dev/null.
+        put(329, b"0000001\0");
+        put(337, b"0000003\0");
+    }
     let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     tar.extend(header);
-    tar.extend(content.as_bytes());
+    tar.extend(content);
     tar.resize(tar.len().next_multiple_of(512), 0);
 }
 

@@ -16,11 +16,18 @@
 //! Knows nothing of the crates behind the program: it asserts on exit codes, output, and what other programs (tar, skopeo)
 //! read from what it wrote.
 
+mod certificates;
+pub(crate) mod containers;
+pub(crate) mod hostile_registry;
+mod http;
 mod image;
 mod layout;
 mod literal;
 pub(crate) mod need;
+mod registry;
+pub(crate) mod served;
 mod server;
+pub(crate) mod tokens;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -30,8 +37,9 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 pub(crate) use image::{Image, inspect};
-pub(crate) use layout::{layer, sha256, write_layout};
+pub(crate) use layout::{layer, layer_of_a_device, layer_of_a_name, sha256, write_layout};
 pub(crate) use literal::unindent;
+pub(crate) use registry::Registry;
 pub(crate) use server::{LAST_MODIFIED, Server};
 
 /// The name that `Test::build` gives what it builds.
@@ -186,6 +194,8 @@ impl Test {
             .current_dir(self.context());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &self.dir.0).env("RBUILD_ROOT", self.dir.0.join("store"));
+        // No test asks anybody beyond this machine.
+        command.env("RBUILD_REGISTRIES", need::RULES);
         if let Some(driver) = std::env::var_os("RBUILD_DRIVER") {
             command.env("RBUILD_DRIVER", driver);
         }

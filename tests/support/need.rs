@@ -8,6 +8,10 @@ use std::sync::Once;
 /// The program under test.
 pub(crate) const RBUILD: &str = env!("CARGO_BIN_EXE_rbuild");
 
+/// The rules for registries that tests run under.
+pub(crate) const RULES: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/registries.json");
+
 /// The script that makes and imports base images.
 pub(crate) const BASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bases");
 
@@ -32,7 +36,12 @@ pub(crate) fn program(name: &str) -> bool {
 /// Whether a base image has been made; those that take long are left to `tests/bases`.
 #[must_use]
 pub(crate) fn base(name: &str) -> bool {
-    given(name, bases_folder().join(format!("{name}.tar")).is_file())
+    given(name, base_tar(name).is_file())
+}
+
+/// The root file system of a base image, which `tests/bases` keeps.
+pub(crate) fn base_tar(name: &str) -> PathBuf {
+    bases_folder().join(format!("{name}.tar"))
 }
 
 /// The folder of the reference implementations' tables, where the caller has named it.

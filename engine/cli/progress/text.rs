@@ -57,12 +57,12 @@ fn skip_sequence(chars: &mut std::str::Chars<'_>) {
 }
 
 /// How many columns a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
 /// The beginning of a text that takes at most so many columns.
-pub(super) fn fit(text: &str, columns: usize) -> &str {
+pub(crate) fn fit(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     for (at, char) in text.char_indices() {
         taken += char_width(char);

@@ -5,7 +5,7 @@
 //! Knows no Dockerfile, no key and no layer, and reads no environment: what a fetch may use of its
 //! user (proxies, secrets, an ssh agent) comes in one [`Access`].
 
-mod base64;
+pub(crate) mod base64;
 pub mod context;
 mod disposition;
 pub mod git;

@@ -33,7 +33,7 @@ impl Proxy {
     }
 
     /// Returns the proxy for `scheme://host:port`. This machine itself is never behind one.
-    pub(super) fn choose(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<&str> {
+    pub(crate) fn choose(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<&str> {
         let own = if scheme.eq_ignore_ascii_case("https") { &self.https } else { &self.http };
         let set = |setting: &&String| !setting.is_empty();
         let proxy = own.as_ref().filter(set).or(self.all.as_ref().filter(set))?;
