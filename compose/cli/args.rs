@@ -1,0 +1,87 @@
+//! What every verb is told: which project, and how to show things.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use compose::Request;
+
+/// Flags before the verb.
+#[derive(Args, Debug)]
+pub(crate) struct Globals {
+    /// Compose files; later ones are laid over earlier ones, `-` is standard input
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<String>,
+    /// The project's name
+    #[arg(short, long, value_name = "NAME")]
+    project_name: Option<String>,
+    /// Profiles to enable; `*` is all
+    #[arg(long = "profile", value_name = "PROFILE")]
+    profiles: Vec<String>,
+    /// Variable files in place of `.env`
+    #[arg(
+        long = "env-file",
+        value_name = "FILE",
+        env = "COMPOSE_ENV_FILES",
+        value_delimiter = ','
+    )]
+    env_files: Vec<PathBuf>,
+    /// The folder that relative paths begin at (default: the first compose file's)
+    #[arg(long, alias = "workdir", value_name = "DIR")]
+    project_directory: Option<PathBuf>,
+    /// When to print control characters
+    #[arg(long, env = "COMPOSE_ANSI", default_value = "auto", value_parser = ["auto", "never", "always"])]
+    pub(crate) ansi: String,
+    /// How to show progress
+    #[arg(long, env = "COMPOSE_PROGRESS", default_value = "auto", value_parser = ["auto", "tty", "plain", "json", "quiet", "none"])]
+    pub(crate) progress: String,
+    /// How many things to do at once; -1 for as many as there are
+    #[arg(long, env = "COMPOSE_PARALLEL_LIMIT", default_value_t = -1, allow_negative_numbers = true)]
+    pub(crate) parallel: i64,
+    /// Only say what would be done
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// Names as docker-compose 1 had them
+    #[arg(long)]
+    pub(crate) compatibility: bool,
+    /// Include networks, volumes and so on that no service uses
+    #[arg(long)]
+    all_resources: bool,
+}
+
+impl Globals {
+    /// What the flags ask to load, with the process's environment.
+    pub(crate) fn request(&self) -> anyhow::Result<Request> {
+        let current_dir = std::env::current_dir().context("cannot tell the current directory")?;
+        // Variables that are not text cannot be in a compose file either.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let stdin = match self.files.iter().any(|file| file == "-") {
+            true => {
+                let mut text = Vec::new();
+                std::io::stdin().read_to_end(&mut text).context("cannot read standard input")?;
+                Some(text)
+            }
+            false => None,
+        };
+        Ok(Request {
+            files: self.files.clone(),
+            stdin,
+            project_name: self.project_name.clone(),
+            project_directory: self.project_directory.clone(),
+            profiles: self.profiles.clone(),
+            env_files: self
+                .env_files
+                .iter()
+                .filter(|file| !file.as_os_str().is_empty())
+                .cloned()
+                .collect(),
+            environment,
+            current_dir,
+            all_resources: self.all_resources,
+            ..Request::default()
+        })
+    }
+}
