@@ -272,3 +272,235 @@ fn containers_of_a_network_find_each_other_by_name() {
     test.rbuild(&["rm", "-f", "web"]).ok();
     test.rbuild(&["network", "rm", &network]).succeeded();
 }
+
+#[test]
+fn what_follows_the_image_is_the_commands() {
+    let test = world();
+    let said = run(&test, &["--rm", "--entrypoint", "sh", "busybox", "-c", "echo \"$0\"", "--rm"]);
+    assert_eq!(said.ok(), "--rm\n");
+    // What is attached to an option in front of it is still read.
+    let said = run(&test, &["--rm", "-eA=1", "-w/etc", "busybox", "sh", "-c", "echo $A $PWD"]);
+    assert_eq!(said.ok(), "1 /etc\n");
+    let refused = run(&test, &["--nosuch", "busybox"]);
+    assert!(refused.failed(125).contains("--nosuch"), "{refused}");
+    assert!(run(&test, &["--rm"]).failed(125).contains("no image is named"));
+    test.rbuild(&["create", "--name", "c1", "busybox", "--name", "c2"]).ok();
+    assert_eq!(shown(&test, "c1", "{{join .Config.Cmd \" \"}}"), "--name c2");
+}
+
+#[test]
+fn switches_take_values_and_options_may_come_twice() {
+    let test = world();
+    run(&test, &["--rm=false", "--name", "no", "--name", "c1", "busybox", "true"]).succeeded();
+    assert_eq!(shown(&test, "c1", "{{.HostConfig.AutoRemove}}"), "false");
+    test.rbuild(&["rm", "-f=true", "c1"]).ok();
+    let said = run(&test, &["--rm", "--rm=true", "-d=false", "-ti=false", "busybox", "tty"]);
+    assert_eq!(said.ok().trim_end(), "/dev/pts/0");
+    let refused = run(&test, &["--rm=perhaps", "busybox", "true"]);
+    assert!(refused.failed(125).contains("perhaps"), "{refused}");
+}
+
+#[test]
+fn all_who_start_it_at_once_succeed() {
+    let test = world();
+    for _ in 0..5 {
+        test.rbuild(&["create", "--name", "c1", "busybox", "sleep", "600"]).ok();
+        let start = || test.command(&["start", "c1"]).stdout(Stdio::null()).spawn().unwrap();
+        let many: Vec<_> = (0..4).map(|_| start()).collect();
+        for mut child in many {
+            assert!(child.wait().unwrap().success());
+        }
+        test.rbuild(&["rm", "-f", "c1"]).ok();
+    }
+}
+
+#[test]
+fn what_is_refused_leaves_no_container() {
+    let test = world();
+    for (arguments, said) in [
+        (&["--rm", "--detach-keys", "foo", "busybox", "true"][..], "invalid detach keys"),
+        (&["--uts", "host", "-h", "foo", "busybox", "true"], "hostname and the UTS mode"),
+        (
+            &["--health-cmd", "x", "--health-interval", "1us", "busybox", "true"],
+            "Interval in Healthcheck cannot be less than 1ms",
+        ),
+        (
+            &["--rm", "-v", "/tmp:/etc/passwd", "busybox", "true"],
+            "the source is a directory, the target a file",
+        ),
+        (&["--link", "nosuch", "busybox", "true"], "No such container: nosuch"),
+        (&["--link", "a:", "busybox", "true"], "bad format for links"),
+    ] {
+        let refused = run(&test, arguments);
+        assert!(refused.failed(125).contains(said), "{refused}");
+    }
+    assert_eq!(test.rbuild(&["ps", "-aq"]).ok(), "");
+    // What is not there is no failure for `rm -f`, but it was not removed either.
+    let gone = test.rbuild(&["rm", "-f", "nosuch"]);
+    assert_eq!(gone.ok(), "");
+}
+
+#[test]
+fn nobody_else_looks_into_containers() {
+    let test = world();
+    run(&test, &["--name", "c1", "-e", "PASSWORD=x", "busybox", "true"]).succeeded();
+    let mode = test.shell("stat -c %a \"$RBUILD_ROOT/containers\"");
+    assert_eq!(mode.trim(), "700");
+}
+
+#[test]
+fn a_linked_container_is_known_by_its_alias() {
+    let test = world();
+    test.rbuild(&["create", "--name", "db", "busybox", "sleep", "600"]).ok();
+    let link = ["run", "--rm", "--link", "db:store", "busybox", "ping", "-c", "1", "store"];
+    let refused = test.rbuild(&link);
+    assert!(refused.failed(125).contains("cannot link to a non running container: /db"));
+    test.rbuild(&["start", "db"]).ok();
+    assert!(test.rbuild(&link).ok().contains("1 packets received"));
+}
+
+#[test]
+fn a_full_disk_does_not_hide_how_it_ended() {
+    let test = world();
+    let told = test.unshared(
+        "mkdir full; truncate -s 40M full.img; mkfs.ext4 -qF full.img
+        mount -o loop full.img full; export RBUILD_ROOT=\"$PWD/full/store\"
+        $RBUILD import \"$RBUILD_TEST_CACHE/busybox.tar\" busybox >/dev/null
+        $RBUILD run -d --name c1 --network none busybox sh -c 'trap \"exit 3\" TERM; sleep 600 & wait' >/dev/null
+        for size in 1M 512; do dd if=/dev/zero of=full/fill$size bs=$size 2>/dev/null || true; done
+        $RBUILD stop -t 60 c1 >/dev/null
+        $RBUILD inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' c1
+        rm full/fill*; $RBUILD rm c1 >/dev/null; umount full",
+    );
+    assert_eq!(told.trim(), "exited 3");
+}
+
+#[test]
+fn who_shares_a_network_knows_its_names() {
+    let test = world();
+    test.rbuild(&["network", "create", "net1"]).ok();
+    for name in ["c1", "c2"] {
+        let detached =
+            ["run", "-d", "--network", "net1", "--name", name, "busybox", "sleep", "600"];
+        test.rbuild(&detached).ok();
+    }
+    let beside = |command: &str| {
+        let share = ["run", "--rm", "--network", "container:c1", "busybox", "sh", "-c", command];
+        test.rbuild(&share).ok()
+    };
+    let files = "hostname; cat /etc/hosts /etc/resolv.conf";
+    assert_eq!(beside(files), test.rbuild(&["exec", "c1", "sh", "-c", files]).ok());
+    assert!(beside("ping -c 1 c2").contains("1 packets received"));
+    let named = ["run", "-h", "x", "--network", "container:c1", "busybox", "true"];
+    let refused = test.rbuild(&named);
+    assert!(refused.failed(125).contains("hostname and the network mode"), "{refused}");
+}
+
+#[test]
+fn whoever_has_killed_it_finds_it_ended() {
+    let test = world();
+    for _ in 0..5 {
+        run(&test, &["-d", "--rm=false", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
+        test.rbuild(&["kill", "c1"]).ok();
+        assert_eq!(shown(&test, "c1", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+        test.rbuild(&["rm", "c1"]).ok();
+    }
+}
+
+#[test]
+fn signals_with_a_meaning_of_their_own_reach_the_program() {
+    let test = world();
+    let script = "trap 'echo told; exit 9' USR1; echo ready; while :; do sleep 0.05; done";
+    let arguments = ["run", "--network", "none", "--name", "c1", "busybox", "sh", "-c", script];
+    let child = test.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+    soon("it is ready", || test.rbuild(&["logs", "c1"]).stdout.starts_with(b"ready"));
+    // What is between us and the program only passes on what asks it to end.
+    let own = format!("/proc/{0}/task/{0}/children", child.id());
+    let children = std::fs::read_to_string(own).unwrap();
+    let target = children.split_whitespace().next().map_or(child.id().to_string(), str::to_owned);
+    test.shell(&format!("kill -USR1 {target}"));
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(9));
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "ready\ntold\n");
+}
+
+#[test]
+fn a_variable_that_is_only_named_and_is_not_set_here_is_taken_from_the_image() {
+    let test = Test::empty();
+    test.import("busybox");
+    test.file("Dockerfile", "FROM busybox\nENV A=image B=image\n");
+    test.build(&[]);
+    let env = |options: &[&str]| {
+        let line = [&["run", "--rm", "--network", "none"], options, &["test", "env"]].concat();
+        let shown = test.rbuild_with(&line, &[("HERE", "mine")], None).ok();
+        let ours = |line: &&str| ["A=", "B=", "HERE="].iter().any(|name| line.starts_with(name));
+        let mut ours: Vec<_> = shown.lines().filter(ours).collect();
+        ours.sort_unstable();
+        ours.join(" ")
+    };
+    assert_eq!(env(&[]), "A=image B=image");
+    assert_eq!(env(&["-e", "A", "-e", "HERE"]), "B=image HERE=mine");
+}
+
+#[test]
+fn a_terminal_is_not_given_the_input_of_a_file() {
+    let test = world();
+    test.rbuild(&["run", "-d", "--name", "web", "--network", "none", "busybox", "sleep", "300"])
+        .succeeded();
+    for line in [
+        &["run", "-it", "--name", "other", "busybox", "true"][..],
+        &["run", "-t", "-a", "stdin", "--name", "other", "busybox", "true"],
+        &["exec", "-it", "web", "true"],
+    ] {
+        let outcome = test.rbuild(line);
+        assert!(outcome.failed(1).contains("the input device is not a TTY"), "{line:?}: {outcome}");
+    }
+    assert_eq!(test.rbuild(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "web\n");
+    let missing = test.rbuild(&["exec", "-it", "missing", "true"]);
+    assert!(missing.failed(1).contains("No such container: missing"), "{missing}");
+    run(&test, &["-t", "busybox", "true"]).succeeded();
+    test.rbuild(&["run", "-dit", "--network", "none", "busybox", "true"]).succeeded();
+}
+
+#[test]
+fn a_monitor_that_does_not_answer_keeps_nobody_from_removing_by_force() {
+    let test = world();
+    test.rbuild(&["run", "-d", "--name", "web", "--network", "none", "busybox", "sleep", "300"])
+        .succeeded();
+    let pids = shown(&test, "web", "{{.State.Monitor}} {{.State.Pid}}");
+    let (monitor, program) = pids.split_once(' ').unwrap();
+    test.shell(&format!("kill -STOP {monitor}"));
+    let removed = test.rbuild(&["rm", "-f", "web"]);
+    assert_eq!(removed.ok(), "web\n");
+    let said = "WARNING: the monitor of container web did not answer and was killed";
+    assert!(removed.stderr.contains(said), "{removed}");
+    for pid in [monitor, program] {
+        let stat = format!("/proc/{pid}/stat");
+        soon("both have ended", || {
+            std::fs::read_to_string(&stat).map_or(true, |text| text.contains(") Z "))
+        });
+    }
+    assert_eq!(test.rbuild(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn a_volume_that_was_made_for_nobody_is_pruned() {
+    let test = world();
+    // Whoever is killed between making the volume and the container leaves this.
+    let lost = test.rbuild(&["create", "-v", "/anon", "busybox", "true"]).ok();
+    test.shell(&format!("rm -r \"$RBUILD_ROOT\"/containers/{}", lost.trim()));
+    test.rbuild(&["create", "--name", "kept", "-v", "/anon", "busybox", "true"]).succeeded();
+    let kept = shown(&test, "kept", "{{(index .Mounts 0).Name}}");
+    test.rbuild(&["volume", "prune", "-f"]).succeeded();
+    assert_eq!(test.rbuild(&["volume", "ls", "-q"]).ok().trim(), kept);
+}
+
+#[test]
+fn who_was_killed_for_want_of_memory_is_known() {
+    let test = world();
+    let eats = ["--name", "eats", "-m", "24m", "busybox", "tail", "/dev/zero"];
+    run(&test, &eats).failed(137);
+    assert_eq!(shown(&test, "eats", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
+    run(&test, &["--name", "killed", "busybox", "sh", "-c", "exit 137"]).failed(137);
+    assert_eq!(shown(&test, "killed", "{{.State.OOMKilled}}"), "false");
+}

@@ -318,3 +318,100 @@ fn processes_and_what_they_use_are_shown() {
     assert_eq!(names, ["ID", "idle", "web"]);
     assert!(test.rbuild(&["stats", "missing"]).failed(1).contains("No such container: missing"));
 }
+
+#[test]
+fn what_runs_beside_the_program_is_shown_and_told_of() {
+    let test = world();
+    test.started(&["--name", "web", "--network", "none"], &["sleep", "300"]);
+    assert_eq!(shown(&test, "web", "{{json .ExecIDs}}"), "null");
+    let script = "while [ ! -e /go ]; do sleep 0.05; done; exit 7";
+    test.rbuild(&["exec", "-d", "web", "sh", "-c", script]).succeeded();
+    let id = shown(&test, "web", "{{index .ExecIDs 0}}");
+    assert_eq!((id.len(), shown(&test, "web", "{{len .ExecIDs}}").as_str()), (64, "1"));
+    let mut attached = test.command(&["exec", "web", "sh", "-c", script]);
+    let mut attached = attached.spawn().unwrap();
+    soon_is(&test, "web", "{{len .ExecIDs}}", "2");
+    test.rbuild(&["exec", "web", "touch", "/go"]).succeeded();
+    assert_eq!(attached.wait().unwrap().code(), Some(7));
+    soon_is(&test, "web", "{{.ExecIDs}}", "[]");
+
+    // A detached one that cannot be started is docker's fault of the request, not of the program.
+    let missing = test.rbuild(&["exec", "-d", "web", "nosuch"]);
+    let said = missing.failed(1);
+    assert!(said.contains("\"nosuch\": executable file not found in $PATH"), "{said}");
+    test.rbuild(&["exec", "web", "nosuch"]).failed(127);
+    let events = || {
+        let format = "{{.Action}} {{index .Actor.Attributes \"execID\"}} \
+                      {{index .Actor.Attributes \"exitCode\"}}";
+        let until = jiff::Timestamp::now().to_string();
+        let line = ["events", "--since", "1h", "--until", &until, "--format", format];
+        let all = test.rbuild(&line).ok();
+        let own = all.lines().filter(|line| line.contains(&id));
+        own.map(|line| line.replace(&id, "ID").trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    let line = format!("sh -c {script}");
+    let expected = [
+        format!("exec_create: {line} ID"),
+        format!("exec_start: {line} ID"),
+        "exec_die ID 7".into(),
+    ];
+    crate::support::containers::soon("its end is told", || events().len() == expected.len());
+    assert_eq!(events(), expected);
+
+    // It ends with the container, and keeps nobody from being removed.
+    test.rbuild(&["exec", "-d", "web", "sleep", "300"]).succeeded();
+    test.rbuild(&["rm", "-f", "web"]).succeeded();
+}
+
+#[test]
+fn a_format_is_refused_in_docker_s_words_before_there_is_anything_to_list() {
+    let test = Test::empty();
+    let type_name = "*formatter.ContainerContext";
+    for (format, expected) in [
+        (
+            "{{.Foo}}",
+            format!(
+                "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't \
+                 evaluate field Foo in type {type_name}"
+            ),
+        ),
+        (
+            "table {{.ID}} {{.Foo}}",
+            format!(
+                "failed to execute template: template: :1:16: executing \"\" at <.Foo>: can't \
+                 evaluate field Foo in type {type_name}"
+            ),
+        ),
+        ("{{.ID", "failed to parse template: template: :1: unclosed action".to_owned()),
+    ] {
+        let outcome = test.rbuild(&["ps", "--format", format]);
+        assert!(outcome.failed(1).contains(&expected), "{format}: {outcome}");
+    }
+    for format in ["json", "table", "{{json .}}", "{{.CreatedAt}}{{.Label \"x\"}}{{.Size}}"] {
+        test.rbuild(&["ps", "--format", format]).succeeded();
+    }
+}
+
+#[test]
+fn what_nobody_typed_is_shown_as_docker_does() {
+    let test = world();
+    let options = ["--network", "none", "--ulimit", "nproc=9", "--ulimit", "core=0", "--ulimit"];
+    let line =
+        [&["create", "--name", "all", "--privileged"], &options[..], &["nproc=8", "busybox"]];
+    test.rbuild(&line.concat()).succeeded();
+    let ulimits = "{{range .HostConfig.Ulimits}}{{.Name}}={{.Soft}} {{end}}";
+    assert_eq!(shown(&test, "all", ulimits), "core=0 nproc=8");
+    let options = "{{json .HostConfig.SecurityOpt}}";
+    assert_eq!(shown(&test, "all", options), "[\"label=disable\"]");
+    for (name, flags, expected) in [
+        ("plain", &[][..], "null"),
+        ("pids", &["--pid", "host"], "[\"label=disable\"]"),
+        ("own", &["--privileged", "--security-opt", "label=type:x"], "[\"label=type:x\"]"),
+    ] {
+        let line = [&["create", "--name", name, "--network", "none"], flags, &["busybox"]];
+        test.rbuild(&line.concat()).succeeded();
+        assert_eq!(shown(&test, name, options), expected, "{flags:?}");
+    }
+    let nils = "{{.Config.OnBuild}} {{.Config.Volumes}} {{.State.Health}} {{.HostConfig.Binds}}";
+    assert_eq!(shown(&test, "plain", nils), "[] map[] <nil> []");
+}

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::Test;
+use crate::support::containers::world;
 
 fn network(test: &Test, words: &str) -> String {
     let line: Vec<&str> = std::iter::once("network").chain(words.split(' ')).collect();
@@ -84,4 +85,33 @@ fn subnets_are_checked_in_docker_s_words() {
     assert_eq!(network(&test, "ls -q --filter type=custom").lines().count(), 1);
     assert_eq!(network(&test, "prune -f"), "Deleted Networks:\none\n\n");
     assert_eq!(network(&test, "prune -f"), "");
+}
+
+#[test]
+fn who_is_not_on_a_network_is_not_taken_from_it_even_by_force() {
+    let test = world();
+    let id = test.rbuild(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "300",
+    ]);
+    let id = id.ok().trim_end().to_owned();
+    let made = test.rbuild(&["create", "--name", "idle", "--network", "none", "busybox"]).ok();
+    test.rbuild(&["network", "create", "app"]).succeeded();
+    for options in ["disconnect", "disconnect -f"] {
+        let text = format!("container {id} is not connected to network app");
+        refused(&test, &format!("{options} app web"), &text);
+        let text = format!("container {} is not connected to the network app", made.trim_end());
+        refused(&test, &format!("{options} app idle"), &text);
+    }
+    // One that is gone is none that it could be connected to either.
+    let text = format!("container {id} is not connected to the network gone");
+    refused(&test, "disconnect -f gone web", &text);
+    refused(&test, "disconnect gone web", "network gone not found");
 }

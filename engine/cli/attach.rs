@@ -1,6 +1,6 @@
 //! Connects this terminal, or these pipes, with a container: `run`, `start -a` and `attach`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -17,6 +17,7 @@ use crate::ui;
 
 /// What `attach` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct AttachArgs {
     /// Send no input
     #[arg(long)]
@@ -33,6 +34,14 @@ pub(crate) struct AttachArgs {
 
 /// Docker's.
 pub(crate) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+/// What programs give a meaning of their own; it would end us, and leave them alone.
+const FOR_THE_PROGRAM: [rustix::process::Signal; 4] = [
+    rustix::process::Signal::USR1,
+    rustix::process::Signal::USR2,
+    rustix::process::Signal::ALARM,
+    rustix::process::Signal::CONT,
+];
 
 /// How one is connected.
 #[derive(Clone, Debug)]
@@ -99,6 +108,14 @@ pub(crate) fn attach(home: &Home, args: &AttachArgs) -> anyhow::Result<ExitCode>
     exit_code(relay(client, &attachment, signals)?)
 }
 
+/// Refuses to give a program's terminal input that is no terminal's.
+pub(crate) fn check_terminal(stdin: bool, tty: bool) -> anyhow::Result<()> {
+    if stdin && tty && !io::stdin().is_terminal() {
+        anyhow::bail!("the input device is not a TTY");
+    }
+    Ok(())
+}
+
 /// What our own program ends with.
 pub(crate) fn exit_code(ended: Ended) -> anyhow::Result<ExitCode> {
     match ended {
@@ -143,6 +160,7 @@ impl Attachment {
         let mut taken = vec![RESIZE];
         if self.signals {
             taken.extend([INTERRUPT, TERMINATE, HANG_UP, QUIT]);
+            taken.extend(FOR_THE_PROGRAM.map(rustix::process::Signal::as_raw));
         }
         Signals::take(&taken).map(Some)
     }

@@ -9,6 +9,9 @@ use engine::containers::{Containers, Record};
 use crate::network::{ConnectArgs, DisconnectArgs, definitions};
 use crate::paths::Home;
 
+const HOST: &str =
+    "container cannot be disconnected from host network or connected to host network";
+
 /// Connects a container to a network.
 pub(crate) fn connect(home: &Home, args: &ConnectArgs) -> anyhow::Result<ExitCode> {
     let name = definitions(&home.root).find(&args.network)?.name;
@@ -33,7 +36,7 @@ fn check(record: &Record, network: &str) -> anyhow::Result<()> {
         );
     }
     if [mode, network].iter().any(|name| matches!(*name, "host" | "none")) {
-        bail!("container cannot be disconnected from host network or connected to host network");
+        bail!("{HOST}");
     }
     if record.networks.contains_key(network) {
         bail!("endpoint with name {} already exists in network {network}", record.name);
@@ -67,14 +70,21 @@ pub(crate) fn disconnect(home: &Home, args: &DisconnectArgs) -> anyhow::Result<E
     let containers = Containers::open(&store)?;
     let id = containers.find(&args.container)?;
     // A network that is gone still has a name.
-    let name = match definitions(&home.root).find(&args.network) {
-        Ok(definition) => definition.name,
-        Err(_) if args.force => args.network.clone(),
+    let (name, known) = match definitions(&home.root).find(&args.network) {
+        Ok(definition) => (definition.name, true),
+        Err(_) if args.force => (args.network.clone(), false),
         Err(error) => return Err(error.into()),
     };
+    // Docker's words for the two cases, and in both it is a failure, forced or not.
+    let observed = containers.observe(&id)?;
+    let runs = observed.state.status.is_active();
+    if runs && name == "host" && observed.record.host_config.network_mode == "host" {
+        bail!("{HOST}");
+    }
+    let the = if runs && known { "" } else { "the " };
     containers.change(&id, |record| {
-        if record.networks.remove(&name).is_none() && !args.force {
-            bail!("container {id} is not connected to network {name}");
+        if record.networks.remove(&name).is_none() {
+            bail!("container {id} is not connected to {the}network {name}");
         }
         Ok(())
     })?;

@@ -18,6 +18,7 @@ use crate::ui;
 
 /// What `cp` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct CpArgs {
     /// Give what is copied into a container to the user it runs as
     #[arg(short, long)]

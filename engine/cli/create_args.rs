@@ -181,6 +181,10 @@ impl CreateArgs {
         }
         for given in &self.env {
             variable(given, &mut env)?;
+            // A name alone that stands for nothing here keeps the image's variable out.
+            if !given.contains('=') && std::env::var_os(given).is_none() {
+                env.push(given.clone());
+            }
         }
         let mut labels = StringMap::new();
         for file in &self.label_file {

@@ -7,17 +7,18 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use engine::container::{Container, Stdio, Stream, tty};
-use engine::containers::Containers;
-use engine::containers::exec::{Request, exec, new_id, tell_end};
+use engine::containers::exec::{Request, exec, exec_detached, new_id, tell_end};
+use engine::containers::{Containers, execs};
 use engine::signals::{RESIZE, Signals};
 
+use crate::attach::check_terminal;
 use crate::create_args::{read_variables, variable};
 use crate::paths::Home;
-use crate::ui;
 
 /// What `exec` is told.
 #[derive(Args)]
 #[command(trailing_var_arg = true)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ExecArgs {
     /// Leave it running
     #[arg(short, long)]
@@ -42,7 +43,7 @@ pub(crate) struct ExecArgs {
     user: Option<String>,
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
+    workdir: Option<String>,
     /// Give it all capabilities
     #[arg(long)]
     privileged: bool,
@@ -55,12 +56,12 @@ pub(crate) struct ExecArgs {
 
 /// Runs a process in a container.
 pub(crate) fn exec_verb(home: &Home, args: &ExecArgs) -> anyhow::Result<ExitCode> {
-    if args.tty && args.interactive && !args.detach && !ui::is_interactive() {
-        anyhow::bail!("the input device is not a TTY");
-    }
     let store = home.open()?;
     let containers = Containers::open(&store)?;
     let id = containers.find(&args.container)?;
+    if !args.detach {
+        check_terminal(args.interactive, args.tty)?;
+    }
     let mut env = Vec::new();
     for file in &args.env_file {
         read_variables(file, &mut env)?;
@@ -75,21 +76,22 @@ pub(crate) fn exec_verb(home: &Home, args: &ExecArgs) -> anyhow::Result<ExitCode
         user: args.user.clone(),
         tty: args.tty,
         privileged: args.privileged,
-        outlives: args.detach,
         id: new_id()?,
         ..Request::default()
     };
     let exec_id = request.id.clone();
     if args.detach {
-        let stdio = Stdio { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
-        exec(&containers, &id, request, stdio)?.leave();
+        exec_detached(&containers, &id, request)?;
         return Ok(ExitCode::SUCCESS);
     }
     let signals = Signals::take(&[RESIZE])?;
     let stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
     let stdio = Stdio { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit };
+    // One that is not shown runs all the same.
+    let listed = execs::list(&containers, &id, &exec_id).ok();
     let container = exec(&containers, &id, request, stdio)?;
     let code = attend(container, args.interactive, &signals)?;
+    drop(listed);
     tell_end(&containers, &id, &exec_id, code);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
 }

@@ -18,6 +18,7 @@ use crate::{container_inspect, format, image_inspect, network, ui};
 
 /// What `inspect` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct InspectArgs {
     /// json or a Go template
     #[arg(short, long)]
@@ -122,9 +123,12 @@ pub(crate) fn print(all: &[Value], format: Option<&str>) -> anyhow::Result<()> {
                 match format::value(template, &without_absent(full), full) {
                     Ok(text) => ui::line(text),
                     Err(error) => {
-                        ui::note(error);
-                        // What docker ends with for a bad template.
-                        return Err(Silent(64).into());
+                        let text = error.to_string();
+                        // Docker's: 64 for what is no template, 1 for one that asks for what is
+                        // not there.
+                        let code = if text.contains(": executing ") { 1 } else { 64 };
+                        ui::note(text);
+                        return Err(Silent(code).into());
                     }
                 }
             }

@@ -4,10 +4,12 @@
 //! Each takes several names; one that fails does not keep the others from being done.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Args;
 use engine::containers::protocol::Request;
-use engine::containers::{Client, Containers, Error, Status, remove, signal, start, stop};
+use engine::containers::{Client, Containers, Error, Removed, Status, remove, signal, start, stop};
 
 use crate::attach::{self, Attachment, DETACH_KEYS};
 use crate::error::Silent;
@@ -16,6 +18,7 @@ use crate::{reconcile, ui};
 
 /// What `start` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct StartArgs {
     /// Show what it prints, and pass signals on
     #[arg(short, long)]
@@ -64,6 +67,7 @@ pub(crate) struct KillArgs {
 
 /// What `rm` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct RmArgs {
     /// Kill those that run
     #[arg(short, long)]
@@ -96,7 +100,10 @@ pub(crate) struct RenameArgs {
     name: String,
 }
 
-/// Does something for each name, prints what it returns, and goes on after a failure.
+/// How long somebody else may take to start a container.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Does something for each name, prints what it returns if that is something, and goes on after a failure.
 fn each(
     home: &Home,
     names: &[String],
@@ -107,6 +114,7 @@ fn each(
     let mut failed = false;
     for name in names {
         match work(&containers, name) {
+            Ok(text) if text.is_empty() => {}
             Ok(text) => ui::line(text),
             Err(error) => {
                 ui::error(&error);
@@ -131,11 +139,32 @@ pub(crate) fn start_verb(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCo
             Status::Paused => return Err(Error::StartPaused.into()),
             _ => {
                 let request = Request::Attach { stdin: false, output: false, starter: true };
-                start(containers, &id, &paths::network_dir(), request)?;
+                if let Err(error) = start(containers, &id, &paths::network_dir(), request)
+                    && !runs_soon(containers, &id)?
+                {
+                    return Err(error.into());
+                }
             }
         }
         Ok(name.to_owned())
     })
+}
+
+/// Whether somebody else is starting a container, or has, just as we meant to. Who does has its
+/// monitor's place before its state says anything.
+fn runs_soon(containers: &Containers<'_>, id: &str) -> anyhow::Result<bool> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // In this order: a monitor that has gone has said before what came of it.
+        let monitored = containers.is_monitored(id)?;
+        if matches!(containers.observe(id)?.state.status, Status::Running | Status::Restarting) {
+            return Ok(true);
+        }
+        if !monitored || Instant::now() > until {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn start_attached(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCode> {
@@ -186,44 +215,85 @@ pub(crate) fn restart(home: &Home, args: &StopArgs) -> anyhow::Result<ExitCode> 
 /// Sends a signal.
 pub(crate) fn kill(home: &Home, args: &KillArgs) -> anyhow::Result<ExitCode> {
     let signal = number(&args.signal)?;
-    ask(home, &args.containers, &Request::Kill { signal }, "kill")
+    let request = Request::Kill { signal };
+    each(home, &args.containers, |containers, name| {
+        let id = ask(containers, name, &request, "kill")?;
+        // As docker does: whoever has killed it finds it ended.
+        if signal == rustix::process::Signal::KILL.as_raw()
+            && let Some(mut client) = Client::connect(containers, &id, Request::Wait)?
+        {
+            client.exit()?;
+        }
+        Ok(name.to_owned())
+    })
 }
 
 /// Freezes.
 pub(crate) fn pause(home: &Home, args: &NamesArgs) -> anyhow::Result<ExitCode> {
-    ask(home, &args.containers, &Request::Pause, "pause")
+    ask_each(home, &args.containers, &Request::Pause, "pause")
 }
 
 /// Lets go on.
 pub(crate) fn unpause(home: &Home, args: &NamesArgs) -> anyhow::Result<ExitCode> {
-    ask(home, &args.containers, &Request::Unpause, "unpause")
+    ask_each(home, &args.containers, &Request::Unpause, "unpause")
 }
 
-fn ask(home: &Home, names: &[String], request: &Request, verb: &str) -> anyhow::Result<ExitCode> {
+fn ask_each(
+    home: &Home,
+    names: &[String],
+    request: &Request,
+    verb: &str,
+) -> anyhow::Result<ExitCode> {
     each(home, names, |containers, name| {
-        let id = containers.find(name)?;
-        let Some(mut client) = Client::connect(containers, &id, request.clone())? else {
-            let refused = format!("cannot {verb} container: {name}: container {id} is not running");
-            return Err(Error::Refused(refused).into());
-        };
-        client.done()?;
+        ask(containers, name, request, verb)?;
         Ok(name.to_owned())
     })
+}
+
+/// Asks the monitor of a container for something; the container's id.
+fn ask(
+    containers: &Containers<'_>,
+    name: &str,
+    request: &Request,
+    verb: &str,
+) -> anyhow::Result<String> {
+    let id = containers.find(name)?;
+    let Some(mut client) = Client::connect(containers, &id, request.clone())? else {
+        let refused = format!("cannot {verb} container: {name}: container {id} is not running");
+        return Err(Error::Refused(refused).into());
+    };
+    client.done()?;
+    Ok(id)
 }
 
 /// Removes.
 pub(crate) fn rm(home: &Home, args: &RmArgs) -> anyhow::Result<ExitCode> {
     each(home, &args.containers, |containers, name| {
         match containers.find(name) {
-            Ok(id) => remove(containers, &id, args.force, args.volumes)?,
+            Ok(id) => {
+                if remove(containers, &id, args.force, args.volumes)? == Removed::WithItsMonitor {
+                    ui::note(format_args!(
+                        "WARNING: the monitor of container {name} did not answer and was killed"
+                    ));
+                    sweep(containers)?;
+                }
+            }
             Err(error) if args.force => {
+                // Docker says so, and calls it no failure.
                 ui::error(&error.into());
-                return Ok(name.to_owned());
+                return Ok(String::new());
             }
             Err(error) => return Err(error.into()),
         }
         Ok(name.to_owned())
     })
+}
+
+/// Removes what a monitor held that was killed.
+fn sweep(containers: &Containers<'_>) -> anyhow::Result<()> {
+    engine::containers::reconcile::reconcile(containers, &paths::network_dir())
+        .map(drop)
+        .context("remove what the monitor has left; try again with: rbuild system reconcile")
 }
 
 /// Waits until containers have ended, and prints their exit codes.

@@ -23,6 +23,7 @@ use crate::ui;
 
 /// What `logs` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct LogsArgs {
     /// Go on with what is printed from now on
     #[arg(short, long)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use cache::Store;
 use cache::digest::Digest;
 use clap::Args;
@@ -15,6 +16,7 @@ use engine::containers::record::Record;
 use engine::containers::state::NEVER;
 use engine::containers::{Containers, Observed, State, Status};
 use engine::reference::Reference;
+use engine::template::{Template, TemplateError};
 use engine::units::human_duration;
 use engine::volume::api::MountPoint;
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ use crate::{container_inspect, port, reconcile, ui};
 
 /// What `ps` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct PsArgs {
     /// Show all containers, not only those that run
     #[arg(short, long)]
@@ -68,6 +71,9 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Status", "STATUS"),
 ];
 
+/// How a template says that a row has no such field.
+const NO_ENTRY: &str = "map has no entry for key ";
+
 const CONTAINERS: Listing = Listing {
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     headings: HEADINGS,
@@ -80,6 +86,8 @@ const WITH_SIZES: Listing = Listing {
 
 /// Lists containers.
 pub(crate) fn ps(root: &Path, args: &PsArgs) -> anyhow::Result<ExitCode> {
+    let own = args.flags.format("").filter(|format| !format.is_empty());
+    own.map_or(Ok(()), check_format)?;
     let store = Store::open(root)?;
     let containers = Containers::open(&store)?;
     let filters = Filters::parse(root, &containers, &args.filter)?;
@@ -101,6 +109,45 @@ pub(crate) fn ps(root: &Path, args: &PsArgs) -> anyhow::Result<ExitCode> {
     let listing = if args.size { &WITH_SIZES } else { &CONTAINERS };
     ui::raw(listing.text(args.flags.format("{{.ID}}"), &rows)?.as_bytes());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a format before there is anything to list, as docker does.
+fn check_format(format: &str) -> anyhow::Result<()> {
+    let template = Template::parse(format)
+        .map_err(|error| anyhow!(in_docker_s_words(error)).context("failed to parse template"))?;
+    let fields = HEADINGS.iter().map(|(field, _)| ((*field).to_owned(), Value::from("")));
+    // With something beside texts it is no map of texts, in which a field may be missing.
+    let fields = fields.chain([(String::new(), Value::from(0))]);
+    match template.render(&Value::Object(fields.collect())) {
+        Err(error @ TemplateError::Render { .. }) if lacks_a_field(&error) => {
+            Err(anyhow!(in_docker_s_words(error)).context("failed to execute template"))
+        }
+        // What fails with empty values need not fail with those of a container.
+        _ => Ok(()),
+    }
+}
+
+fn lacks_a_field(error: &TemplateError) -> bool {
+    matches!(error, TemplateError::Render { message, .. } if message.starts_with(NO_ENTRY))
+}
+
+/// An error in Go's words for a value of docker's type.
+fn in_docker_s_words(error: TemplateError) -> String {
+    let error = match error {
+        TemplateError::Render { line, column, at, message } => {
+            let field = message.strip_prefix(NO_ENTRY).map(|field| field.trim_matches('"'));
+            let message = match field {
+                Some(field) => {
+                    format!("can't evaluate field {field} in type *formatter.ContainerContext")
+                }
+                None => message,
+            };
+            TemplateError::Render { line, column, at, message }
+        }
+        error => error,
+    };
+    let text = error.to_string();
+    text.strip_prefix("template parsing error: ").unwrap_or(&text).to_owned()
 }
 
 /// Rows of containers as `ps` shows them, with these sizes.

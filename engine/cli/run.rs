@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use cache::Store;
-use clap::Args;
+use clap::{Args, Subcommand};
 use engine::containers::create::create;
 use engine::containers::protocol::Request;
 use engine::containers::{Client, Containers, Record, start};
@@ -19,8 +19,8 @@ use crate::{reconcile, resolve, ui};
 /// What `run` is told.
 #[derive(Args)]
 #[command(
-    trailing_var_arg = true,
     disable_help_flag = true,
+    disable_help_subcommand = true,
     override_usage = "rbuild run [OPTIONS] <IMAGE> [COMMAND]...",
     args_override_self = true,
     mut_args = valued
@@ -40,17 +40,15 @@ pub(crate) struct RunArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// The image, the command and its arguments
-    // One list: behind the image nothing is an option of ours, `-c` least of all.
-    #[arg(value_name = "IMAGE [COMMAND]", required = true, allow_hyphen_values = true)]
-    words: Vec<String>,
+    #[command(subcommand)]
+    words: Option<Words>,
 }
 
 /// What `create` is told.
 #[derive(Args)]
 #[command(
-    trailing_var_arg = true,
     disable_help_flag = true,
+    disable_help_subcommand = true,
     override_usage = "rbuild create [OPTIONS] <IMAGE> [COMMAND]...",
     args_override_self = true,
     mut_args = valued
@@ -61,14 +59,27 @@ pub(crate) struct CreateVerb {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// The image, the command and its arguments
-    // One list: behind the image nothing is an option of ours, `-c` least of all.
-    #[arg(value_name = "IMAGE [COMMAND]", required = true, allow_hyphen_values = true)]
-    words: Vec<String>,
+    #[command(subcommand)]
+    words: Option<Words>,
+}
+
+/// The image, the command and its arguments. To the parser they are a verb that it does not know:
+/// behind one nothing is an option of ours, `-c` least of all.
+#[derive(Subcommand)]
+enum Words {
+    /// The image and what follows it.
+    #[command(external_subcommand)]
+    Image(Vec<String>),
 }
 
 /// Runs.
 pub(crate) fn run(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    if !args.detach
+        && let Ok(streams) = Streams::parse(&args.create, false)
+    {
+        // To docker this is a fault of who types and not of the run: it ends with 1.
+        attach::check_terminal(streams.stdin, args.create.tty)?;
+    }
     execute(home, args).context(RunFailed)
 }
 
@@ -79,7 +90,7 @@ fn execute(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
     store.sweep()?;
     let containers = Containers::open(&store)?;
     reconcile::after_boot(&containers);
-    let record = make(&store, &containers, &args.create, &args.words, &streams)?;
+    let record = make(&store, &containers, &args.create, args.words.as_ref(), &streams)?;
     let attachment = Attachment {
         stdin: streams.stdin && record.config.open_stdin,
         tty: record.config.tty,
@@ -122,7 +133,7 @@ pub(crate) fn create_verb(home: &Home, args: &CreateVerb) -> anyhow::Result<Exit
     let streams = Streams::parse(&args.create, false)?;
     let store = home.open()?;
     let containers = Containers::open(&store)?;
-    let record = make(&store, &containers, &args.create, &args.words, &streams)?;
+    let record = make(&store, &containers, &args.create, args.words.as_ref(), &streams)?;
     ui::line(&record.id);
     Ok(ExitCode::SUCCESS)
 }
@@ -132,7 +143,7 @@ fn make(
     store: &Store,
     containers: &Containers<'_>,
     args: &CreateArgs,
-    words: &[String],
+    words: Option<&Words>,
     streams: &Streams,
 ) -> anyhow::Result<Record> {
     let (image, command) = image_and_command(words)?;
@@ -150,6 +161,12 @@ fn make(
     request.config.attach_stdout = streams.stdout;
     request.config.attach_stderr = streams.stderr;
     request.config.stdin_once = streams.stdin && args.interactive;
+    if request.host_config.uts_mode == "host" && !request.config.hostname.is_empty() {
+        bail!("conflicting options: hostname and the UTS mode");
+    }
+    if request.host_config.network_mode == "host" && !request.host_config.port_bindings.is_empty() {
+        ui::note("WARNING: Published ports are discarded when using host network mode");
+    }
     if request.host_config.network_mode == "host" || request.host_config.uts_mode == "host" {
         let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
         if request.config.hostname.is_empty() {
@@ -168,15 +185,11 @@ fn make(
     Ok(record)
 }
 
-/// Takes the image from the command; in its place an option is one that does not exist.
-fn image_and_command(words: &[String]) -> anyhow::Result<(&str, &[String])> {
-    match words.split_first() {
-        None => bail!("no image is named"),
-        Some((option, _)) if option.starts_with('-') => {
-            bail!("unknown flag: {option}: see --help for those there are")
-        }
-        Some((image, command)) => Ok((image, command)),
-    }
+/// Takes the image from the command.
+fn image_and_command(words: Option<&Words>) -> anyhow::Result<(&str, &[String])> {
+    let words = words.map(|Words::Image(words)| words.as_slice()).unwrap_or_default();
+    let (image, command) = words.split_first().context("no image is named: see --help")?;
+    Ok((image, command))
 }
 
 /// Which streams are connected with ours.

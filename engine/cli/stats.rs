@@ -16,6 +16,7 @@ use crate::{top, ui};
 
 /// What `stats` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct StatsArgs {
     /// Show all containers, not only those that run
     #[arg(short, long)]

@@ -10,6 +10,7 @@
 mod format;
 mod functions;
 mod lex;
+mod nil;
 mod parse;
 mod run;
 #[cfg(test)]

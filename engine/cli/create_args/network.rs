@@ -17,6 +17,9 @@ pub(super) struct NetworkArgs {
     /// A name of the container on its network
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
+    /// Make another container known by its name, or by an alias
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
     /// Its IPv4 address
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<String>,
@@ -71,6 +74,7 @@ impl NetworkArgs {
             text.parse::<engine::network::resolv::ExtraHost>()?;
         }
         host.extra_hosts.clone_from(&self.add_host);
+        host.links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
         let mut networks = BTreeMap::new();
         for text in &self.network {
             let (name, settings) = network(text)?;
@@ -135,6 +139,19 @@ impl NetworkArgs {
         }
         Ok(())
     }
+}
+
+/// `--link`: a container, and what it is called here; docker calls it by its name.
+fn link(text: &str) -> anyhow::Result<String> {
+    let (container, alias) = match text.split_once(':') {
+        None => (text, text),
+        Some(parts) => parts,
+    };
+    let (container, alias) = (container.trim_start_matches('/'), alias.trim_start_matches('/'));
+    if container.is_empty() || alias.is_empty() || alias.contains([':', '/', ' ', '\t', '\n']) {
+        bail!("bad format for links: {text}");
+    }
+    Ok(format!("{container}:{alias}"))
 }
 
 /// `--network`: a name, or `name=...,alias=...,ip=...`.

@@ -94,7 +94,7 @@ pub(super) fn attach(root: &mut Root, sources: Vec<Source<'_>>) -> Result<(), Fa
         }
         // After the mode, which a read-only mount would not take.
         restrict_tree(&tree, mount, no_devices).at(|| describe(mount))?;
-        put(&tree, &place).map_err(|errno| refusal(mount, kind, errno))?;
+        put(&tree, &place).map_err(|errno| refusal(mount, kind, &place, errno))?;
     }
     Ok(())
 }
@@ -105,8 +105,12 @@ fn take_mode(tree: &OwnedFd, covered: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::chmodat(tree, ".", mode, AtFlags::empty())
 }
 
-fn refusal(mount: &Mount, kind: Kind, errno: Errno) -> Failure {
-    if errno == Errno::NOTDIR {
+fn refusal(mount: &Mount, kind: Kind, place: &OwnedFd, errno: Errno) -> Failure {
+    let is_directory = rustix::fs::fstat(place)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
+    let differ = is_directory != matches!(kind, Kind::Directory);
+    // move_mount(2) says EINVAL where mount(2) says ENOTDIR.
+    if errno == Errno::NOTDIR || errno == Errno::INVAL && differ {
         let (source, target) = match kind {
             Kind::Directory => ("a directory", "a file"),
             Kind::File => ("a file", "a directory"),

@@ -124,6 +124,10 @@ fn resolve(
             return Err(format!("unable to find user {user}: no matching entries in passwd file"));
         }
     };
+    // To the kernel the largest one means "leave it as it is".
+    if identity.uid > MAX_ID || identity.gid > MAX_ID {
+        return Err(format!("uids and gids must be in range 0-{MAX_ID}"));
+    }
     if !group_name.is_empty() {
         identity.gid = match gid {
             Some(gid) => gid,

@@ -217,8 +217,10 @@ fn devices(host: &HostConfig) -> Result<Vec<Device>> {
 
 /// What devices by their qualified names change in the container.
 fn device_edits(host: &HostConfig) -> Result<cdi::Edits> {
-    let names: Vec<String> =
-        host.device_requests.iter().flat_map(|request| &request.device_ids).cloned().collect();
+    let mut names = Vec::new();
+    for request in &host.device_requests {
+        names.extend(request.device_names()?);
+    }
     if names.is_empty() {
         return Ok(cdi::Edits::default());
     }

@@ -5,15 +5,35 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use cache::digest::Digest;
 use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::monitor::{ASSIGNMENT_FD, Assignment, MONITOR_NAME, SOCKET, STARTER_FD};
 use super::protocol::{Decoder, Frame, Request};
 use super::{Containers, Error, Result};
 use crate::container::own_program;
+use crate::foreign::{self, Foreign};
 use crate::sys::process::{Spawn, spawn};
+
+/// How long a process may take to end that was killed.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether a descriptor becomes readable in time.
+fn readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
+    let time =
+        Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
+    match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&time)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
 
 /// A connection to a container's monitor.
 pub struct Client {
@@ -110,6 +130,54 @@ impl Client {
         }
     }
 
+    /// Waits so long until what was asked for is done; whether it is.
+    pub fn done_within(&mut self, time: Duration) -> Result<bool> {
+        let until = Instant::now() + time;
+        loop {
+            match self.next_frame()? {
+                Some(Frame::Refused(text)) => return Err(Error::Refused(text)),
+                Some(Frame::Done | Frame::Exited(_)) => return Ok(true),
+                Some(_) => continue,
+                None => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            if readable(self.socket.as_fd(), left).map_err(|source| self.failed(source))?
+                && !self.fill()?
+            {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Kills a monitor that does not answer, and its container with it; returns when it has ended.
+    pub(super) fn kill_monitor(&self, containers: &Containers<'_>) -> Result<()> {
+        let talk = |errno: Errno| self.failed(errno.into());
+        let pid = rustix::net::sockopt::socket_peercred(&self.socket).map_err(talk)?.pid;
+        let monitor = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(()),
+            opened => opened.map_err(talk)?,
+        };
+        // As long as its place is held the number is its own.
+        if !containers.is_monitored(&self.id)? {
+            return Ok(());
+        }
+        match pidfd_send_signal(&monitor, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(talk(errno)),
+        }
+        if readable(monitor.as_fd(), KILLED_WITHIN).map_err(|source| self.failed(source))? {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "the monitor of container {}, process {pid}, does not answer and does not end when it is \
+             killed: see what it waits for in /proc/{pid}/stack",
+            self.id
+        )))
+    }
+
     /// Waits until the program has ended; none if the monitor was killed.
     pub fn exit(&mut self) -> Result<Option<i32>> {
         loop {
@@ -147,6 +215,8 @@ pub fn start(
     request: Request,
 ) -> Result<Client> {
     let talk = |source| Error::Talk { id: id.to_owned(), source };
+    // One that does not start may be gone with its record.
+    let manifest = containers.record(id).ok().and_then(|record| record.manifest);
     let assignment = Assignment {
         root: containers.store.root().to_owned(),
         driver: containers.store.driver(),
@@ -161,9 +231,21 @@ pub fn start(
     drop(theirs);
     match client.receive()? {
         Some(Frame::Started) => Ok(client),
-        Some(Frame::Failed(code, text)) => Err(Error::Start { text, code }),
+        Some(Frame::Failed(code, text)) => {
+            let text = match foreign(containers, manifest, code) {
+                Some(foreign) => format!("{text}: {foreign}"),
+                None => text,
+            };
+            Err(Error::Start { text, code })
+        }
         _ => Err(talk(io::Error::other("the monitor ended before it could say why"))),
     }
+}
+
+/// Why a program was not started, if that is for its image's architecture.
+fn foreign(containers: &Containers<'_>, image: Option<Digest>, code: i32) -> Option<Foreign> {
+    let image = containers.store.peek_image(&image?).ok()?;
+    foreign::reason(containers.store, &image.config.architecture, code)
 }
 
 fn spawn_monitor(assignment: &Assignment, starter: BorrowedFd<'_>) -> io::Result<()> {

@@ -33,6 +33,10 @@ pub(super) struct Connected {
     endpoints: Vec<(NetworkDefinition, Endpoint)>,
     reserved: Option<Ports>,
     dns: Option<Dns>,
+    /// Containers that it knows by names of its own, as they were when it was started.
+    linked: Vec<(String, IpAddr)>,
+    /// What the container is told whose network it shares: the names of that network are its too.
+    shared: Option<Box<Told>>,
     told: Told,
 }
 
@@ -49,10 +53,14 @@ pub(super) fn connect(
         mode => match mode.strip_prefix("container:") {
             Some(name) => {
                 connected.network = Network::Path(namespace_of(containers, name, "net")?);
+                let pid = containers.observe(&containers.find(name)?)?.state.pid;
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                connected.shared = pid.and_then(Told::of).map(Box::new);
             }
             None => connected.join(containers, record, runtime)?,
         },
     }
+    connected.linked = connected.links(containers, record)?;
     connected.told = connected.tell(record)?;
     connected.files = connected.told.files(record);
     Ok(connected)
@@ -203,8 +211,44 @@ impl Connected {
         Ok(())
     }
 
+    /// Where the containers are that its links name. They must run, as docker wants it.
+    fn links(&self, containers: &Containers<'_>, record: &Record) -> Result<Vec<(String, IpAddr)>> {
+        let mut linked = Vec::new();
+        for link in &record.host_config.links {
+            let (name, alias) = link.split_once(':').unwrap_or((link, link));
+            let other = containers.observe(&containers.find(name)?)?;
+            if !other.state.status.is_active() {
+                return Err(Error::Refused(format!(
+                    "cannot link to a non running container: /{} as {alias}: start it first",
+                    other.record.name
+                )));
+            }
+            let addresses = &other.state.networks;
+            let shared = self.networks.keys().find_map(|network| addresses.get(network));
+            let address = shared.and_then(|settings| settings.ip_address.parse().ok());
+            let address = address.ok_or_else(|| {
+                Error::Refused(format!(
+                    "cannot link to /{}: it is on none of this container's networks",
+                    other.record.name
+                ))
+            })?;
+            let names = [alias, other.record.config.hostname.as_str(), other.record.name.as_str()];
+            let mut known: Vec<&str> = Vec::new();
+            for name in names.into_iter().filter(|name| !name.is_empty()) {
+                if !known.contains(&name) {
+                    known.push(name);
+                }
+            }
+            linked.push((known.join(" "), address));
+        }
+        Ok(linked)
+    }
+
     /// What is told to the container of its network.
     fn tell(&self, record: &Record) -> Result<Told> {
+        if let Some(shared) = &self.shared {
+            return Ok(Told::clone(shared));
+        }
         let (config, host) = (&record.config, &record.host_config);
         let records = || self.endpoints.iter().map(|(_, endpoint)| endpoint.record());
         let own: Vec<IpAddr> = records()
@@ -217,6 +261,7 @@ impl Connected {
             let entry: ExtraHost = text.parse().map_err(refused)?;
             extra.push(entry.resolve(gateway.into()));
         }
+        extra.extend(self.linked.iter().cloned());
         let full = format!("{}.{}", config.hostname, config.domainname);
         let names = match config.domainname.as_str() {
             "" => vec![config.hostname.as_str()],

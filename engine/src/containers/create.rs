@@ -44,8 +44,13 @@ pub fn create_over(
 }
 
 fn make(containers: &Containers<'_>, made_of: Record, request: Request) -> Result<Record> {
-    let Request { name, config, host_config, mut networks } = request;
+    let Request { name, mut config, mut host_config, mut networks } = request;
     check(&config, &host_config)?;
+    complete(&mut host_config);
+    share_name(containers, &mut config, &host_config)?;
+    for link in &host_config.links {
+        containers.find(link.split(':').next().unwrap_or_default())?;
+    }
     let mode = host_config.network_mode.as_str();
     if !matches!(mode, "none" | "host") && !mode.starts_with("container:") {
         networks.entry(mode.to_owned()).or_default();
@@ -71,6 +76,41 @@ fn make(containers: &Containers<'_>, made_of: Record, request: Request) -> Resul
     })?;
     containers.tell(&record, "create", &[]);
     Ok(record)
+}
+
+/// Writes down what was not typed and docker shows: who sees the host's processes has no label, and
+/// limits are in order, the last of each.
+fn complete(host: &mut HostConfig) {
+    let is_label = |option: &String| option.split('=').next() == Some("label");
+    let open = host.privileged || host.ipc_mode == "host" || host.pid_mode == "host";
+    if open && !host.security_opt.iter().any(is_label) {
+        host.security_opt.push("label=disable".to_owned());
+    }
+    let limits = host.ulimits.drain(..).map(|limit| (limit.name.clone(), limit));
+    let limits: std::collections::BTreeMap<_, _> = limits.collect();
+    host.ulimits = limits.into_values().collect();
+}
+
+/// Who shares another container's network is called as that one is, and asks and knows what it does.
+fn share_name(containers: &Containers<'_>, config: &mut Config, host: &HostConfig) -> Result<()> {
+    let Some(name) = host.network_mode.strip_prefix("container:") else { return Ok(()) };
+    for (given, what) in [
+        (!config.hostname.is_empty() && host.uts_mode != "host", "hostname"),
+        (!host.dns.is_empty(), "dns"),
+        (!host.extra_hosts.is_empty(), "custom host-to-IP mapping"),
+        (!host.links.is_empty(), "links"),
+    ] {
+        if given {
+            return Err(Error::Refused(format!(
+                "conflicting options: {what} and the network mode"
+            )));
+        }
+    }
+    let other = containers.record(&containers.find(name)?)?.config;
+    if host.uts_mode != "host" {
+        (config.hostname, config.domainname) = (other.hostname, other.domainname);
+    }
+    Ok(())
 }
 
 /// The mounts of a container, by what was typed, its image and other containers.
@@ -175,8 +215,27 @@ fn check(config: &Config, host: &HostConfig) -> Result<()> {
     {
         return Err(Error::Refused(format!("Invalid signal: {signal}")));
     }
+    if let Some(health) = &config.healthcheck {
+        check_health(health)?;
+    }
     log::Plan::parse(&host.log_config).map(drop)?;
     super::assemble::check(host)
+}
+
+/// Refuses a probe that would never rest.
+fn check_health(health: &Healthcheck) -> Result<()> {
+    const MILLISECOND: i64 = 1_000_000;
+    for (name, value) in [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ] {
+        if value != 0 && value < MILLISECOND {
+            return Err(Error::Refused(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a restart policy that there is not.

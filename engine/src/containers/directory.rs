@@ -26,6 +26,9 @@ const STATE: &str = "state.json";
 /// with it.
 const KILLED: i32 = 137;
 
+/// What one that went down with the machine is said to have ended with; docker's choice.
+const WITH_MACHINE: i32 = 255;
+
 /// How such a container ended, and what is said to be the time of that.
 const ENDED_WITH_MACHINE: &str =
     "the machine went down; the time of the end is that at which it came up again";
@@ -53,6 +56,7 @@ impl<'a> Containers<'a> {
     pub fn open(store: &'a Store) -> Result<Self> {
         let root = store.root().join("containers");
         fs::create_dir_all(root.join("names"))?;
+        keep_private(&root)?;
         Ok(Self { store, root })
     }
 
@@ -197,6 +201,8 @@ impl<'a> Containers<'a> {
             // It is not synced: after a loss of power it may be empty.
             Err(Error::Damaged { .. }) => Ok(State {
                 status: Status::Exited,
+                exit_code: WITH_MACHINE,
+                error: ENDED_WITH_MACHINE.to_owned(),
                 finished_at: boot_time().map_or(NEVER.to_owned(), |time| time.to_string()),
                 ..State::default()
             }),
@@ -209,8 +215,17 @@ impl<'a> Containers<'a> {
     pub(super) fn write_state(&self, id: &str, state: &State) -> Result<()> {
         let path = self.dir(id).join(STATE);
         let temp = path.with_extension("new");
-        fs::write(&temp, json(state)?)?;
-        Ok(fs::rename(temp, path)?)
+        let bytes = json(state)?;
+        let written = fs::write(&temp, &bytes).and_then(|()| fs::rename(&temp, &path));
+        match written {
+            // How it ended is worth more than that no reader ever sees half of it: a file that is
+            // there already needs no more of a full disk.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let _ = fs::remove_file(&temp);
+                Ok(write_over(&path, &bytes)?)
+            }
+            written => Ok(written?),
+        }
     }
 
     /// A container and what it is doing.
@@ -248,7 +263,7 @@ impl<'a> Containers<'a> {
         state.finished_at = finished.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
         state.status = Status::Exited;
         (state.exit_code, state.error) = match rebooted {
-            true => (255, ENDED_WITH_MACHINE.to_owned()),
+            true => (WITH_MACHINE, ENDED_WITH_MACHINE.to_owned()),
             false => (KILLED, ENDED_WITH_MONITOR.to_owned()),
         };
         state.pid = 0;
@@ -334,8 +349,25 @@ impl<'a> Containers<'a> {
     }
 }
 
+/// Keeps others than the owner out: in there are passwords in variables, what programs printed, and
+/// programs that run with their owner's rights whoever starts them.
+fn keep_private(root: &Path) -> io::Result<()> {
+    let found = fs::metadata(root)?.permissions();
+    if std::os::unix::fs::PermissionsExt::mode(&found) & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
 fn modified(path: &PathBuf) -> Option<jiff::Timestamp> {
     jiff::Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
+}
+
+/// Writes over a file, and cuts it only afterwards.
+fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.set_len(bytes.len() as u64)
 }
 
 fn is_id(text: &str) -> bool {

@@ -1,19 +1,26 @@
 //! What containers tell of themselves in the store's events.
 
+use std::path::Path;
+
 use super::{Containers, Record};
 use crate::events::{Event, emit};
+
+/// Writes down in a store that something happened to a container of it.
+pub(super) fn tell(root: &Path, record: &Record, action: &str, extra: &[(&str, &str)]) {
+    let mut event = Event::now("container", action, &record.id);
+    event.from.clone_from(&record.config.image);
+    event.actor.attributes.clone_from(&record.config.labels);
+    event = event.with("image", &record.config.image).with("name", &record.name);
+    for (name, value) in extra {
+        event = event.with(name, value);
+    }
+    emit(root, &event);
+}
 
 impl Containers<'_> {
     /// Writes down that something happened to a container, with attributes beside its own.
     pub fn tell(&self, record: &Record, action: &str, extra: &[(&str, &str)]) {
-        let mut event = Event::now("container", action, &record.id);
-        event.from.clone_from(&record.config.image);
-        event.actor.attributes.clone_from(&record.config.labels);
-        event = event.with("image", &record.config.image).with("name", &record.name);
-        for (name, value) in extra {
-            event = event.with(name, value);
-        }
-        emit(self.store.root(), &event);
+        tell(self.store.root(), record, action, extra);
     }
 
     /// Writes down that a container got a network, or lost it.

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::assemble::{causes, process, seccomp};
-use super::{Containers, Error, Record, Result, Status};
+use super::protocol::{self, Frame};
+use super::{Client, Containers, Error, Observed, Record, Result, Status};
 use crate::container::options::security_options;
 use crate::container::spec::{Process, Seccomp};
 use crate::container::{self, Container, ExecSpec, LaunchError, Running, Stdio};
 
 /// A process to start in a container.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// Its id, by which events tell of it; of one without an id they do not.
     pub id: String,
@@ -20,7 +22,7 @@ pub struct Request {
     /// `NAME=value`, beside the container's own.
     pub env: Vec<String>,
     /// Where it starts, if not where the container's program did.
-    pub cwd: Option<PathBuf>,
+    pub cwd: Option<String>,
     /// `user[:group]`, if not the container's.
     pub user: Option<String>,
     /// Whether it has a terminal.
@@ -32,6 +34,9 @@ pub struct Request {
     /// Whether it goes on when the calling thread has ended.
     pub outlives: bool,
 }
+
+/// Bytes that words and variables may have to be sent to a monitor; JSON makes them more.
+const LONGEST_SENT: usize = protocol::LONGEST as usize / 8;
 
 /// Why no process could be started.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +64,30 @@ pub fn exec(
         }
     };
     tell(&format!("exec_create: {line}"));
-    let process = container::exec(&running, &spec, stdio)?;
+    // As docker does, also of one that cannot be started.
     tell(&format!("exec_start: {line}"));
-    Ok(process)
+    Ok(container::exec(&running, &spec, stdio)?)
+}
+
+/// Has a container's monitor start a process and attend to it; returns when its program has been
+/// executed.
+pub fn exec_detached(containers: &Containers<'_>, id: &str, request: Request) -> Result<()> {
+    check(&containers.observe(id)?)?;
+    let texts = request.args.iter().chain(&request.env);
+    if texts.map(|text| text.len() + 1).sum::<usize>() > LONGEST_SENT {
+        return Err(Error::Refused(format!(
+            "the command and its variables are too long to run detached: more than {LONGEST_SENT} \
+             bytes"
+        )));
+    }
+    let gone = || Error::NotRunning(id.to_owned());
+    let request = protocol::Request::Exec(request);
+    let mut client = Client::connect(containers, id, request)?.ok_or_else(gone)?;
+    match client.receive()? {
+        Some(Frame::Done) => Ok(()),
+        Some(Frame::Refused(text)) => Err(Error::Refused(text)),
+        _ => Err(gone()),
+    }
 }
 
 /// Writes down how a process ended.
@@ -83,28 +109,29 @@ fn prepare(
     request: Request,
 ) -> Result<(Running, Record, ExecSpec)> {
     let observed = containers.observe(id)?;
+    check(&observed)?;
+    let pid = Pid::from_raw(observed.state.pid.cast_signed())
+        .ok_or_else(|| Error::NotRunning(observed.record.id.clone()))?;
+    let running = Running::find(pid, None)?;
+    let spec = spec(&observed.record, request)?;
+    Ok((running, observed.record, spec))
+}
+
+/// Refuses a container in which nothing can be started now.
+fn check(observed: &Observed) -> Result<()> {
     let record = &observed.record;
     match observed.state.status {
-        Status::Running => {}
-        Status::Paused => {
-            return Err(Error::Refused(format!(
-                "container {} is paused, unpause the container before exec",
-                record.name
-            )));
-        }
-        Status::Restarting => {
-            return Err(Error::Refused(format!(
-                "Container {} is restarting, wait until the container is running",
-                record.id
-            )));
-        }
-        _ => return Err(Error::NotRunning(record.id.clone())),
+        Status::Running => Ok(()),
+        Status::Paused => Err(Error::Refused(format!(
+            "container {} is paused, unpause the container before exec",
+            record.name
+        ))),
+        Status::Restarting => Err(Error::Refused(format!(
+            "Container {} is restarting, wait until the container is running",
+            record.id
+        ))),
+        _ => Err(Error::NotRunning(record.id.clone())),
     }
-    let pid = Pid::from_raw(observed.state.pid.cast_signed())
-        .ok_or_else(|| Error::NotRunning(record.id.clone()))?;
-    let running = Running::find(pid, None)?;
-    let spec = spec(record, request)?;
-    Ok((running, observed.record, spec))
 }
 
 /// What starts a process in a container.
@@ -122,7 +149,7 @@ pub(super) fn spec(record: &Record, request: Request) -> Result<ExecSpec> {
         process: Process {
             args: request.args,
             env,
-            cwd: request.cwd.unwrap_or(own.cwd),
+            cwd: request.cwd.map_or(own.cwd, PathBuf::from),
             user: request.user.unwrap_or(own.user),
             terminal: request.tty,
             no_new_privileges: options.no_new_privileges && !request.unconfined,

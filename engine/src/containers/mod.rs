@@ -9,6 +9,7 @@
 //!   <id>/state.json    what it is doing (`state`), written by its monitor
 //!   <id>/lock          held by its monitor: who is not held does not run, whatever its state says
 //!   <id>/control.sock  where its monitor listens (`protocol`)
+//!   <id>/execs/<exec>  locked by who attends to another process in it (`execs`)
 //!   <id>/<id>-json.log what it printed (`log`)
 //!   <id>/upper, work   what it changed
 //! ```
@@ -46,8 +47,10 @@ mod directory;
 mod error;
 mod event;
 pub mod exec;
+pub mod execs;
 pub mod export;
 pub mod files;
+mod gpus;
 mod health;
 pub mod log;
 mod monitor;
@@ -67,7 +70,7 @@ pub use directory::{Containers, Observed};
 pub use error::Error;
 pub use monitor::{is_monitor, monitor_main};
 pub use record::Record;
-pub use removal::{remove, stop, users};
+pub use removal::{Removed, remove, stop, users};
 pub use state::{State, Status};
 
 /// What a function here returns.

@@ -3,13 +3,14 @@
 //!
 //! Here is its life: starting the program, again and again where its policy says so, and its end. What
 //! happens while the program runs is in `relay`, what others ask in `answers`, the program's streams
-//! in `program`.
+//! in `program`, processes beside it in `detached`.
 //!
 //! One thread and one loop: everything that can happen is a descriptor that becomes readable, or a
 //! point in time. Started by [`start`](super::start) with a closed assignment; ends with its
 //! container.
 
 mod answers;
+mod detached;
 mod program;
 mod relay;
 
@@ -286,6 +287,7 @@ impl<'a> Monitor<'a> {
             stdin,
             input: VecDeque::new(),
             input_ends: false,
+            detached: Vec::new(),
             connected,
         })
     }

@@ -8,8 +8,10 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
+use super::exec;
+
 /// The longest content of a frame.
-const LONGEST: u32 = 1 << 20;
+pub(super) const LONGEST: u32 = 1 << 20;
 
 /// Bytes of a frame beside its content.
 const HEAD: usize = 5;
@@ -53,6 +55,8 @@ pub enum Request {
     Unpause,
     /// To read its record again: something was changed.
     Reload,
+    /// To start another process in it that nobody else attends to.
+    Exec(exec::Request),
 }
 
 /// One message.
@@ -90,7 +94,7 @@ impl Frame {
         let number = |number: i32| number.to_le_bytes().to_vec();
         let (kind, content) = match self {
             Frame::Request(request) => {
-                (0, serde_json::to_vec(request).expect("a request has no maps"))
+                (0, serde_json::to_vec(request).expect("a request is made of texts"))
             }
             Frame::Stdin(bytes) => (1, bytes.clone()),
             Frame::StdinEnd => (2, Vec::new()),

@@ -36,7 +36,7 @@ pub fn prune(containers: &Containers<'_>, chosen: impl Fn(&Record) -> bool) -> R
     for record in prunable(containers, chosen)? {
         let bytes = containers.store.bytes_of(&containers.dir(&record.id))?;
         match removal::remove(containers, &record.id, false, false) {
-            Ok(()) => {
+            Ok(_) => {
                 pruned.bytes += bytes;
                 pruned.records.push(record);
             }

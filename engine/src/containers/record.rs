@@ -316,12 +316,13 @@ pub struct DeviceRequest {
     /// How many; -1 is all.
     pub count: i64,
     /// Which.
-    #[serde(rename = "DeviceIDs")]
+    #[serde(rename = "DeviceIDs", with = "nullable")]
     pub device_ids: Vec<String>,
     /// What they must be capable of.
+    #[serde(with = "nullable")]
     pub capabilities: Vec<Vec<String>>,
     /// The driver's own.
-    pub options: StringMap,
+    pub options: Option<StringMap>,
 }
 
 /// A limit of a container's processes; -1 is unlimited.

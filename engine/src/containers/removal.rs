@@ -1,6 +1,7 @@
 //! Ends containers and removes them, with what goes with them.
 
 use std::io;
+use std::time::Duration;
 
 use super::client::Client;
 use super::protocol::Request;
@@ -9,6 +10,9 @@ use crate::volume::api::Kind;
 use crate::volume::{Users, Volumes, is_anonymous};
 
 const KILL: i32 = 9;
+
+/// How long a monitor may take to end what it was told to kill.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks a container's program to end, kills it when its time is up, and waits for its end. One that
 /// does not run is as it should be.
@@ -24,19 +28,29 @@ pub fn stop(
     }
 }
 
+/// How a container was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// As it should be.
+    Quietly,
+    /// Its monitor did not answer and was killed: what it held is left, to be reconciled.
+    WithItsMonitor,
+}
+
 /// Removes a container; one that runs only with `force`, which kills it.
 pub fn remove(
     containers: &Containers<'_>,
     id: &str,
     force: bool,
     with_volumes: bool,
-) -> Result<()> {
+) -> Result<Removed> {
     let record = containers.record(id);
+    let mut removed = Removed::Quietly;
     if force {
-        stop(containers, id, Some(KILL), Some(0))?;
+        removed = kill(containers, id)?;
         if !containers.dir(id).exists() {
             // It was one that is removed when it ends.
-            return Ok(());
+            return Ok(removed);
         }
     }
     containers.remove(id)?;
@@ -44,9 +58,28 @@ pub fn remove(
         containers.tell(record, "destroy", &[]);
     }
     match record {
-        Ok(record) if with_volumes => remove_anonymous_volumes(containers, &record),
-        _ => Ok(()),
+        Ok(record)
+            if with_volumes
+                || removed == Removed::WithItsMonitor && record.host_config.auto_remove =>
+        {
+            remove_anonymous_volumes(containers, &record)?;
+        }
+        _ => {}
     }
+    Ok(removed)
+}
+
+/// Kills what runs in a container, by its monitor or with it.
+fn kill(containers: &Containers<'_>, id: &str) -> Result<Removed> {
+    let request = Request::Stop { signal: Some(KILL), timeout: Some(0) };
+    let Some(mut client) = Client::connect(containers, id, request)? else {
+        return Ok(Removed::Quietly);
+    };
+    if client.done_within(PATIENCE)? {
+        return Ok(Removed::Quietly);
+    }
+    client.kill_monitor(containers)?;
+    Ok(Removed::WithItsMonitor)
 }
 
 /// Removes the volumes of a container that nobody named and nobody else uses.

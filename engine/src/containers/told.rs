@@ -49,6 +49,17 @@ impl Told {
         ]
     }
 
+    /// What a running container was told; none if it has put something else in its place.
+    pub(super) fn of(pid: Pid) -> Option<Told> {
+        let read = |path: &str| {
+            let mut text = String::new();
+            let file = open(pid, path).ok()??;
+            file.take(LONGEST).read_to_string(&mut text).ok()?;
+            Some(text)
+        };
+        Some(Told { hosts: read(HOSTS)?, own: Vec::new(), servers: read(RESOLV_CONF)? })
+    }
+
     /// Changes the files of a running container, which say this, to what `now` says.
     pub(super) fn change_to(&self, now: &Told, record: &Record, pid: Pid) -> io::Result<()> {
         let edit = |path: &str, change: &dyn Fn(&str) -> String| {

@@ -4,13 +4,15 @@
 
 use serde_json::Value;
 
+use super::nil::Nil;
 use crate::units::general;
 
-/// Prints the value of an action.
-pub(super) fn printed(value: &Value) -> String {
-    match value {
-        Value::Null => "<no value>".to_owned(),
-        value => display(value),
+/// Prints the value of an action; `nil` is what it is if it is null.
+pub(super) fn printed(value: &Value, nil: Option<Nil>) -> String {
+    match (value, nil) {
+        (Value::Null, None) => "<no value>".to_owned(),
+        (Value::Null, Some(nil)) => display(&nil.value()),
+        (value, _) => display(value),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::functions::{self, Function};
+use super::nil::Nil;
 use super::{
     Branch, BranchKind, Command, Node, Operand, OperandKind, Pipeline, TemplateError, format,
 };
@@ -60,7 +61,8 @@ impl Run<'_> {
                 Node::Action(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
                     if pipeline.variables.is_empty() {
-                        self.output.push_str(&format::printed(&value));
+                        let last = pipeline.commands.last().and_then(nil_of);
+                        self.output.push_str(&format::printed(&value, last));
                     }
                     Flow::On
                 }
@@ -96,7 +98,7 @@ impl Run<'_> {
         let value = self.commands(&branch.pipeline, dot)?;
         let Some(entries) = entries(&value) else {
             let operand = &branch.pipeline.commands[0].operands[0];
-            let message = format!("range can't iterate over {}", format::printed(&value));
+            let message = format!("range can't iterate over {}", format::printed(&value, None));
             return Err(self.error(operand, message));
         };
         if entries.is_empty() {
@@ -139,8 +141,11 @@ impl Run<'_> {
 
     fn commands(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, TemplateError> {
         let mut value = None;
+        let mut before = None;
         for command in &pipeline.commands {
-            value = Some(self.command(command, dot, value)?);
+            let piped = value.map(|value| unless_shown_as_json(command, value, before));
+            value = Some(self.command(command, dot, piped)?);
+            before = nil_of(command);
         }
         Ok(value.expect("a pipeline has a command"))
     }
@@ -196,6 +201,10 @@ impl Run<'_> {
         let mut values = Vec::new();
         for operand in arguments {
             let value = self.operand(operand, dot)?;
+            let value = match function {
+                Function::Json => value,
+                _ => filled(value, nil_of_operand(operand)),
+            };
             if function.decides(&value) {
                 return Ok(value);
             }
@@ -262,6 +271,34 @@ impl Run<'_> {
             };
         }
         Ok(value.clone())
+    }
+}
+
+/// Returns what a command's value is if it is null: a field's value is of the field's type.
+fn nil_of(command: &Command) -> Option<Nil> {
+    match command.operands.as_slice() {
+        [operand] => nil_of_operand(operand),
+        _ => None,
+    }
+}
+
+fn nil_of_operand(operand: &Operand) -> Option<Nil> {
+    Nil::of(operand.fields.last()?)
+}
+
+/// Puts what behaves as a nil of that type does in the place of null.
+fn filled(value: Value, nil: Option<Nil>) -> Value {
+    match (&value, nil) {
+        (Value::Null, Some(nil)) => nil.value(),
+        _ => value,
+    }
+}
+
+/// The same, for a command's last argument; as JSON a nil is null whatever its type.
+fn unless_shown_as_json(command: &Command, value: Value, nil: Option<Nil>) -> Value {
+    match command.operands[0].kind {
+        OperandKind::Function(Function::Json) => value,
+        _ => filled(value, nil),
     }
 }
 

@@ -30,11 +30,33 @@ fn check_error(template: &str, expected: &str) {
 fn fields_print_as_go_prints_them() {
     check("{{.Id}} {{.Size}} {{.Load}} {{.State.Running}}", "3f2a9c 1536 0.25 true");
     check("{{.Config.Env}} {{.Config.Labels}}", "[A=1 B=2] map[app:shop tier:front]");
-    check("{{.State.Health}}", "<no value>");
+    check("{{.State.Health}}", "<nil>");
     check("{{.Config.Labels.none}}", "<no value>");
     check("{{$.Name}} {{ . | len }} {{(.State).ExitCode}}", "/web 8 0");
     check("{{json .State}}", r#"{"Running":true,"ExitCode":0,"Health":null}"#);
     check("{{.Name | json}}", r#""/web""#);
+}
+
+#[test]
+fn nil_is_what_the_field_s_type_makes_of_it() {
+    let data = json!({
+        "Config": {"Cmd": null, "Volumes": null, "Labels": {"Cmd": "x"}, "Other": null},
+        "State": {"Health": null},
+        "ExecIDs": null,
+    });
+    for (template, expected) in [
+        ("{{.Config.Cmd}} {{.Config.Volumes}} {{.ExecIDs}}", "[] map[] []"),
+        ("{{.State.Health}} {{.Config.Other}} {{.Config.Labels.Cmd}}", "<nil> <no value> x"),
+        ("{{json .Config.Cmd}} {{.Config.Volumes | json}}", "null null"),
+        ("{{len .Config.Cmd}} {{.Config.Volumes | len}}", "0 0"),
+        ("{{print .Config.Cmd .ExecIDs}} {{printf \"%v\" .Config.Volumes}}", "[] [] map[]"),
+        ("{{join .Config.Cmd \" \"}}{{range .Config.Cmd}}x{{else}}none{{end}}", "none"),
+        ("{{if .Config.Volumes}}yes{{else}}no{{end}}", "no"),
+        ("{{with .Config}}{{.Cmd}}{{end}}", "[]"),
+    ] {
+        let rendered = Template::parse(template).and_then(|parsed| parsed.render(&data));
+        assert_eq!(rendered.as_deref(), Ok(expected), "{template}");
+    }
 }
 
 #[test]

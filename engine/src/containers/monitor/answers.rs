@@ -109,6 +109,15 @@ impl Monitor<'_> {
                 self.tell("unpause", &[]);
                 self.now_is(Status::Running)
             }
+            (Request::Exec(_), Some(_)) if paused => {
+                refuse(format!("container {name} is paused, unpause the container before exec"))
+            }
+            (Request::Exec(request), Some(running)) => {
+                match self.start_detached(index, request, running) {
+                    Ok(()) => return,
+                    Err(error) => refuse(causes(&error)),
+                }
+            }
             (Request::Unpause, Some(_)) => refuse(format!("container {name} is not paused")),
         };
         self.peers[index].dismiss(&reply);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -27,6 +28,8 @@ pub(super) struct Running {
     pub(super) begun: Instant,
     /// Who sees whether it is well, if somebody does.
     pub(super) watch: Option<Watch>,
+    /// Who attends to processes that were started in the container and left alone.
+    pub(super) detached: Vec<JoinHandle<()>>,
 }
 
 impl Running {

@@ -72,6 +72,7 @@ impl Monitor<'_> {
         let ran_for = running.begun.elapsed().as_secs();
         let upper = self.containers.dir(&self.record.id).join("upper");
         let exit = running.container.wait()?;
+        super::detached::join(running.detached);
         container::remove_mount_points(&upper, &exit.created);
         self.tell_end(exit.code, exit.oom_killed, ran_for);
         self.ended(exit.code, exit.oom_killed)
