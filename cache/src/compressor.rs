@@ -44,6 +44,8 @@ fn zstd(input: &mut impl Read, output: &mut impl Write, level: i32) -> io::Resul
     encoder.include_checksum(true)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     encoder.multithread(u32::try_from(cores).unwrap_or(1))?;
+    // By itself each thread would hold four windows' length of input, and as much again.
+    encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(JOB))?;
     let mut buffer = vec![0; BLOCK];
     loop {
         match fill(input, &mut buffer)? {
@@ -56,6 +58,10 @@ fn zstd(input: &mut impl Read, output: &mut impl Write, level: i32) -> io::Resul
 
 /// Bytes that are compressed by one core at a time.
 const BLOCK: usize = 1 << 18;
+/// Bytes that zstd gives to a thread at a time.
+const JOB: u32 = 1 << 21;
+/// How much of a block is tried before the work of compressing it.
+const SAMPLE: usize = 1 << 13;
 /// How far deflate looks back (RFC 1951).
 const WINDOW: usize = 1 << 15;
 /// What a member begins with: no name, no time, no extra flags, made on a system unknown.
@@ -101,7 +107,7 @@ fn gzip(input: &mut (impl Read + Send), output: &mut impl Write, level: Level) -
 /// Compresses the block that begins at `start`, up to a byte's border.
 fn deflate(bytes: &[u8], start: usize, level: Level) -> io::Result<Vec<u8>> {
     let block = &bytes[start..bytes.len().min(start + BLOCK)];
-    let mut state = Compress::new(level, false);
+    let mut state = Compress::new(worth(block, level), false);
     let dictionary = &bytes[start.saturating_sub(WINDOW)..start];
     if !dictionary.is_empty() {
         state.set_dictionary(dictionary).map_err(io::Error::other)?;
@@ -120,6 +126,23 @@ fn deflate(bytes: &[u8], start: usize, level: Level) -> io::Result<Vec<u8>> {
             out.reserve(BLOCK / 4);
         }
     }
+}
+
+/// How much work a block is worth: what is compressed already, as archives and pictures are, is
+/// stored as it is.
+fn worth(block: &[u8], level: Level) -> Level {
+    if block.len() < 4 * SAMPLE {
+        return level;
+    }
+    let middle = block.len() / 2;
+    let is_dense = [0, middle, block.len() - SAMPLE].iter().all(|at| {
+        let mut out = Vec::with_capacity(2 * SAMPLE);
+        let sample = &block[*at..at + SAMPLE];
+        let tried =
+            Compress::new(Level::new(1), false).compress_vec(sample, &mut out, FlushCompress::Sync);
+        tried.is_ok() && out.len() > SAMPLE - SAMPLE / 50
+    });
+    if is_dense { Level::none() } else { level }
 }
 
 /// Reads until the buffer is full or nothing more comes.
@@ -142,13 +165,22 @@ mod tests {
     use crate::compress::decompress;
     use crate::digest::Digest;
 
-    /// Text that compresses, and noise that does not.
-    fn sample(length: usize) -> Vec<u8> {
+    fn noise() -> impl FnMut() -> u8 {
         let mut seed = 1_u32;
-        let mut noise = || {
+        move || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (seed >> 24) as u8
-        };
+        }
+    }
+
+    fn sample_of_noise(length: usize) -> Vec<u8> {
+        let mut noise = noise();
+        (0..length).map(|_| noise()).collect()
+    }
+
+    /// Text that compresses, and noise that does not.
+    fn sample(length: usize) -> Vec<u8> {
+        let mut noise = noise();
         let line = |at: usize| format!("line {} of a file\n", at / 7).into_bytes();
         let mut bytes = Vec::with_capacity(length + 64);
         while bytes.len() < length {
@@ -193,6 +225,18 @@ mod tests {
             pool.install(|| Digest::of(compressed(Format::GZIP, &bytes)))
         };
         assert_eq!(with(1), with(3));
+    }
+
+    #[test]
+    fn what_is_compressed_already_is_stored() {
+        let noise = sample_of_noise(3 * BLOCK + 5);
+        let out = compressed(Format::GZIP, &noise);
+        assert!(out.len() < noise.len() + noise.len() / 1000, "{} bytes", out.len());
+        let mut back = Vec::new();
+        decompress(&*out).expect("begin").0.read_to_end(&mut back).expect("read");
+        assert!(back == noise);
+        assert!(worth(&noise[..BLOCK], Level::new(6)) == Level::none());
+        assert!(worth(&sample(BLOCK), Level::new(6)) == Level::new(6));
     }
 
     #[test]

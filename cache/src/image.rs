@@ -47,8 +47,10 @@ pub struct Listed {
     pub name: Option<String>,
     /// The digest of the manifest.
     pub digest: Digest,
-    /// The documents that a registry has under this name, where it comes from one: the digest of
-    /// what the name stands for and, if that is an index, of the manifest chosen from it.
+    /// What else belongs to this name. Where it comes from a registry: the digest of what the name
+    /// stands for there and, if that is an index, of the manifest chosen from it. Where it stands for
+    /// several platforms (see [`crate::platforms`]): those of the other images' manifests, and of an
+    /// index over all of them.
     pub documents: Vec<Digest>,
 }
 
@@ -121,14 +123,23 @@ impl Store {
         self.enlist(digest, &[name.to_owned()], documents)
     }
 
-    fn enlist(&self, digest: &Digest, names: &[String], documents: &[Digest]) -> Result<()> {
+    pub(crate) fn enlist(
+        &self,
+        digest: &Digest,
+        names: &[String],
+        documents: &[Digest],
+    ) -> Result<()> {
         let size = self.read_blob(digest)?.len() as u64;
         self.change_index(|index| {
             for name in names {
                 untag_in(index, name);
             }
             let mut names: Vec<Option<&String>> = names.iter().map(Some).collect();
-            if names.is_empty() && !index.manifests.iter().any(|entry| entry.digest == *digest) {
+            let is_listed = |entry: &Descriptor| {
+                entry.digest == *digest
+                    && documents.iter().all(|it| documents_of(entry).contains(it))
+            };
+            if names.is_empty() && !index.manifests.iter().any(is_listed) {
                 names.push(None);
             }
             if names.iter().any(Option::is_some) {

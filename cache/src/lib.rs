@@ -52,6 +52,7 @@ mod measure;
 pub mod oci;
 mod pins;
 mod pipeline;
+pub mod platforms;
 pub mod prune;
 pub mod record;
 mod regular;

@@ -24,6 +24,7 @@ use fs_err as fs;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::known::BLOBS;
 use crate::measure::{self, Measures};
 use crate::record::Record;
@@ -170,6 +171,14 @@ pub(crate) struct Needed {
     pub(crate) layers: BTreeSet<Digest>,
 }
 
+impl Needed {
+    fn add(&mut self, image: &Image) {
+        self.blobs.insert(image.id());
+        self.blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest));
+        self.layers.extend(&image.config.rootfs.diff_ids);
+    }
+}
+
 /// A record as it lies there; without a content when it cannot be read.
 pub(crate) struct Kept {
     pub(crate) key: Digest,
@@ -268,14 +277,11 @@ impl Store {
             needed.blobs.insert(listed.digest);
             needed.blobs.extend(&listed.documents);
             match self.peek_image(&listed.digest) {
-                Ok(image) => {
-                    needed.blobs.insert(image.id());
-                    needed.blobs.extend(image.manifest.layers.iter().map(|layer| layer.digest));
-                    needed.layers.extend(&image.config.rootfs.diff_ids);
-                }
+                Ok(image) => needed.add(&image),
                 Err(Error::Missing { .. } | Error::Corrupt { .. } | Error::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
+            self.others(&listed)?.iter().for_each(|image| needed.add(image));
         }
         Ok(needed)
     }

@@ -35,7 +35,7 @@ impl Store {
     /// Opens the store at `root`, making it when it does not exist.
     pub fn open(root: &Path) -> Result<Self> {
         check_text(&std::path::absolute(root).map_err(Error::Io)?)?;
-        create_dir_all(root)?;
+        create_root(root)?;
         let root = fs::canonicalize(root).map_err(Error::Io)?;
         check_text(&root)?;
         for dir in [
@@ -204,6 +204,17 @@ fn check_text(root: &Path) -> Result<()> {
         Some(_) => Ok(()),
         None => Err(Error::NotText { root: root.to_owned() }),
     }
+}
+
+/// Makes the store's directory, with its parents. It is nobody else's: layers have programs that
+/// run as root whoever starts them.
+fn create_root(root: &Path) -> Result<()> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    create_dir_all(root)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(root, mode).map_err(Error::Io)
 }
 
 /// Makes a directory and its parents; one that exists is fine.

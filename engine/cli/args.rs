@@ -146,6 +146,10 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: crate::groups::SystemVerb,
     },
+    /// Print a script that completes command lines in a shell
+    Completion(crate::completion::CompletionArgs),
+    /// Write manual pages into a directory
+    Man(crate::completion::ManArgs),
     /// Show what is found on this machine
     Info(crate::info::InfoArgs),
     /// Show versions

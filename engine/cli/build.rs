@@ -1,23 +1,28 @@
 //! `build`: from what is typed to a request, and through the stations to an image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use cache::Store;
+use cache::image::Image;
+use cache::platforms::Meaning;
 use clap::Args;
-use engine::graph::{NetworkMode, Op};
+use engine::cache_transfer;
+use engine::graph::Op;
 use engine::place;
 use engine::session::{Cancel, Networks, Session};
 use engine::solve::{Failure, Solution, solve};
-use engine::source::{Access, Proxy};
 use frontend::error::ErrorKind;
+use frontend::flags::parse_bool;
 use frontend::lines;
-use frontend::lower::{LowerError, Lowered, MAIN_CONTEXT, lower};
-use frontend::request::{Entitlement, NoCache, Request};
+use frontend::lower::{LowerError, Lowered, LoweredImage, MAIN_CONTEXT, lower};
+use frontend::request::Request;
 
+use crate::annotations::{self, Annotation};
+use crate::build_request::{access, epoch, request};
 use crate::cache_flags::CacheFlags;
 use crate::context::{self, Input};
 use crate::journal::Journal;
@@ -25,7 +30,8 @@ use crate::limits::LimitArgs;
 use crate::paths::{self, Home};
 use crate::progress::{Progress, Style};
 use crate::resolve::Pulls;
-use crate::{checks, contexts, explain, failure, output, resolve, secrets, signals, ui};
+use crate::transfers::Show;
+use crate::{checks, contexts, explain, failure, output, platforms, resolve, secrets, signals, ui};
 
 /// What `build` is told.
 #[derive(Args, Debug)]
@@ -52,7 +58,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
     /// Set an annotation of the manifest
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "[manifest:]NAME=VALUE")]
     pub(crate) annotation: Vec<String>,
     /// Do every step again
     #[arg(long)]
@@ -60,10 +66,11 @@ pub(crate) struct BuildArgs {
     /// Do the steps of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Use results of steps from elsewhere, as type=local,src=DIR
+    /// Use results of steps from elsewhere, as type=registry,ref=NAME or type=local,src=DIR
     #[arg(long, value_name = "SOURCE")]
     pub(crate) cache_from: Vec<String>,
-    /// Keep results of steps elsewhere, as type=local,dest=DIR,mode=max
+    /// Keep results of steps elsewhere, as type=registry,ref=NAME,mode=max, type=local,dest=DIR or
+    /// type=inline
     #[arg(long, value_name = "DEST")]
     pub(crate) cache_to: Vec<String>,
     /// Look for a newer base image
@@ -81,9 +88,15 @@ pub(crate) struct BuildArgs {
     /// The network of RUN: default, host or none
     #[arg(long, default_value = "default")]
     pub(crate) network: String,
-    /// Where the result goes, as type=local,dest=DIR
+    /// Where the result goes, as type=local,dest=DIR or type=registry
     #[arg(short, long, value_name = "DEST")]
     pub(crate) output: Vec<String>,
+    /// Push the image to the registries of its names
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Have the image in the store, wherever --output says that the result goes
+    #[arg(long)]
+    pub(crate) load: bool,
     /// Print the image's id only
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -96,9 +109,14 @@ pub(crate) struct BuildArgs {
     /// How progress is shown
     #[arg(long, value_enum, env = "BUILDKIT_PROGRESS", default_value = "auto")]
     pub(crate) progress: Style,
-    /// The platform to build for
-    #[arg(long)]
-    pub(crate) platform: Option<String>,
+    /// The platforms to build for
+    #[arg(
+        long,
+        env = "DOCKER_DEFAULT_PLATFORM",
+        value_name = "OS/ARCH[/VARIANT]",
+        value_delimiter = ','
+    )]
+    pub(crate) platform: Vec<String>,
     /// How many steps run at once
     #[arg(long, value_name = "NUMBER", default_value_t = 32)]
     pub(crate) jobs: usize,
@@ -129,9 +147,6 @@ pub(crate) struct BuildArgs {
 /// Flags that scripts give and that change nothing here.
 #[derive(Args, Debug)]
 pub(crate) struct Accepted {
-    /// Accepted; images are always in the local store
-    #[arg(long, hide = true)]
-    pub(crate) load: bool,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) rm: Option<String>,
     #[arg(long, hide = true)]
@@ -162,13 +177,33 @@ impl Accepted {
             ("--compress", self.compress),
             ("--isolation", self.isolation.is_some()),
             ("--security-opt", !self.security_opt.is_empty()),
-            ("--sbom", self.sbom.is_some()),
-            ("--attest", !self.attest.is_empty()),
         ];
         for (flag, _) in given.iter().filter(|(_, given)| *given) {
             ui::note(format_args!("WARNING: {flag} has no effect"));
         }
+        let attestations = [
+            ("--provenance", is_wanted(self.provenance.as_ref())),
+            ("--sbom", is_wanted(self.sbom.as_ref())),
+            ("--attest", self.attest.iter().any(|given| is_wanted(Some(given)))),
+        ];
+        for (flag, _) in attestations.iter().filter(|(_, given)| *given) {
+            ui::note(format_args!(
+                "WARNING: {flag} has no effect: images get no attestations here"
+            ));
+        }
     }
+}
+
+/// Whether an attestation is asked for: `false` and `disabled=true` say that there should be none.
+fn is_wanted(attestation: Option<&String>) -> bool {
+    let says_no = |text: &String| {
+        let field = |field: &str| match field.split_once('=') {
+            Some(("disabled", value)) => parse_bool(value) == Some(true),
+            _ => parse_bool(field) == Some(false),
+        };
+        text.split(',').any(field)
+    };
+    attestation.is_some_and(|text| !says_no(text))
 }
 
 /// How the graph is printed.
@@ -187,13 +222,21 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     let store = Arc::new(home.open()?);
     signals::cancel_on_signals(cancel.clone(), &store)?;
     store.sweep()?;
-    let outputs = output::parse(&args.output, &args.tag)?;
-    let cache_flags = CacheFlags::parse(&args.cache_from, &args.cache_to)?;
+    let shorthand = output::Shorthand { push: args.push, load: args.load };
+    let outputs = output::parse(&args.output, &args.tag, shorthand)?;
+    let annotations = Annotation::parse_all(&args.annotation)?;
+    let platforms = platforms::parse_all(&args.platform)?;
+    output::check(&outputs, platforms.len())?;
+    if platforms.len() == 1 {
+        annotations::check_single(&annotations)?;
+    }
+    let cache_flags = CacheFlags::parse(&args.cache_from, &args.cache_to, &args.build_arg)?;
+    let show = if args.quiet { Show::Nothing } else { Show::Beside };
     let secrets = secrets::read(&args.secret)?;
     let find_secret = |id: &str| secrets.get(id).cloned();
     let access = access(&args, &find_secret);
     let input = context::open(&store, &access, &args.context, args.file.as_deref())?;
-    let request = request(&args)?;
+    let request = request(&args, &platforms[0])?;
     let dockerfile = lines::parse(&input.dockerfile).map_err(|error| {
         let error = frontend::error::Error::new(ErrorKind::Text(error.kind), error.lines);
         anyhow::anyhow!("{}", error.render(&input.name, &input.text()))
@@ -201,9 +244,13 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     if args.check || args.call != "build" {
         return checks::print(&store, &input, &dockerfile, &request);
     }
-    let (request, contexts) = contexts::add(&store, &access, request, &args.build_context)?;
+    let requests =
+        platforms.iter().map(|platform| Request { platform: platform.clone(), ..request.clone() });
+    let (requests, contexts) =
+        contexts::add(&store, &access, requests.collect(), &args.build_context)?;
+    let request = &requests[0];
     let pulls = if args.pull { Pulls::Always } else { Pulls::Missing };
-    let lowered = match lower(&dockerfile, &request, &mut |name, platform| {
+    let lowered = match lower(&dockerfile, &requests, &mut |name, platform| {
         resolve::base(&store, name, platform, pulls, args.quiet).map_err(Into::into)
     }) {
         Ok(lowered) => lowered,
@@ -212,18 +259,26 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     if let Some(format) = args.print {
         return print_graph(&lowered, format);
     }
-    let mut work = Work { store: &store, args: &args, input: &input, lowered: &lowered };
-    let warnings = checks::warnings(&store, &input, &dockerfile, &request);
+    let mut work = Work {
+        store: &store,
+        args: &args,
+        input: &input,
+        lowered: &lowered,
+        annotations: &annotations,
+        inline_cache: cache_flags.is_inline(),
+    };
+    let registries = cache_flags.registries()?;
+    let warnings = checks::warnings(&store, &input, &dockerfile, request);
     let session = Session {
         store: &store,
         contexts: contexts::all(&input, contexts),
         mounts: Default::default(),
-        imports: &cache_flags.imports(),
+        imports: &cache_flags.imports(&store, &registries, &platforms, show),
         secrets: secrets.clone(),
         ssh: secrets::agents(&store, &args.ssh)?,
         access,
         jobs: args.jobs.max(1),
-        epoch: epoch(&request)?,
+        epoch: epoch(request)?,
         networks: &Networks::new(&crate::paths::network_dir(), 2),
         cancel: &cancel,
         listener: &|_| {},
@@ -231,12 +286,17 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     if let Some(error) = &warnings.error {
         bail!("{}", error.render(&input.name, &input.text()));
     }
-    let (solution, image) = work.solve(session)?;
+    let (solution, meaning) = work.solve(session)?;
     let style = args.effective_style();
     checks::tell(&warnings.warnings, &lowered.unused_args, style, &input);
-    output::write(&store, &image, &outputs, epoch(&request)?)?;
-    cache_flags.export(&store, &solution)?;
-    work.tell(&image, style)
+    let found = lowered.definition.vertices.iter().filter_map(|vertex| match &vertex.op {
+        Op::Base(base) => Some(base.layers.as_slice()),
+        _ => None,
+    });
+    let found: Vec<_> = found.flatten().copied().collect();
+    let mut made = output::write(&store, &meaning, &outputs, epoch(request)?, &found, show)?;
+    made.cache = cache_flags.export(&store, &registries, &solution, show)?;
+    work.tell(&meaning, &made, style)
 }
 
 impl BuildArgs {
@@ -256,11 +316,14 @@ struct Work<'a> {
     args: &'a BuildArgs,
     input: &'a Input,
     lowered: &'a Lowered,
+    annotations: &'a [Annotation],
+    /// Whether the image carries what is needed to take its steps from it.
+    inline_cache: bool,
 }
 
 impl Work<'_> {
     /// Runs what has to be run, and makes an image of it in the store.
-    fn solve(&mut self, session: Session<'_>) -> anyhow::Result<(Solution, cache::image::Image)> {
+    fn solve(&mut self, session: Session<'_>) -> anyhow::Result<(Solution, Meaning)> {
         let definition = &self.lowered.definition;
         self.check_root()?;
         let id =
@@ -289,8 +352,8 @@ impl Work<'_> {
         if self.args.expect_cached {
             explain::expect_cached(self.store, &journal)?;
         }
-        let image = self.image(&solution, epoch)?;
-        Ok((solution, image))
+        let meaning = self.meaning(&solution, epoch)?;
+        Ok((solution, meaning))
     }
 
     /// Whatever writes files mounts what it writes to.
@@ -315,43 +378,64 @@ impl Work<'_> {
         failure::describe(failure, definition, progress, journal, file, &text)
     }
 
-    /// Puts the image into the store, under its names.
+    /// Puts the images into the store, and an index over them if they are several.
+    fn meaning(&self, solution: &Solution, epoch: Option<i64>) -> anyhow::Result<Meaning> {
+        let all = self.lowered.images.iter().map(|lowered| self.image(lowered, solution, epoch));
+        let mut images = all.collect::<anyhow::Result<Vec<_>>>()?;
+        if images.len() == 1 {
+            return Ok(Meaning::one(images.remove(0)));
+        }
+        let platforms = self.lowered.images.iter().map(|lowered| &lowered.platform);
+        let image = images[platforms::main_of(platforms)].clone();
+        let annotations = annotations::of_index(self.annotations);
+        Ok(Meaning { image, several: Some(self.store.put_index(images, annotations)?) })
+    }
+
+    /// Puts an image into the store.
     fn image(
         &self,
+        lowered: &LoweredImage,
         solution: &Solution,
         epoch: Option<i64>,
-    ) -> anyhow::Result<cache::image::Image> {
+    ) -> anyhow::Result<Image> {
         let made: BTreeMap<_, _> =
             solution.steps.iter().map(|step| (step.vertex, step.created)).collect();
-        let own = self.lowered.history.iter().map(|vertex| vertex.and_then(|vertex| made[&vertex]));
+        let own = lowered.history.iter().map(|vertex| vertex.and_then(|vertex| made[&vertex]));
         let times: Vec<Option<i64>> =
-            std::iter::repeat_n(None, self.lowered.base_history).chain(own).collect();
-        let config =
-            engine::export::complete(self.lowered.image.clone(), &solution.layers, &times, epoch);
-        let annotations = pairs(&self.args.annotation, "--annotation")?;
-        let annotations = annotations
-            .into_iter()
-            .map(|(name, value)| {
-                (name.strip_prefix("manifest:").unwrap_or(&name).to_owned(), value)
-            })
-            .collect();
+            std::iter::repeat_n(None, lowered.base_history).chain(own).collect();
+        let root = solution.steps.iter().find(|step| step.vertex == lowered.root);
+        let layers = root.map(|step| step.layers.clone()).unwrap_or_default();
+        let mut config = engine::export::complete(lowered.config.clone(), &layers, &times, epoch);
+        cache_transfer::remove_inline(&mut config);
+        if self.inline_cache {
+            let solution = Solution { layers, steps: solution.steps.clone() };
+            cache_transfer::add_inline(&mut config, self.store, &solution, epoch)?;
+        }
+        let platform = engine::platform::of(&config);
+        let annotations = annotations::of_manifest(self.annotations, &platform);
         let (digest, _) = self.store.put_image(&config, &annotations)?;
         Ok(self.store.read_image(&digest)?)
     }
 
     /// Says what was made, where it was asked for.
-    fn tell(&self, image: &cache::image::Image, style: Style) -> anyhow::Result<ExitCode> {
-        let id = image.id();
+    fn tell(
+        &self,
+        meaning: &Meaning,
+        made: &output::Made,
+        style: Style,
+    ) -> anyhow::Result<ExitCode> {
+        let several = meaning.several.as_ref().map(|several| several.digest);
+        let id = several.unwrap_or(meaning.image.id());
         if let Some(path) = &self.args.iidfile {
             place::write(path, id.to_string().as_bytes())?;
         }
         if let Some(path) = &self.args.metadata_file {
-            place::write(path, &output::metadata(self.store, image, &self.args.tag)?)?;
+            place::write(path, &output::metadata(self.store, meaning, made)?)?;
         }
         if style == Style::Quiet {
             ui::line(id);
         } else if style != Style::None {
-            output::tell(image, &self.args.tag);
+            output::tell(meaning, made);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -365,7 +449,10 @@ fn shown(error: LowerError, input: &Input) -> anyhow::Error {
         }
         LowerError::Base { image, lines, source } => {
             let place = failure::excerpt(&input.name, &input.text(), lines.first, lines.last);
-            anyhow::anyhow!("failed to resolve {image}: {source:#}\n{place}")
+            let first: &dyn std::error::Error = &*source;
+            let causes = std::iter::successors(Some(first), |error| error.source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            anyhow::anyhow!("failed to resolve {image}: {}\n{place}", causes.join(": "))
         }
     }
 }
@@ -376,8 +463,8 @@ fn print_graph(lowered: &Lowered, format: PrintFormat) -> anyhow::Result<ExitCod
             let graph = serde_json::json!({
                 "target": lowered.target,
                 "vertices": lowered.definition.vertices,
-                "image": lowered.image,
             });
+            let graph = with_images(graph, lowered);
             ui::line(serde_json::to_string_pretty(&graph)?);
         }
         PrintFormat::Dot => ui::raw(lowered.definition.to_dot(lowered.target).as_bytes()),
@@ -385,119 +472,14 @@ fn print_graph(lowered: &Lowered, format: PrintFormat) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(args: &BuildArgs) -> anyhow::Result<Request> {
-    let mut build_args = BTreeMap::new();
-    for name in ["SOURCE_DATE_EPOCH"] {
-        if let Ok(value) = std::env::var(name) {
-            build_args.insert(name.to_owned(), value);
-        }
+/// A graph with the configuration of the image that it makes, or of each of several.
+fn with_images(mut graph: serde_json::Value, lowered: &Lowered) -> serde_json::Value {
+    let image = |image: &LoweredImage| serde_json::json!(image.config);
+    match lowered.images.as_slice() {
+        [only] => graph["image"] = image(only),
+        several => graph["images"] = several.iter().map(image).collect(),
     }
-    for given in &args.build_arg {
-        match given.split_once('=') {
-            Some(("", _)) => bail!("invalid key-value pair {given:?}: empty key"),
-            Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
-            None => {
-                if let Ok(value) = std::env::var(given) {
-                    build_args.insert(given.clone(), value);
-                }
-            }
-        }
-    }
-    let mut limits = args.limits.clone();
-    limits.add_resources(&args.resource)?;
-    let platform = match &args.platform {
-        Some(text) if text.contains(',') => {
-            bail!("--platform {text}: build one platform at a time")
-        }
-        Some(text) => frontend::platform::parse(text).context("--platform")?,
-        None => frontend::platform::host(),
-    };
-    let hostname = build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
-    let namespace = build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned();
-    Ok(Request {
-        target: args.target.clone(),
-        labels: pairs(&args.label, "--label")?,
-        platform,
-        build_platform: frontend::platform::host(),
-        no_cache: match (args.no_cache, args.no_cache_filter.is_empty()) {
-            (true, _) => NoCache::All,
-            (false, true) => NoCache::Never,
-            (false, false) => NoCache::Stages(args.no_cache_filter.clone()),
-        },
-        contexts: BTreeMap::new(),
-        network: network(&args.network)?,
-        allowed: allowed(&args.allow)?,
-        hostname: hostname.unwrap_or_else(|| "buildkitsandbox".to_owned()),
-        extra_hosts: limits.hosts()?,
-        shm_size: limits.shm_bytes()?,
-        ulimits: limits.rlimits()?,
-        resources: limits.resources()?,
-        cgroup_parent: limits.cgroup_parent.clone(),
-        cache_mount_namespace: namespace.unwrap_or_default(),
-        build_args,
-    })
-}
-
-fn network(text: &str) -> anyhow::Result<NetworkMode> {
-    match text {
-        "default" | "bridge" | "" => Ok(NetworkMode::Default),
-        "host" => Ok(NetworkMode::Host),
-        "none" => Ok(NetworkMode::None),
-        other => {
-            bail!("network mode {other:?} not supported by a build: use default, host or none")
-        }
-    }
-}
-
-fn allowed(given: &[String]) -> anyhow::Result<BTreeSet<Entitlement>> {
-    let one = |text: &String| match text.as_str() {
-        "network.host" => Ok(Entitlement::NetworkHost),
-        "security.insecure" => Ok(Entitlement::SecurityInsecure),
-        other => bail!("--allow {other}: known are network.host and security.insecure"),
-    };
-    given.iter().map(one).collect()
-}
-
-/// `NAME=VALUE`s; one without a value has an empty one.
-fn pairs(given: &[String], flag: &str) -> anyhow::Result<BTreeMap<String, String>> {
-    let pair = |text: &String| match text.split_once('=').unwrap_or((text, "")) {
-        ("", _) => bail!("{flag} {text}: expected NAME=VALUE"),
-        (name, value) => Ok((name.to_owned(), value.to_owned())),
-    };
-    given.iter().map(pair).collect()
-}
-
-fn epoch(request: &Request) -> anyhow::Result<Option<i64>> {
-    let Some(text) = request.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty())
-    else {
-        return Ok(None);
-    };
-    let seconds = text.parse::<i64>();
-    seconds.map(Some).with_context(|| format!("invalid SOURCE_DATE_EPOCH: {text}"))
-}
-
-/// What fetching may use: the proxies that the build was given, secrets, programs of ours.
-fn access<'a>(args: &BuildArgs, secrets: &'a engine::source::Secrets<'a>) -> Access<'a> {
-    let variable = |name: &str| {
-        let given = args.build_arg.iter().find_map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
-        });
-        let here = || std::env::var(name.to_lowercase()).or_else(|_| std::env::var(name)).ok();
-        given.or_else(here).filter(|value| !value.is_empty())
-    };
-    Access {
-        proxy: Proxy {
-            http: variable("HTTP_PROXY"),
-            https: variable("HTTPS_PROXY"),
-            all: variable("ALL_PROXY"),
-            no_proxy: variable("NO_PROXY"),
-        },
-        secrets,
-        ssh_auth_sock: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-        program_path: std::env::var_os("PATH").unwrap_or_default(),
-        ..Access::none()
-    }
+    graph
 }
 
 impl Input {

@@ -87,11 +87,12 @@ fn run(
         target_platform: &request.platform,
         ignores: &input.context.ignore,
     };
-    check(dockerfile, &options, &mut |name, _| base(store, name))
+    check(dockerfile, &options, &mut |name, platform| base(store, name, platform))
 }
 
-fn base(store: &Store, name: &str) -> Option<BaseConfig> {
-    let image = resolve::find(store, name).ok()??;
+fn base(store: &Store, name: &str, platform: &Platform) -> Option<BaseConfig> {
+    let image = resolve::find_for(store, name, platform).ok().flatten();
+    let image = image.or_else(|| resolve::find(store, name).ok().flatten())?;
     let config = image.config;
     Some(BaseConfig {
         env: config.config.env,

@@ -10,7 +10,7 @@ use cache::layer::walk::{HardLinks, Next, walk};
 use cache::lower::Lower;
 use engine::container::{MASKED_PATHS, READ_ONLY_PATHS};
 use engine::containers::record::{EndpointSettings, Record};
-use engine::containers::{Containers, Error, Observed, State, Status, log};
+use engine::containers::{Containers, Error, Observed, State, Status, execs, log};
 use engine::network::Definitions;
 use fs_err as fs;
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ pub(crate) fn document(
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": null,
+        "ExecIDs": Some(execs::listed(containers, &record.id)).filter(|ids| !ids.is_empty()),
         "HostConfig": host_config(record)?,
         "GraphDriver": { "Data": directories(containers.store, &dir, observed), "Name": "overlay2" },
         "SizeRw": sizes.map(|sizes| sizes.written),

@@ -14,13 +14,13 @@ use crate::context::{self, Input};
 /// The caller's directories by the names the engine is told.
 pub(crate) type Directories = BTreeMap<String, Context>;
 
-/// Adds the named contexts to a request.
+/// Adds the named contexts to the requests of a build, which are for different platforms.
 pub(crate) fn add(
     store: &Store,
     access: &Access<'_>,
-    mut request: Request,
+    mut requests: Vec<Request>,
     given: &[String],
-) -> anyhow::Result<(Request, Directories)> {
+) -> anyhow::Result<(Vec<Request>, Directories)> {
     let mut directories = Directories::new();
     for text in given {
         let Some((name, place)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -34,14 +34,20 @@ pub(crate) fn add(
         } else if let Some(stage) = place.strip_prefix("target:") {
             NamedContext::Stage(stage.to_owned())
         } else if let Some(layout) = place.strip_prefix("oci-layout://") {
-            NamedContext::Image(crate::layout::import(store, layout)?)
+            for request in &mut requests {
+                let image = crate::layout::import(store, layout, &request.platform)?;
+                request.contexts.insert(name.clone(), NamedContext::Image(image));
+            }
+            continue;
         } else {
             directories.insert(name.clone(), directory(store, access, place)?);
             NamedContext::Local(name.clone())
         };
-        request.contexts.insert(name, context);
+        for request in &mut requests {
+            request.contexts.insert(name.clone(), context.clone());
+        }
     }
-    Ok((request, directories))
+    Ok((requests, directories))
 }
 
 fn directory(store: &Store, access: &Access<'_>, place: &str) -> anyhow::Result<Context> {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cache::Store;
+use cache::digest::Digest;
+use cache::oci::Manifest;
 use clap::Args;
 use engine::reference::Reference;
 use serde_json::{Value, json};
@@ -22,8 +24,8 @@ pub(crate) struct InspectArgs {
     /// Print an image's manifest, byte by byte as its registry has it
     #[arg(long, conflicts_with = "format")]
     raw: bool,
-    /// Accepted as docker does; an image is here for one platform
-    #[arg(long, hide = true)]
+    /// Of an image for several platforms inspect that one
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
     /// Names or ids
     #[arg(required = true)]
@@ -37,10 +39,15 @@ pub(crate) fn inspect_images(root: &Path, args: &InspectArgs) -> anyhow::Result<
     if args.raw {
         return raw(&store, &args.names);
     }
+    let wanted = args.platform.as_deref().map(frontend::platform::parse).transpose()?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in &args.names {
-        match find(&store, name)? {
-            Some(document) => found.push(document),
+        let image = match &wanted {
+            Some(wanted) => resolve::find_for(&store, name, wanted)?,
+            None => resolve::find(&store, name)?,
+        };
+        match image {
+            Some(image) => found.push(shown(&store, image)?),
             None => missing.push(name),
         }
     }
@@ -56,19 +63,28 @@ fn raw(store: &Store, names: &[String]) -> anyhow::Result<ExitCode> {
             ui::note(tags::missing(name));
             return Ok(ExitCode::FAILURE);
         };
-        let listed =
-            store.list_images()?.into_iter().filter(|listed| listed.digest == image.digest);
-        let origin = listed.filter_map(|listed| listed.documents.last().copied()).next();
-        ui::raw(&store.read_blob(&origin.unwrap_or(image.digest))?);
+        let listed = store.list_images()?;
+        let listed = listed.iter().filter(|listed| listed.digest == image.digest);
+        // The store's own manifest and those for other platforms may be there too.
+        let is_origin = |digest: &&Digest| {
+            let manifest = store.read_blob(digest).ok();
+            let manifest = manifest.and_then(|it| serde_json::from_slice::<Manifest>(&it).ok());
+            **digest != image.digest && manifest.is_some_and(|it| it.config.digest == image.id())
+        };
+        let origin = listed.flat_map(|listed| &listed.documents).find(is_origin);
+        ui::raw(&store.read_blob(origin.unwrap_or(&image.digest))?);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// An image in the shape of docker's API, if there is one of this name or id.
 pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Value>> {
-    let Some(image) = resolve::find(store, name)? else { return Ok(None) };
+    resolve::find(store, name)?.map(|image| shown(store, image)).transpose()
+}
+
+fn shown(store: &Store, image: cache::image::Image) -> anyhow::Result<Value> {
     let size = store.read_blob(&image.digest)?.len();
-    Ok(Some(document(&named(store, image)?, size)))
+    Ok(document(&named(store, image)?, size))
 }
 
 fn named(store: &Store, image: cache::image::Image) -> anyhow::Result<Named> {

@@ -12,10 +12,10 @@ use cache::oci::{History, ImageConfig};
 use clap::Args;
 use engine::reference::Reference;
 use engine::source::http::{HttpRequest, fetch};
-use engine::source::{Access, Proxy, redact_credentials};
+use engine::source::{Access, redact_credentials};
 
 use crate::paths::Home;
-use crate::ui;
+use crate::{registries, ui};
 
 /// What `import` is told.
 #[derive(Args)]
@@ -94,17 +94,7 @@ fn open(store: &Store, source: &OsStr) -> anyhow::Result<Box<dyn Read + Send>> {
 
 /// What a download may use: the proxies of the environment.
 fn access() -> Access<'static> {
-    let variable = |name: &str| {
-        let found = std::env::var(name.to_lowercase()).or_else(|_| std::env::var(name)).ok();
-        found.filter(|value| !value.is_empty())
-    };
-    let proxy = Proxy {
-        http: variable("HTTP_PROXY"),
-        https: variable("HTTPS_PROXY"),
-        all: variable("ALL_PROXY"),
-        no_proxy: variable("NO_PROXY"),
-    };
-    Access { proxy, ..Access::none() }
+    Access { proxy: registries::proxy(), ..Access::none() }
 }
 
 /// The name that an image is given.

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use cache::Store;
 use clap::Args;
-use engine::archive::{self, Choice, Loaded, Source};
+use engine::archive::{self, Loaded, Source};
+use engine::platform::Choice;
 
 use crate::paths::Home;
 use crate::{tags, ui};

@@ -1,13 +1,16 @@
 //! `rbuild`: the command line. Each verb is a file; [`ui`] alone writes to the terminal.
 
+mod annotations;
 mod args;
 mod attach;
 mod build;
+mod build_request;
 mod buildx;
 mod cache_flags;
 mod check;
 mod checks;
 mod commit;
+mod completion;
 mod connect;
 mod container_diff;
 mod container_export;
@@ -46,10 +49,12 @@ mod manifest;
 mod network;
 mod output;
 mod paths;
+mod platforms;
 mod port;
 mod progress;
 mod prune;
 mod ps;
+mod publish;
 mod pull;
 mod push;
 mod reconcile;
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
     if engine::containers::is_monitor() {
         engine::containers::monitor_main();
     }
+    completion::answer();
     engine::open_files::raise_limit();
     let cli = match parse() {
         Ok(cli) => cli,
@@ -176,6 +182,8 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Builder { verb } => groups::builder(root, &verb),
         args::Verb::Buildx { verb } => buildx::buildx(root, verb),
         args::Verb::System { verb } => groups::system(&home, &verb),
+        args::Verb::Completion(args) => completion::completion(&args),
+        args::Verb::Man(args) => completion::man(&args),
         args::Verb::Info(args) => info::info(&home, &args),
         args::Verb::Version(args) => info::version(&args),
     }

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use engine::place;
 use engine::reference::Reference;
 use engine::registry::copy::{self, Target};
-use engine::registry::document::{self, Content, Document};
+use engine::registry::document::{Content, Document};
 use engine::registry::{Remote, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -373,7 +373,7 @@ fn tool_inspect(store: &Store, settings: &Settings, args: &ToolInspectArgs) -> a
         ui::line(format_args!("  Name:        {}", by_digest(name.clone(), entry)));
         ui::line(format_args!("  MediaType:   {}", entry.media_type));
         if let Some(platform) = &entry.platform {
-            ui::line(format_args!("  Platform:    {}", document::shown(platform)));
+            ui::line(format_args!("  Platform:    {}", engine::platform::shown(platform)));
         }
         ui::line("               ");
     }

@@ -7,6 +7,7 @@ use cache::Store;
 use cache::oci::Platform;
 use clap::Args;
 use engine::reference::Reference;
+use engine::registry::progress::Listener;
 use engine::registry::{self, Pulled, Remote, Settings};
 
 use crate::paths::Home;
@@ -83,16 +84,19 @@ fn told(
     quiet: bool,
 ) -> anyhow::Result<Pulled> {
     let show = if quiet { Show::Nothing } else { Show::Answer };
-    bring(store, reference, platform, settings, show)
+    bring(store, reference, settings, show, |remote, listener| match platform {
+        Some(wanted) => remote.pull(store, wanted, true, listener),
+        None => remote.pull(store, &frontend::platform::host(), false, listener),
+    })
 }
 
-/// Brings an image into the store.
+/// Brings an image into the store in some way, and tells of it.
 fn bring(
     store: &Store,
     reference: &Reference,
-    platform: Option<&Platform>,
     settings: &Settings,
     show: Show,
+    way: impl FnOnce(&Remote<'_>, Listener<'_>) -> Result<Pulled, registry::Error>,
 ) -> anyhow::Result<Pulled> {
     let remote = Remote::find(store, reference, settings)?;
     let what = match (&reference.tag, &reference.digest) {
@@ -105,16 +109,15 @@ fn bring(
         Show::Beside => ui::note(heading),
         Show::Nothing => {}
     }
-    let host = frontend::platform::host();
     let transfers = Transfers::new(Way::Pull, show);
-    let wanted = platform.unwrap_or(&host);
-    let pulled = remote.pull(store, wanted, platform.is_some(), &|event| transfers.event(event))?;
+    let pulled = way(&remote, &|event| transfers.event(event))?;
     let image = store.read_image(&pulled.manifest)?;
     tags::tell(store, "pull", &image, &reference.familiar());
     Ok(pulled)
 }
 
-/// Brings an image that another verb needs, telling of it beside that verb's answer.
+/// Brings an image that another verb needs, telling of it beside that verb's answer. One that is
+/// asked for by its platform does not take the name from those for others.
 pub(crate) fn for_use(
     store: &Store,
     name: &str,
@@ -124,7 +127,10 @@ pub(crate) fn for_use(
     let reference = Reference::parse(name)?.for_pull();
     let settings = registries::settings()?;
     let show = if quiet { Show::Nothing } else { Show::Beside };
-    let pulled = bring(store, &reference, platform, &settings, show)?;
+    let pulled = bring(store, &reference, &settings, show, |remote, listener| match platform {
+        Some(wanted) => remote.pull_beside(store, wanted, listener),
+        None => remote.pull(store, &frontend::platform::host(), false, listener),
+    })?;
     if !quiet {
         ui::note(format_args!("Digest: {}", pulled.digest));
         let status = if pulled.is_new { "Downloaded newer image" } else { "Image is up to date" };

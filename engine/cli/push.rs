@@ -2,16 +2,18 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use cache::Store;
 use cache::compressor::Format;
+use cache::oci::Platform;
+use cache::platforms::Meaning;
 use clap::{Args, ValueEnum};
 use engine::reference::Reference;
 use engine::registry::{Push, Settings};
 
 use crate::paths::Home;
 use crate::transfers::{Show, Transfers, Way};
-use crate::{registries, tags, ui};
+use crate::{platforms, registries, resolve, tags, ui};
 
 /// What `push` is told.
 #[derive(Args)]
@@ -19,6 +21,9 @@ pub(crate) struct PushArgs {
     /// Push all tags of the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// Of an image for several platforms push that one alone
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
     /// Print the image's full name only
     #[arg(short, long)]
     quiet: bool,
@@ -71,10 +76,11 @@ pub(crate) fn push(home: &Home, args: &PushArgs) -> anyhow::Result<ExitCode> {
         ui::line(format_args!("The push refers to repository [{}]", reference.name()));
     }
     let settings = registries::settings()?;
+    let platform = args.platform.as_deref().map(frontend::platform::parse).transpose()?;
     let format = args.compression.map(|kind| kind.format(args.compression_level));
     for reference in references {
         let show = if args.quiet { Show::Nothing } else { Show::Answer };
-        send(&store, &reference, &settings, format, show)?;
+        send(&store, &reference, &settings, format, platform.as_ref(), show)?;
         if args.quiet {
             ui::line(&reference);
         }
@@ -110,15 +116,27 @@ pub(crate) fn send(
     reference: &Reference,
     settings: &Settings,
     format: Option<Format>,
+    platform: Option<&Platform>,
     show: Show,
 ) -> anyhow::Result<()> {
-    let Some(digest) = store.find_image(&reference.to_string())? else {
+    // Nothing but the name counts: an id is no place in a registry.
+    let is_named = store.find_image(&reference.to_string())?.is_some();
+    let meaning = resolve::meaning(store, &reference.to_string())?.filter(|_| is_named);
+    let Some(meaning) = meaning else {
         bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
     };
-    let image = store.read_image(&digest)?;
+    let meaning = match platform {
+        Some(wanted) => {
+            let name = reference.to_string();
+            let image = platforms::choose(store, Some(&name), meaning.image, wanted)?;
+            let missing = || platforms::not_provided(&reference.familiar(), wanted);
+            Meaning::one(image.with_context(missing)?)
+        }
+        None => meaning,
+    };
     let transfers = Transfers::new(Way::Push, show);
     let push = Push { format, ..Push::new(store, settings) };
-    let pushed = push.push(&image, reference, &|event| transfers.event(event))?;
+    let pushed = push.push(&meaning, reference, &|event| transfers.event(event))?;
     let tag = reference.tag.as_deref().unwrap_or("latest");
     let line = format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size);
     match show {
@@ -126,6 +144,6 @@ pub(crate) fn send(
         Show::Beside => ui::note(line),
         Show::Nothing => {}
     }
-    tags::tell(store, "push", &image, &reference.familiar());
+    tags::tell(store, "push", &meaning.image, &reference.familiar());
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(crate) fn credentials() -> CredentialStore {
 }
 
 /// The way out that the environment says.
-fn proxy() -> Proxy {
+pub(crate) fn proxy() -> Proxy {
     let either = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name));
     Proxy {
         http: either("HTTP_PROXY"),

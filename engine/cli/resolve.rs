@@ -3,13 +3,17 @@
 use anyhow::{Context, bail};
 use cache::Store;
 use cache::digest::Digest;
-use cache::image::Image;
+use cache::image::{Image, Listed};
 use cache::oci::Platform;
+use cache::platforms::Meaning;
 use engine::reference::Reference;
 use frontend::request::BaseImage;
 
 use crate::create_args::CreateArgs;
-use crate::{pull, ui};
+use crate::{platforms, pull, ui};
+
+/// Fewer digits are no id.
+const SHORTEST_ID: usize = 4;
 
 /// Finds an image by name, by digest, or by the beginning of its id.
 pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Image>> {
@@ -42,6 +46,34 @@ fn read(
     Ok(None)
 }
 
+/// Finds all that a name, a digest or the beginning of an id means.
+pub(crate) fn meaning(store: &Store, name: &str) -> anyhow::Result<Option<Meaning>> {
+    let Some(image) = find(store, name)? else { return Ok(None) };
+    let listed = store.list_images()?;
+    let full = listed_as(name);
+    let by_name = listed.iter().find(|entry| full.is_some() && entry.name == full);
+    // What was called by its own id is that, and no list of it.
+    let by_index = || listed.iter().find(|entry| has_index(store, entry, name));
+    let entry = by_name.or_else(by_index).filter(|entry| entry.digest == image.digest);
+    Ok(Some(match entry {
+        Some(entry) => store.read_meaning(entry)?,
+        None => Meaning::one(image),
+    }))
+}
+
+/// The name that an image would have on the list.
+fn listed_as(name: &str) -> Option<String> {
+    let reference = Reference::parse(name).ok()?;
+    Some(reference.for_pull().to_string())
+}
+
+/// Whether an entry's index has a digest that begins so.
+fn has_index(store: &Store, entry: &Listed, text: &str) -> bool {
+    let wanted = text.strip_prefix("sha256:").unwrap_or(text);
+    let index = store.index_of(entry);
+    wanted.len() >= SHORTEST_ID && index.is_some_and(|index| index.hex().starts_with(wanted))
+}
+
 /// Finds an image that must be there.
 pub(crate) fn image(store: &Store, name: &str) -> anyhow::Result<Image> {
     match find(store, name)? {
@@ -65,15 +97,21 @@ fn by_reference(store: &Store, reference: &Reference) -> anyhow::Result<Option<D
 /// Finds the one image whose id begins so.
 fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Digest>> {
     let wanted = text.strip_prefix("sha256:").unwrap_or(text);
-    if wanted.len() < 4 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if wanted.len() < SHORTEST_ID || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(None);
     }
     let mut found: Option<Image> = None;
-    for listed in store.list_images()? {
-        // One damaged image must not hide the others.
-        let Ok(image) = store.peek_image(&listed.digest) else { continue };
-        let matches =
-            image.id().hex().starts_with(wanted) || image.digest.hex().starts_with(wanted);
+    let listed = store.list_images()?;
+    let others = listed.iter().flat_map(|entry| store.others(entry).unwrap_or_default());
+    // One damaged image must not hide the others.
+    let own = listed.iter().filter_map(|entry| {
+        let index = has_index(store, entry, wanted);
+        Some((store.peek_image(&entry.digest).ok()?, index))
+    });
+    for (image, by_index) in own.chain(others.map(|image| (image, false))) {
+        let matches = by_index
+            || image.id().hex().starts_with(wanted)
+            || image.digest.hex().starts_with(wanted);
         if matches && found.as_ref().is_none_or(|found| found.id() == image.id()) {
             found = Some(image);
         } else if matches {
@@ -81,6 +119,25 @@ fn by_id(store: &Store, text: &str) -> anyhow::Result<Option<Digest>> {
         }
     }
     Ok(found.map(|image| image.digest))
+}
+
+/// Finds an image for a platform: under a name, one that is for it; by an id, what has it.
+pub(crate) fn find_for(
+    store: &Store,
+    name: &str,
+    wanted: &Platform,
+) -> anyhow::Result<Option<Image>> {
+    let Some(image) = find(store, name)? else { return Ok(None) };
+    match is_id_of(&image, name) {
+        true => Ok(Some(image)),
+        false => platforms::choose(store, listed_as(name).as_deref(), image, wanted),
+    }
+}
+
+/// Whether a name is the beginning of an image's id.
+fn is_id_of(image: &Image, name: &str) -> bool {
+    let name = name.strip_prefix("sha256:").unwrap_or(name);
+    image.id().hex().starts_with(name) || image.digest.hex().starts_with(name)
 }
 
 /// When an image is looked for in a registry.
@@ -106,15 +163,17 @@ pub(crate) fn base(
     // What is no name may still be the beginning of an id.
     let reference = Reference::parse(name)
         .map_or_else(|_| name.to_owned(), |reference| reference.or_latest().to_string());
-    let mut found = if pulls == Pulls::Always { None } else { find(store, name)? };
+    let mut found = if pulls == Pulls::Always { None } else { find_for(store, name, platform)? };
     if found.is_none() && pulls != Pulls::Never {
-        pull::for_use(store, name, Some(platform), quiet).with_context(|| {
-            format!(
+        let is_here = find(store, name)?.is_some();
+        pull::for_use(store, name, Some(platform), quiet).with_context(|| match is_here {
+            true => platforms::not_provided(&reference, platform),
+            false => format!(
                 "{reference}: not found in {}; bring it with: rbuild import ROOTFS.tar {name}",
                 store.root().display()
-            )
+            ),
         })?;
-        found = find(store, name)?;
+        found = find_for(store, name, platform)?;
     }
     let Some(image) = found else {
         bail!("{reference}: not found in {}", store.root().display());
@@ -138,24 +197,42 @@ pub(crate) fn for_run(store: &Store, name: &str, args: &CreateArgs) -> anyhow::R
         ),
     };
     let platform = args.platform.as_deref().map(frontend::platform::parse).transpose()?;
-    let is_wanted = |image: &Image| {
-        platform.as_ref().is_none_or(|platform| {
-            image.config.os == platform.os && image.config.architecture == platform.architecture
-        })
+    let look = || match &platform {
+        Some(platform) => find_for(store, name, platform),
+        None => find(store, name),
     };
     if pulls != Pulls::Always
-        && let Some(image) = find(store, name)?.filter(is_wanted)
+        && let Some(image) = look()?
     {
-        return Ok(image);
+        return Ok(told_of(image, platform.as_ref()));
     }
+    // If it is here nevertheless, it is not for this platform.
+    let other = platform.as_ref().filter(|_| pulls != Pulls::Always);
+    let other = other.filter(|_| matches!(find(store, name), Ok(Some(_))));
+    let other = other.map(|wanted| platforms::not_provided(&familiar(name), wanted));
     if pulls == Pulls::Never {
-        bail!("No such image: {}", familiar(name));
+        bail!(other.unwrap_or_else(|| format!("No such image: {}", familiar(name))));
     }
     if pulls == Pulls::Missing && !args.quiet {
         ui::note(format_args!("Unable to find image '{}' locally", familiar(name)));
     }
-    pull::for_use(store, name, platform.as_ref(), args.quiet)?;
-    image(store, name)
+    let pulled = pull::for_use(store, name, platform.as_ref(), args.quiet);
+    match other {
+        Some(other) => pulled.context(other)?,
+        None => pulled?,
+    }
+    match look()? {
+        Some(image) => Ok(told_of(image, platform.as_ref())),
+        None => bail!("No such image: {}", familiar(name)),
+    }
+}
+
+/// The image, after a warning if nobody asked for its platform and it is not this machine's.
+fn told_of(image: Image, wanted: Option<&Platform>) -> Image {
+    if let (None, Some(warning)) = (wanted, platforms::warning(&image)) {
+        ui::note(warning);
+    }
+    image
 }
 
 fn familiar(name: &str) -> String {

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use cache::Store;
-use cache::digest::Digest;
-use cache::image::Image;
+use cache::image::{Image, Listed};
+use cache::platforms::Meaning;
 use clap::Args;
 use engine::archive::{self, Form, Named};
 use engine::place::NewFile;
 use engine::reference::Reference;
 
-use crate::{resolve, tags, ui};
+use crate::{platforms, resolve, tags, ui};
 
 /// What `save` is told.
 #[derive(Args)]
@@ -23,7 +23,7 @@ pub(crate) struct SaveArgs {
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Refuse an image for another platform
+    /// Of an image for several platforms save that one alone
     #[arg(long)]
     platform: Option<String>,
     /// Names or ids; a name without a tag means all its tags
@@ -32,7 +32,7 @@ pub(crate) struct SaveArgs {
 }
 
 /// Images in the order they were named first, each with the names it is to have.
-type Chosen = Vec<(Image, Vec<String>)>;
+type Chosen = Vec<(Meaning, Vec<String>)>;
 
 /// Saves.
 pub(crate) fn save(root: &Path, args: &SaveArgs) -> anyhow::Result<ExitCode> {
@@ -48,32 +48,27 @@ pub(crate) fn save(root: &Path, args: &SaveArgs) -> anyhow::Result<ExitCode> {
             return Ok(tags::no_such_image(name));
         }
     }
-    for (image, names) in &chosen {
-        let config = &image.config;
-        let found = cache::oci::Platform {
-            architecture: config.architecture.clone(),
-            os: config.os.clone(),
-            variant: config.variant.clone(),
-        };
-        if let Some(wanted) = &platform
-            && archive::rank(wanted, &found).is_none()
-        {
-            let id = image.id().to_string();
-            bail!(
-                "image with reference {} was found but does not provide the specified platform ({})",
-                names.first().unwrap_or(&id),
-                frontend::platform::format(wanted)
-            );
+    if let Some(wanted) = &platform {
+        for (meaning, names) in &mut chosen {
+            let id = meaning.image.id().to_string();
+            let name = names.first().unwrap_or(&id);
+            let image = platforms::choose(
+                &store,
+                names.first().map(String::as_str),
+                meaning.image.clone(),
+                wanted,
+            )?;
+            *meaning = Meaning::one(image.with_context(|| platforms::not_provided(name, wanted))?);
         }
     }
     let named: Vec<Named<'_>> =
-        chosen.iter().map(|(image, names)| Named { image, names }).collect();
+        chosen.iter().map(|(meaning, names)| Named { meaning, names }).collect();
     let write = |out: &mut dyn Write| archive::write(&store, &named, Form::DockerSave, out);
     match &args.output {
         None => write(&mut stdout()?)?,
         Some(path) => to_file(path, write).context("failed to save image")?,
     }
-    for (image, _) in &chosen {
+    for (Meaning { image, .. }, _) in &chosen {
         tags::tell(&store, "save", image, &image.id().to_string());
     }
     Ok(ExitCode::SUCCESS)
@@ -111,34 +106,37 @@ fn choose(store: &Store, name: &str, chosen: &mut Chosen) -> anyhow::Result<bool
         found = of_repository(store, &reference)?;
     }
     if found.is_empty() {
-        let Some(image) = resolve::find(store, name)? else { return Ok(false) };
-        add(chosen, image, None);
+        let Some(meaning) = resolve::meaning(store, name)? else { return Ok(false) };
+        add(chosen, meaning, None);
     }
-    for (name, digest) in found {
+    for (name, listed) in found {
         // What was pulled by its digest has no tag to be loaded by.
         let name = name.tag.as_ref().map(|_| name.to_string());
-        add(chosen, store.read_image(&digest)?, name);
+        add(chosen, store.read_meaning(&listed)?, name);
     }
     Ok(true)
 }
 
 /// The images that a name means, or those of all names in its repository if it has no tag.
-fn of_repository(store: &Store, wanted: &Reference) -> anyhow::Result<Vec<(Reference, Digest)>> {
+fn of_repository(store: &Store, wanted: &Reference) -> anyhow::Result<Vec<(Reference, Listed)>> {
     let mut found = Vec::new();
     for listed in store.list_images()? {
         let Some(Ok(name)) = listed.name.as_deref().map(Reference::parse) else { continue };
         if name == *wanted || wanted.tag.is_none() && name.name() == wanted.name() {
-            found.push((name, listed.digest));
+            found.push((name, listed));
         }
     }
-    found.sort();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
 }
 
-fn add(chosen: &mut Chosen, image: Image, name: Option<String>) {
-    let at = chosen.iter().position(|(known, _)| known.id() == image.id());
+fn add(chosen: &mut Chosen, meaning: Meaning, name: Option<String>) {
+    let same = |known: &Meaning| {
+        known.images().iter().map(Image::id).eq(meaning.images().iter().map(Image::id))
+    };
+    let at = chosen.iter().position(|(known, _)| same(known));
     let at = at.unwrap_or_else(|| {
-        chosen.push((image, Vec::new()));
+        chosen.push((meaning, Vec::new()));
         chosen.len() - 1
     });
     let names = &mut chosen[at].1;

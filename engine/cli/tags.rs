@@ -33,12 +33,12 @@ pub(crate) fn tag(root: &Path, args: &TagArgs) -> anyhow::Result<ExitCode> {
     if name.digest.is_some() {
         bail!("refusing to create a tag with a digest reference");
     }
-    let Some(image) = resolve::find(&store, &args.source)? else {
+    let Some(meaning) = resolve::meaning(&store, &args.source)? else {
         return Ok(no_such_image(&args.source));
     };
     let name = name.or_latest();
-    store.tag(&image.digest, &[name.to_string()])?;
-    tell(&store, "tag", &image, &name.familiar());
+    store.tag_meaning(&meaning, &[name.to_string()])?;
+    tell(&store, "tag", &meaning.image, &name.familiar());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,39 +1,44 @@
-//! Takes results of earlier builds to another machine by way of a directory, an OCI image layout.
+//! Takes results of earlier builds to another machine.
 //!
 //! ```text
-//! <dir>/oci-layout, index.json   one manifest for each export, the newest last
-//!       index.json.lock          held by who writes
-//!       blobs/sha256/<hex>       manifests, their configurations, texts of keys, tars of layers
+//! layout      by way of a directory, an OCI image layout
+//! registry    by way of a registry, as an artifact of its own
+//! inline      in the configuration of an image, which is carried anyway
 //! ```
 //!
-//! The configuration of such a manifest is a list of records with their keys; a key is the digest
-//! of its text, so the blob with that digest is the text. Blobs are written first and the index
-//! last. They are not synced: whatever is read is checked against its digest, and what does not
-//! have it is as good as not there.
+//! What is carried is a list of records with their keys, and the layers that these name. Only the
+//! lists are read at first; a layer is brought when a step asks for its key. A key's text is not
+//! carried: who asks for a key has it.
 //!
-//! Knows nothing of who carries the directory, and nothing of registries.
+//! Knows nothing of how a result is made, and nothing of BuildKit's caches, whose keys are others.
+
+mod inline;
+mod layout;
+mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use cache::Store;
 use cache::digest::Digest;
-use cache::oci::{self, Descriptor, Index, Manifest, StringMap};
+use cache::oci::Platform;
 use cache::record::Record;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::layout::{ToDirectory, Which};
+pub use self::registry::ToRegistry;
 use crate::progress::Outcome;
+use crate::reference::Reference;
+use crate::registry::{self as registries, Settings};
 use crate::solve::Solution;
+
+pub use self::inline::{add_inline, remove_inline};
 
 /// Media type of the list of records; as the configuration's type it names the whole artifact.
 const RECORDS: &str = "application/vnd.rbuild.cache.records.v1+json";
-/// Media type of a key's text.
-const KEY_TEXT: &str = "application/vnd.rbuild.cache.key.v1+text";
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Why results could not be taken along, or brought in.
 #[derive(Debug, thiserror::Error)]
@@ -54,19 +59,35 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A file does not have the form it should have.
-    #[error("{} is damaged: {why}", path.display())]
+    /// What a registry has cannot be had.
+    #[error("the cache in {name} cannot be read")]
+    Pull {
+        /// Its name there.
+        name: String,
+        /// Why.
+        source: Box<registries::Error>,
+    },
+    /// A registry does not take it.
+    #[error("the cache cannot be written to {name}")]
+    Push {
+        /// Its name there.
+        name: String,
+        /// Why.
+        source: Box<registries::Error>,
+    },
+    /// A file or a document does not have the form it should have.
+    #[error("{what} is damaged: {why}")]
     Damaged {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the name in a registry.
+        what: String,
         /// What is wrong with it.
         why: String,
     },
-    /// The directory has no such export.
-    #[error("{} holds no cache of this kind{which}", dir.display())]
+    /// There is no such export.
+    #[error("{place} holds no cache of this kind{which}")]
     Absent {
-        /// The directory.
-        dir: PathBuf,
+        /// The directory, or the name in a registry.
+        place: String,
         /// Which was wanted, as ` with tag "x"`; empty for any.
         which: String,
     },
@@ -82,76 +103,87 @@ struct Entry {
     record: Record,
 }
 
-/// Which of a directory's exports are meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// All of them.
-    All,
-    /// Those with this tag.
-    Tag(String),
-    /// The one whose manifest has this digest.
-    Manifest(Digest),
+/// Where results are offered.
+enum Source<'a> {
+    Directory(layout::Layout),
+    Registry(Box<registry::Registered<'a>>),
 }
 
-impl Which {
-    fn takes(&self, manifest: &Descriptor) -> bool {
+impl Source<'_> {
+    /// Has a record's layer in the store; false when nothing comes from here any more.
+    fn bring(&self, store: &Store, record: &Record, stop: &AtomicBool) -> Result<bool, Error> {
+        if store.layer(&record.layer)?.is_some() {
+            return Ok(true);
+        }
         match self {
-            Self::All => true,
-            Self::Tag(tag) => manifest.annotations.get(oci::REF_NAME) == Some(tag),
-            Self::Manifest(digest) => manifest.digest == *digest,
+            Self::Directory(layout) => layout.bring(store, record).map(|()| true),
+            Self::Registry(registered) => registered.bring(store, record, stop),
         }
     }
 }
 
-impl std::fmt::Display for Which {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::All => Ok(()),
-            Self::Tag(tag) => write!(f, " with tag {tag:?}"),
-            Self::Manifest(digest) => write!(f, " with digest {digest}"),
-        }
-    }
-}
-
-/// Results that directories offer. Only the lists are read at first; a layer is brought into the
-/// store when a step asks for its key.
-#[derive(Debug, Default)]
-pub struct Imports {
-    offers: BTreeMap<Digest, (Record, Layout)>,
+/// Results that are offered elsewhere, of which what is asked for is brought.
+#[derive(Default)]
+pub struct Imports<'a> {
+    offers: BTreeMap<Digest, (Record, Arc<Source<'a>>)>,
     problems: Mutex<Vec<Error>>,
 }
 
-impl Imports {
+impl<'a> Imports<'a> {
     /// Adds what a directory offers; of two results with one key the newer export's stands, and
-    /// the directory's that was added first.
-    pub fn add(&mut self, dir: &Path, which: &Which) -> Result<(), Error> {
-        let layout = Layout { dir: dir.to_owned() };
-        let index = layout.index()?;
-        let mut found = false;
-        for descriptor in index.manifests.iter().rev().filter(|manifest| which.takes(manifest)) {
-            match layout.entries(descriptor) {
-                Ok(None) => continue,
-                Ok(Some(entries)) => {
-                    for Entry { key, record } in entries {
-                        self.offers.entry(key).or_insert_with(|| (record, layout.clone()));
-                    }
-                }
+    /// the one that was added first.
+    pub fn add_directory(&mut self, dir: &Path, which: &Which) -> Result<(), Error> {
+        let layout = layout::Layout { dir: dir.to_owned() };
+        let lists = layout.lists(which)?;
+        let source = Arc::new(Source::Directory(layout));
+        for list in lists {
+            match list {
+                Ok(entries) => self.offer(entries, &source),
                 Err(problem) => self.problems.get_mut().expect("no holder panics").push(problem),
             }
-            found = true;
-        }
-        if !found {
-            return Err(Error::Absent { dir: dir.to_owned(), which: which.to_string() });
         }
         Ok(())
     }
 
-    /// Brings a result into the store, if it is offered. One that is damaged is none, and a
-    /// problem to be told of.
-    pub(crate) fn bring(&self, store: &Store, key: &Digest) -> Option<Record> {
-        let (record, layout) = self.offers.get(key)?;
-        match layout.bring(store, key, record) {
-            Ok(()) => Some(record.clone()),
+    /// Adds what a registry offers under a name: a cache, or an image for `platform` with a cache
+    /// in it.
+    pub fn add_registry(
+        &mut self,
+        store: &Store,
+        reference: &Reference,
+        settings: &'a Settings,
+        platform: &Platform,
+    ) -> Result<(), Error> {
+        let (entries, registered) =
+            registry::Registered::open(store, reference, settings, platform)?;
+        self.offer(entries, &Arc::new(Source::Registry(Box::new(registered))));
+        Ok(())
+    }
+
+    fn offer(&mut self, entries: Vec<Entry>, source: &Arc<Source<'a>>) {
+        for Entry { key, record } in entries {
+            self.offers.entry(key).or_insert_with(|| (record, source.clone()));
+        }
+    }
+
+    /// Brings the result of a key with this text into the store, if it is offered. One that is
+    /// damaged is none, and a problem to be told of.
+    pub(crate) fn bring(
+        &self,
+        store: &Store,
+        key: &Digest,
+        text: &str,
+        stop: &AtomicBool,
+    ) -> Option<Record> {
+        let (record, source) = self.offers.get(key)?;
+        let brought = source.bring(store, record, stop).and_then(|is_there| {
+            if is_there {
+                store.put_record(key, text, record)?;
+            }
+            Ok(is_there)
+        });
+        match brought {
+            Ok(is_there) => is_there.then(|| record.clone()),
             Err(problem) => {
                 self.problems.lock().expect("no holder panics").push(problem);
                 None
@@ -174,48 +206,22 @@ pub enum Mode {
     Max,
 }
 
-/// Where a build's results are exported to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
-    /// The directory; made if it does not exist.
-    pub dir: PathBuf,
-    /// How much.
-    pub mode: Mode,
-    /// Takes the place of an earlier export with this tag; without one, it stands beside them.
-    pub tag: Option<String>,
-    /// Drops all earlier exports.
-    pub reset: bool,
+/// What is exported of a build.
+#[derive(Default)]
+struct Results {
+    records: BTreeMap<Digest, Record>,
+    /// Layers that this build made.
+    fresh: BTreeSet<Digest>,
 }
 
-impl Export {
-    /// Writes the results of a build, which are in the store, to the directory. One writer at a
-    /// time; a reader sees the earlier exports, or this one too.
-    pub fn write(&self, store: &Store, solution: &Solution) -> Result<(), Error> {
-        let layout = Layout { dir: self.dir.clone() };
-        let failed = |source| Error::Write { dir: self.dir.clone(), source };
-        fs_err::create_dir_all(layout.blobs()).map_err(failed)?;
-        let _lock = layout.lock().map_err(failed)?;
-        let results = self.results(store, solution)?;
-        let descriptor = layout.put_results(store, &results)?;
-        // An index that cannot be read is of use to nobody.
-        let earlier =
-            if self.reset { Index::default() } else { layout.index().unwrap_or_default() };
-        let index = self.extend(earlier, descriptor);
-        layout.write("oci-layout", LAYOUT).map_err(failed)?;
-        layout.write("index.json", &json(&index)).map_err(failed)?;
-        if self.reset {
-            layout.keep_only(&results, &index).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// What is exported of a build, by key, and whether this build made it.
-    fn results(&self, store: &Store, solution: &Solution) -> Result<Results, Error> {
-        let mut results = Results::default();
+impl Results {
+    /// The results of a build, which are in the store.
+    fn of(store: &Store, solution: &Solution, mode: Mode) -> Result<Self, Error> {
+        let mut results = Self::default();
         for step in &solution.steps {
             for key in [step.key, step.short_key].into_iter().flatten() {
                 let Some(record) = store.record(&key)? else { continue };
-                if self.mode == Mode::Min && !solution.layers.contains(&record.layer) {
+                if mode == Mode::Min && !solution.layers.contains(&record.layer) {
                     continue;
                 }
                 if step.outcome == Outcome::Done {
@@ -227,207 +233,16 @@ impl Export {
         Ok(results)
     }
 
-    fn extend(&self, mut index: Index, mut descriptor: Descriptor) -> Index {
-        if let Some(tag) = &self.tag {
-            descriptor.annotations.insert(oci::REF_NAME.to_owned(), tag.clone());
-        }
-        index.manifests.retain(|earlier| match &self.tag {
-            Some(tag) => earlier.annotations.get(oci::REF_NAME) != Some(tag),
-            None => *earlier != descriptor,
-        });
-        index.manifests.push(descriptor);
-        index
-    }
-}
-
-#[derive(Default)]
-struct Results {
-    records: BTreeMap<Digest, Record>,
-    /// Layers that this build made.
-    fresh: BTreeSet<Digest>,
-}
-
-/// A directory in the form of an OCI image layout.
-#[derive(Clone, Debug)]
-struct Layout {
-    dir: PathBuf,
-}
-
-impl Layout {
-    fn blobs(&self) -> PathBuf {
-        self.dir.join("blobs/sha256")
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |(key, record): (&Digest, &Record)| Entry { key: *key, record: record.clone() };
+        self.records.iter().map(entry).collect()
     }
 
-    fn blob(&self, digest: &Digest) -> PathBuf {
-        self.blobs().join(digest.hex())
+    /// The layers, each once.
+    fn layers(&self) -> Vec<Digest> {
+        let layers: BTreeSet<Digest> = self.records.values().map(|record| record.layer).collect();
+        layers.into_iter().collect()
     }
-
-    /// Opens a file, which must not be a pipe that never says anything.
-    fn open(&self, path: &Path) -> Result<File, Error> {
-        let failed = |source| Error::Read { dir: self.dir.clone(), source };
-        if !fs_err::metadata(path).map_err(failed)?.is_file() {
-            return Err(damaged(path, "it is not a file"));
-        }
-        Ok(fs_err::File::open(path).map_err(failed)?.into_parts().0)
-    }
-
-    fn index(&self) -> Result<Index, Error> {
-        let path = self.dir.join("index.json");
-        let file = io::BufReader::new(self.open(&path)?);
-        serde_json::from_reader(file).map_err(|error| damaged(&path, error))
-    }
-
-    fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let path = self.blob(digest);
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut self.open(&path)?, &mut bytes)
-            .map_err(|source| Error::Read { dir: self.dir.clone(), source })?;
-        let found = Digest::of(&bytes);
-        if found != *digest {
-            return Err(damaged(&path, format_args!("its content has digest {found}")));
-        }
-        Ok(bytes)
-    }
-
-    fn read_json<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, Error> {
-        let bytes = self.read_blob(digest)?;
-        serde_json::from_slice(&bytes).map_err(|error| damaged(&self.blob(digest), error))
-    }
-
-    /// The records of an export; none when a manifest is of something else.
-    fn entries(&self, manifest: &Descriptor) -> Result<Option<Vec<Entry>>, Error> {
-        if manifest.media_type != oci::MANIFEST {
-            return Ok(None);
-        }
-        let manifest: Manifest = self.read_json(&manifest.digest)?;
-        if manifest.config.media_type != RECORDS {
-            return Ok(None);
-        }
-        self.read_json(&manifest.config.digest).map(Some)
-    }
-
-    fn bring(&self, store: &Store, key: &Digest, record: &Record) -> Result<(), Error> {
-        let text = String::from_utf8(self.read_blob(key)?)
-            .map_err(|error| damaged(&self.blob(key), error))?;
-        if store.layer(&record.layer)?.is_none() {
-            let path = self.blob(&record.layer);
-            store.draft_layer()?.commit_copy(self.open(&path)?, &path, &record.layer)?;
-        }
-        Ok(store.put_record(key, &text, record)?)
-    }
-
-    /// Waits until nobody else writes to the directory.
-    fn lock(&self) -> io::Result<File> {
-        let path = self.dir.join("index.json.lock");
-        let lock = fs_err::File::options().create(true).truncate(false).write(true).open(path)?;
-        lock.file().lock()?;
-        Ok(lock.into_parts().0)
-    }
-
-    /// Writes all blobs of an export; returns what points to it.
-    fn put_results(&self, store: &Store, results: &Results) -> Result<Descriptor, Error> {
-        let failed = |source| Error::Write { dir: self.dir.clone(), source };
-        let (mut layers, mut entries) = (Vec::new(), Vec::new());
-        let mut seen = BTreeSet::new();
-        for (key, record) in &results.records {
-            let text = store.preimage(key)?.ok_or(cache::Error::Missing { digest: *key })?;
-            layers.push(self.put_blob(KEY_TEXT, text.as_bytes()).map_err(failed)?);
-            entries.push(Entry { key: *key, record: record.clone() });
-            if seen.insert(record.layer) {
-                layers.push(self.put_layer(store, &record.layer, &results.fresh).map_err(failed)?);
-            }
-        }
-        let config = self.put_blob(RECORDS, &json(&entries)).map_err(failed)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(oci::MANIFEST.to_owned()),
-            config,
-            layers,
-            annotations: StringMap::new(),
-        };
-        self.put_blob(oci::MANIFEST, &json(&manifest)).map_err(failed)
-    }
-
-    fn put_blob(&self, media_type: &str, bytes: &[u8]) -> io::Result<Descriptor> {
-        let digest = Digest::of(bytes);
-        let path = self.blob(&digest);
-        if !fs_err::read(&path).is_ok_and(|present| present == bytes) {
-            self.put(&path, |file| file.write_all(bytes))?;
-        }
-        Ok(descriptor(media_type, digest, bytes.len() as u64))
-    }
-
-    /// A layer that this build made is written even over one that looks the same: that may be the
-    /// damaged one which made this build do the step again.
-    fn put_layer(
-        &self,
-        store: &Store,
-        diff_id: &Digest,
-        fresh: &BTreeSet<Digest>,
-    ) -> io::Result<Descriptor> {
-        let mut source = fs_err::File::open(store.layer_tar(diff_id))?.into_parts().0;
-        let size = source.metadata()?.len();
-        let path = self.blob(diff_id);
-        let there = fs_err::metadata(&path).is_ok_and(|present| present.len() == size);
-        if !there || fresh.contains(diff_id) {
-            self.put(&path, |file| io::copy(&mut source, file).map(drop))?;
-        }
-        Ok(descriptor(oci::LAYER, *diff_id, size))
-    }
-
-    /// Writes a file of the directory, whole or not at all.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.put(&self.dir.join(name), |file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-    }
-
-    /// Writes beside the final name and renames; nobody else does so while the lock is held, so
-    /// what is there under the name beside it is left from one who was killed.
-    fn put(&self, path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-        let temp = path.with_extension("part");
-        match fs_err::remove_file(&temp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = fs_err::File::create_new(&temp)?.into_parts().0;
-        let done = write(&mut file).and_then(|()| fs_err::rename(&temp, path));
-        if done.is_err() {
-            let _ = fs_err::remove_file(&temp);
-        }
-        done
-    }
-
-    /// Removes the blobs that are not of the one export there is.
-    fn keep_only(&self, results: &Results, index: &Index) -> io::Result<()> {
-        let mut kept: BTreeSet<String> = results
-            .records
-            .iter()
-            .flat_map(|(key, record)| [key.hex(), record.layer.hex()])
-            .collect();
-        for manifest in &index.manifests {
-            kept.insert(manifest.digest.hex());
-            let manifest: Result<Manifest, _> = self.read_json(&manifest.digest);
-            kept.extend(manifest.map(|manifest| manifest.config.digest.hex()));
-        }
-        for entry in fs_err::read_dir(self.blobs())? {
-            let entry = entry?;
-            if !kept.contains(&*entry.file_name().to_string_lossy()) {
-                fs_err::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    let media_type = media_type.to_owned();
-    Descriptor { media_type, digest, size, annotations: StringMap::new(), platform: None }
-}
-
-fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::Damaged { path: path.to_owned(), why: why.to_string() }
 }
 
 fn json(document: &impl Serialize) -> Vec<u8> {

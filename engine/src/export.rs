@@ -11,9 +11,8 @@ use std::path::Path;
 
 use cache::Store;
 use cache::digest::Digest;
-use cache::image::Image;
-use cache::layer::writer::LayerWriter;
-use cache::layer::{self, Timestamp, pack, unpack};
+use cache::layer::writer::{Append, LayerWriter};
+use cache::layer::{self, Entry, Kind, Timestamp, pack, unpack};
 use cache::oci::ImageConfig;
 
 use crate::archive::{self, Named};
@@ -67,15 +66,10 @@ pub fn rfc3339(seconds: i64) -> String {
 /// An image's files as an OCI image layout (image-spec `image-layout.md`), in a directory. A layout
 /// that is there is what it was until the index, which comes last, makes it the new one; its blobs
 /// stay.
-pub fn write_layout(
-    store: &Store,
-    image: &Image,
-    names: &[String],
-    dir: &Path,
-) -> Result<(), Error> {
+pub fn write_layout(store: &Store, named: Named<'_>, dir: &Path) -> Result<(), Error> {
     let blobs = dir.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).map_err(Error::Io)?;
-    let named = [Named { image, names }];
+    let named = [named];
     for digest in archive::blobs_of(&named) {
         let path = store.blob_path(&digest);
         let mut source = Verified::open(&path).map_err(Error::Io)?;
@@ -90,32 +84,69 @@ pub fn write_layout(
     write("index.json", &serde_json::to_vec(&index).expect("documents have string keys only"))
 }
 
-/// A root file system as one tar.
+/// A root file system and the directory that it has in an output of several; alone it has none.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// Its layers, the lowest first.
+    pub layers: &'a [Digest],
+    /// As `linux_amd64`.
+    pub dir: Option<&'a str>,
+}
+
+/// Root file systems as one tar.
 pub fn write_tar(
     store: &Store,
-    layers: &[Digest],
+    all: &[Files<'_>],
     clamp: Option<Timestamp>,
     out: impl Write,
 ) -> Result<(), Error> {
-    let view = look(store, layers)?;
     let mut tar = LayerWriter::new(out);
-    pack::pack_plain(view.root(), &mut tar, clamp).map_err(Error::Layer)?;
+    for files in all {
+        let view = look(store, files.layers)?;
+        match files.dir {
+            None => pack::pack_plain(view.root(), &mut tar, clamp).map_err(Error::Layer)?,
+            Some(dir) => {
+                let entry = Entry::new(dir, Kind::Directory, 0o755);
+                tar.append(&entry, io::empty()).map_err(Error::Layer)?;
+                let mut below = Below { dir: dir.as_bytes(), tar: &mut tar };
+                pack::pack_plain(view.root(), &mut below, clamp).map_err(Error::Layer)?
+            }
+        };
+    }
     tar.finish().map(drop).map_err(Error::Layer)
 }
 
-/// A root file system as files in a directory, over what is there: directories are merged, as docker
-/// does it, and keep what the root file system has not; a file, a link or a device takes the place
+/// Puts entries below a directory.
+struct Below<'a> {
+    dir: &'a [u8],
+    tar: &'a mut dyn Append,
+}
+
+impl Append for Below<'_> {
+    fn append(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), layer::Error> {
+        let below = |path: &[u8]| [self.dir, b"/", path].concat();
+        let mut entry = entry.clone();
+        entry.path = below(&entry.path);
+        if let Kind::Hardlink(path) = &entry.kind {
+            entry.kind = Kind::Hardlink(below(path));
+        }
+        self.tar.append(&entry, data)
+    }
+}
+
+/// Root file systems as files in a directory, over what is there: directories are merged, as docker
+/// does it, and keep what the root file systems have not; a file, a link or a device takes the place
 /// of whatever has its name. Nothing is touched before all files are whole.
 pub fn write_files(
     store: &Store,
-    layers: &[Digest],
+    all: &[Files<'_>],
     clamp: Option<Timestamp>,
     dir: &Path,
 ) -> Result<(), Error> {
     let stage = Stage::create(dir).map_err(Error::Io)?;
     let (reader, writer) = io::pipe().map_err(Error::Io)?;
     std::thread::scope(|scope| {
-        let packing = scope.spawn(|| write_tar(store, layers, clamp, writer));
+        let packing = scope.spawn(|| write_tar(store, all, clamp, writer));
         let unpacked =
             unpack::unpack_layer(io::BufReader::new(reader), stage.as_fd(), unpack::Form::Apply);
         packing.join().expect("packing does not panic")?;

@@ -72,7 +72,7 @@ impl Definition {
 }
 
 /// An operation with what people are told about it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Vertex {
     /// As `[build 2/3] RUN make`.
     pub name: String,
@@ -109,7 +109,7 @@ pub enum Caching {
 
 /// What a vertex does. `Base`, `Run`, `Copy`, `Mkdir` and `Merge` give a root file system, the
 /// others give files to copy from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Op {
     /// Starts from layers that are in the store.
@@ -157,7 +157,7 @@ impl Op {
 }
 
 /// Layers that are in the store; none for `scratch`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Base {
     /// What people call it.
     pub reference: String,
@@ -166,14 +166,14 @@ pub struct Base {
 }
 
 /// A directory that the solver's caller gives under this name.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Local {
     /// The name.
     pub name: String,
 }
 
 /// A file from a web server.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Http {
     /// `http://` or `https://`.
     pub url: String,
@@ -184,7 +184,7 @@ pub struct Http {
 }
 
 /// A tree from a git repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Git {
     /// The repository's URL.
     pub remote: String,
@@ -201,14 +201,14 @@ pub struct Git {
 }
 
 /// Files given in the text.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inline {
     /// Name to content.
     pub files: BTreeMap<String, String>,
 }
 
 /// Runs a process in a container and keeps what it changed in the root file system.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Run {
     /// The root file system.
     pub base: VertexId,
@@ -242,6 +242,9 @@ pub struct Run {
     pub cgroup_parent: Option<String>,
     /// Devices by their CDI names.
     pub devices: Vec<String>,
+    /// What the root file system's programs are made for, as Go's GOARCH; may be empty. Not part of
+    /// the key, as the programs themselves are.
+    pub architecture: String,
 }
 
 /// What a process can reach.
@@ -267,7 +270,7 @@ pub enum Security {
 }
 
 /// A mount that lives as long as the process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunMount {
     /// Absolute, or below the working directory.
     pub target: String,
@@ -277,7 +280,7 @@ pub struct RunMount {
 }
 
 /// What a mount shows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
 pub enum RunMountKind {
     /// Files of another vertex. What is written is dropped.
@@ -359,7 +362,7 @@ pub struct Ownership {
 }
 
 /// Copies files into a root file system.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Copy {
     /// What is copied into.
     pub base: VertexId,
@@ -378,7 +381,7 @@ pub struct Copy {
 }
 
 /// One source of a copy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CopySource {
     /// Where from.
     pub from: VertexId,
@@ -401,7 +404,7 @@ pub enum Unpack {
 }
 
 /// Makes a directory and its parents; one that exists is left as it is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mkdir {
     /// What it is made in.
     pub base: VertexId,
@@ -412,7 +415,7 @@ pub struct Mkdir {
 }
 
 /// The lower file system with the upper one's layers on top.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Merge {
     /// Below.
     pub lower: VertexId,

@@ -31,6 +31,7 @@ pub mod driver;
 pub mod duration;
 pub mod events;
 pub mod export;
+pub mod foreign;
 pub mod graph;
 pub mod keys;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub mod owner;
 pub mod pattern;
 pub mod place;
 pub mod plan;
+pub mod platform;
 pub mod product;
 pub mod progress;
 pub mod reference;

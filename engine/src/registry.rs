@@ -6,20 +6,26 @@
 //! client      one host: requests, tokens (auth), again where that helps
 //! document    what a name stands for there
 //! upload      blobs and manifests into a repository
-//! pull        documents, a configuration and layers into the store
+//! lookup      documents by tag or digest
+//! layers      layers into the store
+//! pull        an image into the store: document, configuration, layers, names
 //! copy        images from one repository to another, lists of images
 //! push        layers, a configuration and a manifest out of it
+//! artifact    layers with something else than a configuration, there and back
 //! ```
 //!
 //! Blocking sockets and a few threads: no more than four layers move at once. Prints nothing and
 //! reads no environment: what may be used of a person comes in [`Settings`].
 
+pub(crate) mod artifact;
 mod auth;
 mod client;
 pub mod copy;
 pub mod document;
 mod download;
 mod error;
+mod layers;
+mod lookup;
 pub mod progress;
 mod pull;
 mod push;
@@ -29,7 +35,7 @@ mod upload;
 
 pub use error::Error;
 pub use pull::{Pulled, Remote};
-pub use push::{Push, Pushed, Words};
+pub use push::{Published, Push, Pushed, Words};
 pub use settings::{Rule, Rules, Settings};
 pub use tags::tags;
 

@@ -20,6 +20,7 @@ use crate::container::spec::{
 };
 use crate::container::{self, DEFAULT_CAPABILITIES, LaunchError, Stdio};
 use crate::copy;
+use crate::foreign::{self, Foreign};
 use crate::graph::{
     Copy, CopySource, NetworkMode, Ownership, Run, RunMount, RunMountKind, Security, Sharing,
     Unpack, VertexId,
@@ -43,6 +44,9 @@ pub enum Error {
         /// Why.
         source: LaunchError,
     },
+    /// Programs for the root file system's architecture do not run here.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// A secret that must exist does not.
     #[error("secret {0}: not found")]
     NoSecret(String),
@@ -136,11 +140,12 @@ impl Step<'_, '_> {
     }
 
     fn execute(&self, run: &Run) -> Result<Digest, StepError> {
+        foreign::check(self.session.store, &run.architecture).map_err(Error::Foreign)?;
         let draft = self.session.store.draft_layer()?;
         let mut held = Held::default();
         let spec = self.container_spec(run, &draft, &mut held)?;
         let command = run.args.join(" ");
-        let exit = self.run_container(&spec, &command)?;
+        let exit = self.run_container(&spec, &command, &run.architecture)?;
         drop(held);
         container::remove_mount_points(&draft.upper(), &exit.created);
         if self.session.cancel.is_canceled() {
@@ -161,12 +166,18 @@ impl Step<'_, '_> {
         &self,
         spec: &ContainerSpec,
         command: &str,
+        architecture: &str,
     ) -> Result<container::Exit, StepError> {
         let watch = |source: io::Error| Error::Watch { command: command.to_owned(), source };
         let (stdout, stdout_writer) = pipe().map_err(watch)?;
         let (stderr, stderr_writer) = pipe().map_err(watch)?;
-        let running = container::launch(spec, Stdio::output(stdout_writer, stderr_writer))
-            .map_err(|source| Error::Launch { command: command.to_owned(), source })?;
+        let stdio = Stdio::output(stdout_writer, stderr_writer);
+        let running = container::launch(spec, stdio).map_err(|source| {
+            match foreign::reason(self.session.store, architecture, source.exit_code()) {
+                Some(foreign) => Error::Foreign(foreign),
+                None => Error::Launch { command: command.to_owned(), source },
+            }
+        })?;
         let pidfd = running.pidfd.try_clone().map_err(watch)?;
         let exit = self.session.cancel.guard(pidfd, || {
             self.relay(&stdout, &stderr)?;

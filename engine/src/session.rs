@@ -27,7 +27,7 @@ pub struct Session<'a> {
     /// Layers that are mounted.
     pub mounts: Mounts,
     /// Results that were made elsewhere.
-    pub imports: &'a Imports,
+    pub imports: &'a Imports<'a>,
     /// Secrets by their ids.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Ssh agents by their ids.
@@ -108,6 +108,11 @@ impl Cancel {
     /// Whether the build is to end.
     pub fn is_canceled(&self) -> bool {
         self.canceled.load(Ordering::SeqCst)
+    }
+
+    /// The same for who has to look at it often.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.canceled
     }
 
     /// Ends the build. May be called from any thread, and more than once.

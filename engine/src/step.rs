@@ -198,7 +198,10 @@ impl<'p> Step<'_, 'p> {
         let key = image.key();
         match self.session.store.record(&key)? {
             Some(record) => Ok(Some(record)),
-            None => Ok(self.session.imports.bring(self.session.store, &key)),
+            None => {
+                let Session { store, imports, cancel, .. } = self.session;
+                Ok(imports.bring(store, &key, image.text(), cancel.flag()))
+            }
         }
     }
 

@@ -3,12 +3,15 @@
 //! Each instruction is lowered once, in order, by `StageLowering` in `lower_stage`;
 //! here stages are found, their bases resolved and their results shared. Only stages that the
 //! target needs are looked at.
+//!
+//! For several platforms the file is lowered once for each, into one graph: what is the same for
+//! two of them, as a stage on `$BUILDPLATFORM` that does not ask what it builds for, is one vertex.
 
 use std::collections::BTreeMap;
 
 use cache::oci::{ImageConfig, Platform};
 use engine::graph::{
-    Base, Caching, Copy, CopySource, Definition, Local, Op, Origin as Place, Unpack, Vertex,
+    Base, Caching, Copy, CopySource, Definition, Local, Merge, Op, Origin as Place, Unpack, Vertex,
     VertexId,
 };
 
@@ -64,16 +67,27 @@ impl std::convert::From<Error> for LowerError {
 pub struct Lowered {
     /// The graph.
     pub definition: Definition,
-    /// The vertex whose file system is the image's.
+    /// The vertex that needs all that the images need.
     pub target: VertexId,
+    /// What is made, in the order of the requests.
+    pub images: Vec<LoweredImage>,
+    /// Build arguments that no `ARG` asked for.
+    pub unused_args: Vec<String>,
+}
+
+/// One image that is made.
+#[derive(Debug)]
+pub struct LoweredImage {
+    /// What was asked for.
+    pub platform: Platform,
+    /// The vertex whose file system is the image's.
+    pub root: VertexId,
     /// The image's configuration, but for its layers and the times of its history.
-    pub image: ImageConfig,
+    pub config: ImageConfig,
     /// For each entry of the history that this build adds, the vertex that made its layer.
     pub history: Vec<Option<VertexId>>,
     /// How many entries of the history came with the base.
     pub base_history: usize,
-    /// Build arguments that no `ARG` asked for.
-    pub unused_args: Vec<String>,
 }
 
 /// A stage that has been lowered.
@@ -87,12 +101,41 @@ pub(crate) struct Built {
     pub(crate) platform: Platform,
 }
 
-/// Lowers the target of a Dockerfile and all it needs.
+/// Lowers the target of a Dockerfile and all it needs, for requests that differ in their platforms;
+/// there is at least one.
 pub fn lower(
     dockerfile: &Dockerfile,
-    request: &Request,
+    requests: &[Request],
     resolve: Resolve<'_>,
 ) -> Result<Lowered, LowerError> {
+    let mut definition = Definition::default();
+    let (mut images, mut unused): (Vec<LoweredImage>, _) = (Vec::new(), None);
+    for request in requests {
+        let (stages, target) = stages(dockerfile, request)?;
+        unused.get_or_insert_with(|| unused_args(&stages, request));
+        let mut lowering = Lowering {
+            stages: &stages,
+            request,
+            resolve: &mut *resolve,
+            escape: dockerfile.escape,
+            earlier: definition.vertices.len(),
+            definition,
+            tells_platforms: requests.len() > 1,
+            built: BTreeMap::new(),
+            images: BTreeMap::new(),
+            locals: BTreeMap::new(),
+        };
+        images.push(lowering.target(target)?);
+        definition = lowering.definition;
+    }
+    let roots = images.iter().map(|image| image.root);
+    let target = roots.reduce(|lower, upper| join(&mut definition, lower, upper));
+    let target = target.expect("something is asked for");
+    Ok(Lowered { definition, target, images, unused_args: unused.unwrap_or_default() })
+}
+
+/// The stages of a Dockerfile, as a request sees them, and the one that it wants.
+fn stages(dockerfile: &Dockerfile, request: &Request) -> Result<(Stages, usize), LowerError> {
     let instructions = parse_file(dockerfile)?;
     let mut stages =
         Stages::group(instructions, dockerfile.escape, predefined(request), &request.build_args)?;
@@ -100,31 +143,17 @@ pub fn lower(
     let target = stages.target(request.target.as_deref()).map_err(stage_error)?;
     let name = stages.stages[target].name.clone().unwrap_or_else(|| "default".to_owned());
     stages.globals.entry("TARGETSTAGE".to_owned()).or_insert(name);
-    let unused_args = unused_args(&stages, request);
-    let mut lowering = Lowering {
-        stages: &stages,
-        request,
-        resolve,
-        escape: dockerfile.escape,
-        definition: Definition::default(),
-        built: BTreeMap::new(),
-        images: BTreeMap::new(),
-        locals: BTreeMap::new(),
-    };
-    // In this order a stage finds all it needs lowered already, however long the chain is.
-    for index in lowering.order(target)? {
-        lowering.stage(index)?;
-    }
-    let built = lowering.stage(target)?;
-    let mut image = built.image;
-    image.config.labels.extend(request.labels.clone());
-    Ok(Lowered {
-        definition: lowering.definition,
-        target: built.root,
-        image,
-        history: built.history,
-        base_history: built.base_history,
-        unused_args,
+    Ok((stages, target))
+}
+
+/// A vertex that needs two others. It is not for its own result, which is no file system that
+/// anybody wants, and costs nothing.
+fn join(definition: &mut Definition, lower: VertexId, upper: VertexId) -> VertexId {
+    definition.add(Vertex {
+        name: "[internal] all platforms".to_owned(),
+        origin: None,
+        caching: Caching::Use,
+        op: Op::Merge(Merge { lower, upper }),
     })
 }
 
@@ -200,13 +229,44 @@ pub(crate) struct Lowering<'a> {
     pub(crate) request: &'a Request,
     resolve: Resolve<'a>,
     pub(crate) escape: char,
-    pub(crate) definition: Definition,
+    definition: Definition,
+    /// How many vertices were there before this request: they may be this one's too.
+    earlier: usize,
+    /// Whether people have to be told which platform a step is for.
+    tells_platforms: bool,
     built: BTreeMap<usize, Built>,
     images: BTreeMap<(String, String), (VertexId, BaseImage)>,
     locals: BTreeMap<String, VertexId>,
 }
 
 impl Lowering<'_> {
+    /// Lowers the stage that is wanted, and all it needs.
+    fn target(&mut self, target: usize) -> Result<LoweredImage, LowerError> {
+        // In this order a stage finds all it needs lowered already, however long the chain is.
+        for index in self.order(target)? {
+            self.stage(index)?;
+        }
+        let built = self.stage(target)?;
+        let mut config = built.image;
+        config.config.labels.extend(self.request.labels.clone());
+        Ok(LoweredImage {
+            platform: self.request.platform.clone(),
+            root: built.root,
+            config,
+            history: built.history,
+            base_history: built.base_history,
+        })
+    }
+
+    /// Adds a vertex, or finds the one that an earlier request has added and that is the same.
+    pub(crate) fn add(&mut self, vertex: Vertex) -> VertexId {
+        let same = |known: &Vertex| *known == vertex;
+        match self.definition.vertices[..self.earlier].iter().position(same) {
+            Some(place) => VertexId(place),
+            None => self.definition.add(vertex),
+        }
+    }
+
     /// Lowers a stage, once.
     pub(crate) fn stage(&mut self, index: usize) -> Result<Built, LowerError> {
         if let Some(built) = self.built.get(&index) {
@@ -300,7 +360,7 @@ impl Lowering<'_> {
         let (base, from) = (self.nothing(), self.local(name));
         let source =
             CopySource { from, path: "/".to_owned(), wildcards: false, unpack: Unpack::Never };
-        self.definition.add(Vertex {
+        self.add(Vertex {
             name: format!("FROM {name}"),
             origin: None,
             caching: Caching::Use,
@@ -318,7 +378,7 @@ impl Lowering<'_> {
 
     /// A root file system with nothing in it.
     pub(crate) fn nothing(&mut self) -> VertexId {
-        self.definition.add(Vertex {
+        self.add(Vertex {
             name: "[internal] nothing".to_owned(),
             origin: None,
             caching: Caching::Use,
@@ -376,11 +436,12 @@ impl Lowering<'_> {
                 source,
             })?
         };
-        let place = stage.map(|stage| self.step_place(stage, 1, steps_of(stage, &base) + 1));
-        let vertex = self.definition.add(Vertex {
+        let steps = stage.map(|stage| (stage, steps_of(stage, &base) + 1));
+        let place = steps.map(|(stage, steps)| self.step_place(stage, platform, 1, steps));
+        let vertex = self.add(Vertex {
             name: format!("{}FROM {}", place.unwrap_or_default(), base.reference),
             origin: stage.map(|stage| Place {
-                stage: stage.label(),
+                stage: self.stage_label(stage, platform),
                 first_line: lines.first,
                 last_line: lines.last,
                 step: 1,
@@ -392,14 +453,32 @@ impl Lowering<'_> {
         Ok((vertex, base))
     }
 
-    /// What stands before a step's text, as BuildKit prints it: `[build 2/3] `.
-    pub(crate) fn step_place(&self, stage: &Stage, step: usize, steps: usize) -> String {
-        let label = match self.stages.stages.len() {
-            1 => String::new(),
-            _ => format!("{} ", stage.label()),
+    /// What stands before a step's text, as BuildKit prints it: `[build 2/3] `, and with several
+    /// platforms `[linux/amd64 build 2/3] `.
+    pub(crate) fn step_place(
+        &self,
+        stage: &Stage,
+        platform: &Platform,
+        step: usize,
+        steps: usize,
+    ) -> String {
+        let mut label = match self.tells_platforms {
+            true => format!("{} ", platform::format(platform)),
+            false => String::new(),
         };
+        if self.stages.stages.len() > 1 {
+            label.push_str(&format!("{} ", stage.label()));
+        }
         let width = steps.to_string().len();
         format!("[{label}{step:width$}/{steps}] ")
+    }
+
+    /// A stage's name, which with several platforms is that of a stage for one of them.
+    pub(crate) fn stage_label(&self, stage: &Stage, platform: &Platform) -> String {
+        match self.tells_platforms {
+            true => format!("{}@{}", stage.label(), platform::format(platform)),
+            false => stage.label(),
+        }
     }
 
     /// A named context that replaces an image: by the name as written, or any that means the same.
@@ -434,7 +513,7 @@ impl Lowering<'_> {
             return *vertex;
         }
         let what = if name == MAIN_CONTEXT { "build context" } else { "context" };
-        let vertex = self.definition.add(Vertex {
+        let vertex = self.add(Vertex {
             name: format!("[internal] load {what} {name}").trim_end().to_owned(),
             origin: None,
             caching: Caching::Use,

@@ -9,7 +9,7 @@ use crate::request::Request;
 fn lowered(text: &str, target: Option<&str>) -> Result<(), String> {
     let file = lines::parse(text.as_bytes()).map_err(|error| error.to_string())?;
     let request = Request { target: target.map(str::to_owned), ..request() };
-    let lowered = lower(&file, &request, &mut |name, _| Ok(base(name)));
+    let lowered = lower(&file, &[request], &mut |name, _| Ok(base(name)));
     lowered.map(drop).map_err(|error: LowerError| error.to_string())
 }
 

@@ -166,7 +166,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
     /// Adds a vertex that changes files, and makes it the stage's root.
     fn add_step(&mut self, instruction: &Instruction, op: Op, said: String) {
         let vertex = self.step_vertex(instruction, op);
-        self.root = self.lowering.definition.add(vertex);
+        self.root = self.lowering.add(vertex);
         self.remember(said, Some(self.root));
     }
 
@@ -176,7 +176,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
         Vertex {
             name: self.step_name(instruction),
             origin: Some(Origin {
-                stage: self.stage.label(),
+                stage: self.lowering.stage_label(self.stage, &self.platform),
                 first_line: lines.first,
                 last_line: lines.last,
                 step: self.step,
@@ -188,7 +188,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
 
     /// As BuildKit prints it: `[build 2/3] RUN make`.
     fn step_name(&self, instruction: &Instruction) -> String {
-        let place = self.lowering.step_place(self.stage, self.step, self.steps);
+        let place = self.lowering.step_place(self.stage, &self.platform, self.step, self.steps);
         let trigger = if self.from_trigger { "ONBUILD " } else { "" };
         format!("{place}{trigger}{}", self.shown(instruction))
     }
@@ -294,6 +294,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             resources: self.lowering.request.resources.clone(),
             cgroup_parent: self.lowering.request.cgroup_parent.clone(),
             devices: run.devices.iter().map(|device| device.name.clone()).collect(),
+            architecture: self.image.architecture.clone(),
         }));
         self.add_step(instruction, op, said);
         Ok(())

@@ -46,7 +46,7 @@ fn lowered(text: &str, change: impl FnOnce(&mut Request)) -> Lowered {
     let mut request = request();
     change(&mut request);
     let file = lines::parse(text.as_bytes()).unwrap();
-    lower(&file, &request, &mut |name, _| Ok(base(name))).unwrap()
+    lower(&file, &[request], &mut |name, _| Ok(base(name))).unwrap()
 }
 
 /// The names of what the target needs, internal ones left out.
@@ -121,13 +121,13 @@ fn proxies_are_seen_and_not_kept() {
     assert_eq!(run.unkeyed_env, ["HTTP_PROXY=p", "http_proxy=p"]);
     assert!(!run.env.iter().any(|pair| pair.contains("proxy")));
     assert!(lowered.unused_args.is_empty());
-    let history = lowered.image.history.last().unwrap();
+    let history = lowered.images[0].config.history.last().unwrap();
     assert_eq!(history.created_by.as_deref(), Some("RUN /bin/sh -c x # buildkit"));
 }
 
 #[test]
 fn the_configuration_follows_the_instructions() {
-    let config = |text: &str| lowered(text, |_| {}).image.config;
+    let config = |text: &str| lowered(text, |_| {}).images.remove(0).config.config;
     assert_eq!(config("FROM a\nENTRYPOINT [\"e\"]").cmd, None);
     let both = config("FROM a\nCMD c\nENTRYPOINT [\"e\"]");
     assert_eq!(both.cmd, Some(vec!["/bin/sh".into(), "-c".into(), "c".into()]));
@@ -145,7 +145,7 @@ fn the_configuration_follows_the_instructions() {
 fn a_search_path_is_always_known_and_kept_unless_there_is_no_image() {
     let lowered = |text: &str| {
         let file = lines::parse(text.as_bytes()).unwrap();
-        lower(&file, &request(), &mut |name, _| {
+        lower(&file, &[request()], &mut |name, _| {
             let mut image = base(name);
             image.config.config.env = vec!["A=1".into()];
             Ok(image)
@@ -153,10 +153,10 @@ fn a_search_path_is_always_known_and_kept_unless_there_is_no_image() {
         .unwrap()
     };
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    assert_eq!(lowered("FROM a").image.config.env, ["A=1", path]);
-    assert_eq!(lowered("FROM scratch\nENV B=2").image.config.env, ["B=2"]);
+    assert_eq!(lowered("FROM a").images[0].config.config.env, ["A=1", path]);
+    assert_eq!(lowered("FROM scratch\nENV B=2").images[0].config.config.env, ["B=2"]);
     let longer = path.replace('=', "=/x:");
-    assert_eq!(lowered("FROM scratch\nENV PATH=/x:$PATH").image.config.env, [longer]);
+    assert_eq!(lowered("FROM scratch\nENV PATH=/x:$PATH").images[0].config.config.env, [longer]);
 }
 
 #[test]
@@ -178,19 +178,28 @@ fn triggers_run_first_and_are_cleared() {
         ["[1/3] FROM triggers", "[2/3] ONBUILD RUN trigger", "[3/3] RUN own"]
     );
     assert_eq!(last_env(&lowered).last().unwrap(), "T=1");
-    assert_eq!(lowered.image.config.on_build, ["RUN later"]);
+    assert_eq!(lowered.images[0].config.config.on_build, ["RUN later"]);
 }
 
 #[test]
 fn history_has_an_entry_for_each_instruction_and_a_vertex_for_each_layer() {
     let lowered = lowered("FROM a\nARG X=1\nRUN [\"ls\"]\nCOPY --link f /\nLABEL l=1\n", |_| {});
-    let said: Vec<_> =
-        lowered.image.history.iter().map(|entry| entry.created_by.clone().unwrap()).collect();
+    let said: Vec<_> = lowered.images[0]
+        .config
+        .history
+        .iter()
+        .map(|entry| entry.created_by.clone().unwrap())
+        .collect();
     assert_eq!(said, ["ARG X=1", "RUN |1 X=1 ls # buildkit", "COPY f / # buildkit", "LABEL l=1"]);
-    let made: Vec<bool> = lowered.history.iter().map(Option::is_some).collect();
+    let made: Vec<bool> = lowered.images[0].history.iter().map(Option::is_some).collect();
     assert_eq!(made, [false, true, true, false]);
     assert!(
-        lowered.image.history.iter().zip(&made).all(|(entry, made)| entry.empty_layer != *made)
+        lowered.images[0]
+            .config
+            .history
+            .iter()
+            .zip(&made)
+            .all(|(entry, made)| entry.empty_layer != *made)
     );
 }
 
@@ -240,6 +249,48 @@ fn a_context_that_leads_back_to_its_stage_is_a_circle() {
     let file = lines::parse(b"FROM a AS base\nFROM base AS other\nFROM other\n").unwrap();
     let mut request = request();
     request.contexts.insert("base".into(), NamedContext::Stage("other".into()));
-    let error = lower(&file, &request, &mut |name, _| Ok(base(name))).unwrap_err();
+    let error = lower(&file, &[request], &mut |name, _| Ok(base(name))).unwrap_err();
     assert!(error.to_string().contains("circular dependency"), "{error}");
+}
+
+/// What the stages are called that a Dockerfile needs for two platforms, and how many images come out.
+#[track_caller]
+fn check_platforms(text: &str, expected: &[&str]) {
+    let requests = ["linux/amd64", "linux/arm64"]
+        .map(|text| Request { platform: platform::parse(text).unwrap(), ..request() });
+    let file = lines::parse(text.as_bytes()).unwrap();
+    let lowered = lower(&file, &requests, &mut |name, _| Ok(base(name))).unwrap();
+    assert_eq!(names(&lowered), expected, "{text}");
+    let architectures = requests.iter().map(|request| &request.platform);
+    assert!(lowered.images.iter().map(|image| &image.platform).eq(architectures));
+}
+
+#[test]
+fn a_stage_that_does_not_know_the_target_is_one_for_all_platforms() {
+    let shared = "FROM --platform=$BUILDPLATFORM a AS tool\nRUN make\n";
+    let copied = "FROM b\nCOPY --from=tool /f /\n";
+    check_platforms(
+        &format!("{shared}{copied}"),
+        &[
+            "[linux/amd64 tool 1/2] FROM a",
+            "[linux/amd64 tool 2/2] RUN make",
+            "[linux/amd64 stage-1 1/2] FROM b",
+            "[linux/amd64 stage-1 2/2] COPY --from=tool /f /",
+            "[linux/arm64 stage-1 1/2] FROM b",
+            "[linux/arm64 stage-1 2/2] COPY --from=tool /f /",
+        ],
+    );
+    let aware = shared.replace("RUN", "ARG TARGETARCH\nRUN");
+    check_platforms(
+        &format!("{aware}{copied}"),
+        &[
+            "[linux/amd64 tool 1/2] FROM a",
+            "[linux/amd64 tool 2/2] RUN make",
+            "[linux/amd64 stage-1 1/2] FROM b",
+            "[linux/amd64 stage-1 2/2] COPY --from=tool /f /",
+            "[linux/amd64 tool 2/2] RUN make",
+            "[linux/arm64 stage-1 1/2] FROM b",
+            "[linux/arm64 stage-1 2/2] COPY --from=tool /f /",
+        ],
+    );
 }

@@ -90,6 +90,11 @@ impl Served {
         self.blobs.extend(other.blobs.clone());
     }
 
+    /// Serves a blob from elsewhere.
+    pub(crate) fn keep(&mut self, digest: &str, bytes: Vec<u8>) {
+        self.blobs.insert(digest.to_owned(), bytes);
+    }
+
     /// What is served under the tag: its digest, its media type and itself.
     pub(crate) fn tagged(&self) -> (String, String, Vec<u8>) {
         let manifest = || (MANIFEST.to_owned(), self.manifest.to_string().into_bytes());

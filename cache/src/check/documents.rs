@@ -37,27 +37,41 @@ impl Checker<'_> {
                 Some(name) => format!("image {name}"),
                 None => format!("image {}", image.digest),
             };
-            match self.store.peek_image(&image.digest) {
-                Ok(found) => {
-                    let layers = found.config.rootfs.diff_ids.iter();
-                    let gone: Vec<_> = layers.filter(|layer| self.is_lost(layer)).collect();
-                    for layer in gone {
-                        self.lost_layer(&name, layer)?;
-                    }
-                    let blobs = found.manifest.layers.iter().map(|layer| layer.digest);
-                    let blobs: Vec<Digest> = blobs.filter(|digest| seen.insert(*digest)).collect();
-                    for blob in blobs {
-                        self.blob_of_image(&name, &blob)?;
-                    }
-                }
-                Err(error @ (Error::Missing { .. } | Error::Corrupt { .. })) => {
-                    self.fault(&name, error.to_string(), UNUSABLE, None);
-                }
-                Err(Error::Damaged { path, why }) => {
-                    self.fault(&name, format!("{}: {why}", path.display()), UNUSABLE, None);
-                }
-                Err(error) => return Err(error),
+            self.image(&name, &image.digest, &mut seen)?;
+            let ours = |digest| self.store.read_ours(digest, image);
+            let of_index = image.documents.iter().find_map(ours).map(|(_, index)| index.manifests);
+            let of_index: Vec<_> = of_index.into_iter().flatten().map(|it| it.digest).collect();
+            let others = self.store.others(image)?.into_iter().map(|other| other.digest);
+            let others: BTreeSet<Digest> = others.chain(of_index).collect();
+            for digest in others.iter().filter(|digest| **digest != image.digest) {
+                self.image(&name, digest, &mut seen)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether an image has all its parts; blobs that were `seen` are passed over.
+    fn image(&mut self, name: &str, digest: &Digest, seen: &mut BTreeSet<Digest>) -> Result<()> {
+        match self.store.peek_image(digest) {
+            Ok(found) => {
+                let layers = found.config.rootfs.diff_ids.iter();
+                let gone: Vec<_> = layers.filter(|layer| self.is_lost(layer)).collect();
+                for layer in gone {
+                    self.lost_layer(name, layer)?;
+                }
+                let blobs = found.manifest.layers.iter().map(|layer| layer.digest);
+                let blobs: Vec<Digest> = blobs.filter(|digest| seen.insert(*digest)).collect();
+                for blob in blobs {
+                    self.blob_of_image(name, &blob)?;
+                }
+            }
+            Err(error @ (Error::Missing { .. } | Error::Corrupt { .. })) => {
+                self.fault(name, error.to_string(), UNUSABLE, None);
+            }
+            Err(Error::Damaged { path, why }) => {
+                self.fault(name, format!("{}: {why}", path.display()), UNUSABLE, None);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }

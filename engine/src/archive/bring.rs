@@ -11,7 +11,8 @@ use cache::digest::Digest;
 use cache::image::Image;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{Choice, Described, Error, Pick, Source, docker, oci};
+use super::{Described, Error, Pick, Source, docker, oci};
+use crate::platform::Choice;
 use crate::reference::Reference;
 
 /// An image that is in the store now, without being listed there.

@@ -6,7 +6,8 @@ use cache::digest::Digest;
 use serde::Deserialize;
 
 use super::source::{Source, check};
-use super::{Choice, Described, Error, platform};
+use super::{Described, Error};
+use crate::platform::{self, Choice};
 use crate::reference::Reference;
 
 /// The list's name.

@@ -19,7 +19,6 @@ mod docker;
 mod error;
 mod members;
 mod oci;
-mod platform;
 mod source;
 mod stream;
 
@@ -28,7 +27,6 @@ mod write;
 pub use bring::{Loaded, load, load_layout};
 pub use error::Error;
 pub use oci::Pick;
-pub use platform::{Choice, rank};
 pub use source::Source;
 pub use write::{Form, Named, write};
 pub(crate) use write::{LAYOUT, blobs_of, index};

@@ -9,9 +9,9 @@ use cache::digest::Digest;
 use cache::oci::{Descriptor, INDEX, Index, MANIFEST, Manifest, REF_NAME, StringMap};
 use serde::de::DeserializeOwned;
 
-use super::platform::{self, Choice};
 use super::source::{Source, blob_name};
 use super::{Described, Error};
+use crate::platform::{self, Choice};
 use crate::reference::Reference;
 
 /// The list's name.

@@ -11,12 +11,14 @@ use cache::Store;
 use cache::digest::Digest;
 use cache::image::Image;
 use cache::oci::{self, Descriptor, Index};
+use cache::platforms::Meaning;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::json;
 use tar::Header;
 
+use super::Error;
 use super::source::blob_name;
-use super::{Error, platform};
+use crate::platform;
 use crate::reference::Reference;
 
 /// What says that a directory is an image layout.
@@ -38,12 +40,12 @@ pub enum Form {
     DockerSave,
 }
 
-/// An image and what it is to be called in an archive.
+/// An image, or several for their platforms, and what it is to be called in an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
-    /// The image.
-    pub image: &'a Image,
-    /// Its names in full, with tags.
+    /// What is called so. Docker's own list has one image of several.
+    pub meaning: &'a Meaning,
+    /// Names in full, with tags.
     pub names: &'a [String],
 }
 
@@ -155,9 +157,12 @@ fn check(store: &Store, digest: &Digest) -> Result<(), Error> {
 /// The blobs of images in the order they are written, each once.
 pub(crate) fn blobs_of(images: &[Named<'_>]) -> Vec<Digest> {
     let mut seen = std::collections::HashSet::new();
-    let all = images.iter().flat_map(|Named { image, .. }| {
+    let of_image = |image: &Image| {
         let layers = image.manifest.layers.iter().map(|layer| layer.digest);
-        [image.digest, image.id()].into_iter().chain(layers)
+        [image.digest, image.id()].into_iter().chain(layers).collect::<Vec<_>>()
+    };
+    let all = images.iter().flat_map(|Named { meaning, .. }| {
+        [meaning.digest()].into_iter().chain(meaning.images().iter().flat_map(of_image))
     });
     all.filter(|digest| seen.insert(*digest)).collect()
 }
@@ -165,8 +170,13 @@ pub(crate) fn blobs_of(images: &[Named<'_>]) -> Vec<Digest> {
 /// The list of an image layout.
 pub(crate) fn index(store: &Store, images: &[Named<'_>]) -> Result<Index, Error> {
     let mut manifests = Vec::new();
-    for Named { image, names } in images {
-        let size = store.read_blob(&image.digest)?.len() as u64;
+    for Named { meaning, names } in images {
+        let (media_type, platform) = match meaning.several {
+            Some(_) => (oci::INDEX, None),
+            None => (oci::MANIFEST, Some(platform::of(&meaning.image.config))),
+        };
+        let digest = meaning.digest();
+        let size = store.read_blob(&digest)?.len() as u64;
         let mut annotated: Vec<oci::StringMap> = names
             .iter()
             .map(|name| {
@@ -181,11 +191,11 @@ pub(crate) fn index(store: &Store, images: &[Named<'_>]) -> Result<Index, Error>
             annotated.push(oci::StringMap::new());
         }
         manifests.extend(annotated.into_iter().map(|annotations| Descriptor {
-            media_type: oci::MANIFEST.to_owned(),
-            digest: image.digest,
+            media_type: media_type.to_owned(),
+            digest,
             size,
             annotations,
-            platform: Some(platform::of(&image.config)),
+            platform: platform.clone(),
         }));
     }
     Ok(Index { manifests, ..Index::default() })
@@ -193,7 +203,8 @@ pub(crate) fn index(store: &Store, images: &[Named<'_>]) -> Result<Index, Error>
 
 /// Docker's list.
 fn docker_list(images: &[Named<'_>], form: Form) -> serde_json::Value {
-    let one = |Named { image, names }: &Named<'_>| {
+    let one = |Named { meaning, names }: &Named<'_>| {
+        let image = &meaning.image;
         let shown = |name: &String| match Reference::parse(name) {
             Ok(reference) if form == Form::DockerSave => reference.familiar(),
             _ => name.clone(),

@@ -10,6 +10,7 @@ use super::document::{Content, Document};
 use super::settings::Purpose;
 use super::upload::{SendError, Uploads};
 use super::{Error, Remote, Settings};
+use crate::platform;
 use crate::reference::Reference;
 
 /// A repository that images are copied into.
@@ -97,21 +98,28 @@ pub fn entry(from: &Remote<'_>, document: &Document) -> Result<Vec<Descriptor>, 
 
 /// A list of these manifests.
 pub fn list(manifests: Vec<Descriptor>, annotations: oci::StringMap) -> Document {
-    let index = Index { manifests, annotations, ..Index::default() };
+    list_as(oci::INDEX, manifests, annotations)
+}
+
+/// The same as a document of this media type.
+pub(super) fn list_as(
+    media_type: &str,
+    manifests: Vec<Descriptor>,
+    annotations: oci::StringMap,
+) -> Document {
+    let media_type = media_type.to_owned();
+    let index =
+        Index { media_type: Some(media_type.clone()), manifests, annotations, ..Index::default() };
     let bytes = serde_json::to_vec(&index).expect("documents have string keys only");
     Document {
         digest: cache::digest::Digest::of(&bytes),
         bytes,
-        media_type: oci::INDEX.to_owned(),
+        media_type,
         content: Content::Index(index),
     }
 }
 
 /// What a configuration says its image runs on.
 pub(super) fn platform_of(config: &oci::ImageConfig) -> Option<Platform> {
-    (!config.os.is_empty()).then(|| Platform {
-        architecture: config.architecture.clone(),
-        os: config.os.clone(),
-        variant: config.variant.clone(),
-    })
+    (!config.os.is_empty()).then(|| platform::of(config))
 }

@@ -5,8 +5,10 @@ use cache::digest::Digest;
 use cache::oci::{self, Descriptor, Index, Manifest, Platform};
 use serde::Deserialize;
 
+use crate::platform;
+
 /// Media type of docker's list of manifests.
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Media type of docker's manifest.
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Media type of docker's configurations.
@@ -90,53 +92,25 @@ impl Document {
     }
 }
 
-/// The entry of a list that is for a platform: the one with its variant, or, where the wanted one
-/// names none or the list has none, the first with its architecture.
+/// The entry of a list that comes nearest to a platform.
 pub fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
-    let images = || {
-        index.manifests.iter().filter(|entry| match &entry.platform {
-            Some(platform) => {
-                platform.os == wanted.os && platform.architecture == wanted.architecture
-            }
-            None => false,
-        })
-    };
-    let variant = |entry: &&Descriptor| {
-        let found = entry.platform.as_ref().and_then(|platform| platform.variant.as_deref());
-        variant_of(wanted, found) == variant_of(wanted, wanted.variant.as_deref())
-    };
-    let any = |entry: &&Descriptor| {
-        let platform = entry.platform.as_ref();
-        platform.is_some_and(|platform| platform.variant.is_none()) || wanted.variant.is_none()
-    };
+    let ranked = index
+        .manifests
+        .iter()
+        .filter_map(|entry| Some((platform::rank(wanted, entry.platform.as_ref()?)?, entry)));
     // A list of one that says nothing of platforms is that one.
     let only = || match index.manifests.as_slice() {
         [only] if only.platform.is_none() => Some(only),
         _ => None,
     };
-    images().find(variant).or_else(|| images().find(any)).or_else(only)
-}
-
-/// What a variant that is not written means (image-spec `image-index.md`, containerd's platforms).
-fn variant_of<'a>(platform: &Platform, variant: Option<&'a str>) -> Option<&'a str> {
-    match (platform.architecture.as_str(), variant) {
-        ("arm64", Some("8" | "v8")) | ("amd64", Some("v1")) => None,
-        ("arm", None) => Some("v7"),
-        (_, variant) => variant,
-    }
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry).or_else(only)
 }
 
 /// The platforms of a list, as people write them; attestations are none.
 pub fn platforms(index: &Index) -> Vec<String> {
     let known = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
     let known = known.filter(|platform| platform.os != "unknown");
-    known.map(shown).collect()
-}
-
-/// A platform as people write it.
-pub fn shown(platform: &Platform) -> String {
-    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}"));
-    format!("{}/{}{}", platform.os, platform.architecture, variant.unwrap_or_default())
+    known.map(platform::shown).collect()
 }
 
 #[cfg(test)]

@@ -8,34 +8,24 @@
 //! Layers come side by side, each once whoever asks for it, and are committed as soon as they are
 //! whole: what a broken pull has brought is there for the next one. The image is named last.
 
-use std::io::{self, Read};
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use cache::Store;
-use cache::compress::decompress;
 use cache::digest::Digest;
-use cache::known::KnownBlob;
-use cache::layers::Layer;
 use cache::oci::{self, Descriptor, ImageConfig, Manifest, Platform};
-use ureq::http::Method;
-use ureq::http::header::{self, HeaderMap};
 
-use super::client::{Ask, Client};
+use super::client::Client;
 use super::copy::platform_of;
-use super::document::{self, ACCEPTED, Content, DOCKER_CONFIG, Document};
+use super::document::{self, Content, DOCKER_CONFIG, Document};
 use super::download::{self, Download};
-use super::progress::{Event, Listener, State};
+use super::layers::check;
+use super::lookup::Reader;
+use super::progress::Listener;
 use super::settings::{Place, Purpose};
 use super::{Error, Settings};
+use crate::platform;
 use crate::reference::Reference;
 
-/// How many layers come at once.
-const SIDE_BY_SIDE: usize = 4;
-/// How often it is looked whether another process has brought a layer.
-const GLANCE: Duration = Duration::from_millis(20);
 /// No configuration is longer.
 const LONGEST_CONFIG: u64 = 8 << 20;
 /// How many lists may lie in one another.
@@ -43,11 +33,20 @@ const DEEPEST: usize = 4;
 
 /// An image of a registry that has been found there.
 pub struct Remote<'a> {
-    settings: &'a Settings,
-    client: Client,
-    reference: Reference,
-    scope: String,
-    root: Document,
+    pub(super) settings: &'a Settings,
+    pub(super) client: Client,
+    pub(super) reference: Reference,
+    pub(super) scope: String,
+    pub(super) root: Document,
+}
+
+/// What becomes of names that stand for another image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// They are taken from it.
+    Taken,
+    /// They stand for both, if these are for different platforms.
+    Shared,
 }
 
 /// An image that has been pulled.
@@ -117,7 +116,7 @@ impl<'a> Remote<'a> {
             let Some(entry) = document::choose(index, wanted) else {
                 return Err(Error::NoPlatform {
                     name: self.reference.familiar(),
-                    wanted: document::shown(wanted),
+                    wanted: platform::shown(wanted),
                     there: document::platforms(index).join(", "),
                 });
             };
@@ -158,6 +157,28 @@ impl<'a> Remote<'a> {
         strict: bool,
         listener: Listener<'_>,
     ) -> Result<Pulled, Error> {
+        self.pull_as(store, wanted, strict, Names::Taken, listener)
+    }
+
+    /// The same for a name that goes on meaning what it has meant here, and the image beside that,
+    /// if that is for other platforms.
+    pub fn pull_beside(
+        &self,
+        store: &Store,
+        wanted: &Platform,
+        listener: Listener<'_>,
+    ) -> Result<Pulled, Error> {
+        self.pull_as(store, wanted, true, Names::Shared, listener)
+    }
+
+    fn pull_as(
+        &self,
+        store: &Store,
+        wanted: &Platform,
+        strict: bool,
+        names: Names,
+        listener: Listener<'_>,
+    ) -> Result<Pulled, Error> {
         let document = self.manifest(wanted)?;
         let Content::Manifest(manifest) = &document.content else {
             unreachable!("a list has been chosen from")
@@ -170,7 +191,7 @@ impl<'a> Remote<'a> {
         self.bring(store, &pairs, listener)?;
         check(store, manifest, &config.rootfs.diff_ids)?;
         let (digest, _) = store.put_raw_image(&config_bytes, &manifest.annotations)?;
-        let is_new = self.name(store, &digest, &document)?;
+        let is_new = self.name(store, &digest, &document, names)?;
         Ok(Pulled { manifest: digest, config, digest: self.root.digest, is_new })
     }
 
@@ -178,28 +199,40 @@ impl<'a> Remote<'a> {
         if config.os == wanted.os && config.architecture == wanted.architecture {
             return Ok(());
         }
-        let found = Platform {
-            architecture: config.architecture.clone(),
-            os: config.os.clone(),
-            variant: config.variant.clone(),
-        };
-        let (found, wanted) = (document::shown(&found), document::shown(wanted));
+        let (found, wanted) = (platform::shown(&platform::of(config)), platform::shown(wanted));
         let name = self.reference.familiar();
         Err(Error::OtherPlatform { name, wanted, found })
     }
 
     /// Names the image, and keeps the documents under the name; returns whether anything is new.
-    fn name(&self, store: &Store, image: &Digest, manifest: &Document) -> Result<bool, Error> {
+    fn name(
+        &self,
+        store: &Store,
+        image: &Digest,
+        manifest: &Document,
+        names: Names,
+    ) -> Result<bool, Error> {
         let mut documents = vec![store.put_blob(&self.root.bytes)?];
         if manifest.digest != self.root.digest {
             documents.push(store.put_blob(&manifest.bytes)?);
         }
         let by_digest = format!("{}@{}", self.reference.name(), self.root.digest);
-        let mut is_new = store.find_image(&by_digest)? != Some(*image);
+        let tag = self.reference.tag.as_ref().filter(|_| self.reference.digest.is_none());
+        let by_tag = tag.map(|tag| format!("{}:{tag}", self.reference.name()));
+        let mut is_new = false;
+        for name in [&by_digest].into_iter().chain(&by_tag) {
+            is_new |= store.find_image(name)? != Some(*image);
+        }
+        if names == Names::Shared {
+            let image = store.read_image(image)?;
+            store.add_platform(&by_digest, &image, &documents)?;
+            if let Some(by_tag) = &by_tag {
+                store.add_platform(by_tag, &image, &[])?;
+            }
+            return Ok(is_new);
+        }
         store.tag_pulled(image, &by_digest, &documents)?;
-        if let Some(tag) = self.reference.tag.as_ref().filter(|_| self.reference.digest.is_none()) {
-            let by_tag = format!("{}:{tag}", self.reference.name());
-            is_new |= store.find_image(&by_tag)? != Some(*image);
+        if let Some(by_tag) = by_tag {
             store.tag(image, &[by_tag])?;
         }
         Ok(is_new)
@@ -261,261 +294,4 @@ impl<'a> Remote<'a> {
         let patience = self.settings.patience;
         Download::new(&self.client, descriptor, &self.scope, patience, stop, progress)
     }
-
-    /// Brings the layers that are not there, some at once.
-    fn bring(
-        &self,
-        store: &Store,
-        pairs: &[(&Descriptor, &Digest)],
-        listener: Listener<'_>,
-    ) -> Result<(), Error> {
-        let mut jobs: Vec<(&Descriptor, &Digest)> = Vec::new();
-        for (descriptor, diff_id) in pairs {
-            if jobs.iter().all(|(_, known)| known != diff_id) {
-                jobs.push((descriptor, diff_id));
-            }
-        }
-        for (blob, diff_id) in &jobs {
-            if store.layer(diff_id)?.is_some() {
-                continue;
-            }
-            listener(Event { layer: &blob.digest, size: blob.size, state: State::Waiting });
-        }
-        let threads = jobs.len().min(SIDE_BY_SIDE);
-        let jobs = Mutex::new(jobs.into_iter());
-        let (stop, failed) = (AtomicBool::new(false), Mutex::new(None));
-        let work = || {
-            loop {
-                let next = jobs.lock().expect("no holder panics").next();
-                let Some((blob, diff_id)) = next else { break };
-                if let Err(error) = self.layer(store, blob, diff_id, &stop, listener) {
-                    stop.store(true, Ordering::Relaxed);
-                    let mut failed = failed.lock().expect("no holder panics");
-                    // What was given up because of the first failure is no cause.
-                    if !matches!(error, Error::GivenUp) {
-                        failed.get_or_insert(error);
-                    }
-                    break;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
-        });
-        match failed.into_inner().expect("no holder panics") {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Has a layer in the store, whoever brings it.
-    pub(super) fn layer(
-        &self,
-        store: &Store,
-        blob: &Descriptor,
-        diff_id: &Digest,
-        stop: &AtomicBool,
-        listener: Listener<'_>,
-    ) -> Result<(), Error> {
-        let tell = |state| listener(Event { layer: &blob.digest, size: blob.size, state });
-        let (layer, state) = loop {
-            if let Some(layer) = store.layer(diff_id)? {
-                break (layer, State::Present);
-            }
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::GivenUp);
-            }
-            let Some(_claim) = store.try_claim(&claim_of(diff_id))? else {
-                tell(State::Elsewhere);
-                std::thread::sleep(GLANCE);
-                continue;
-            };
-            // It may have come before we had the claim.
-            if store.layer(diff_id)?.is_none() {
-                let moved = |bytes| tell(State::Moved(bytes));
-                break (self.transfer(store, blob, diff_id, stop, &moved)?, State::Done);
-            }
-        };
-        let known = KnownBlob {
-            digest: blob.digest,
-            size: blob.size,
-            media_type: blob.media_type.clone(),
-            repositories: vec![self.client.place.full_name()],
-        };
-        // Only a hint for a push.
-        let _ = store.note_blob(&layer, known);
-        tell(state);
-        Ok(())
-    }
-
-    /// Brings a layer from the socket into the store, in one pass.
-    fn transfer(
-        &self,
-        store: &Store,
-        blob: &Descriptor,
-        diff_id: &Digest,
-        stop: &AtomicBool,
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<Layer, Error> {
-        let what = format!("layer {}", blob.digest);
-        let mut download = self.download(blob, stop, progress);
-        let limit = self.settings.rules.max_layer_bytes.unwrap_or(limit(blob.size));
-        let mut exceeded = false;
-        let unpacked = decompress(&mut download)
-            .map_err(|source| Error::Decompress { what: what.clone(), source })
-            .and_then(|(plain, _)| {
-                let bounded = Bounded { plain, left: limit, exceeded: &mut exceeded };
-                let place = format!("{what} of {}", self.client.place.full_name());
-                let draft = store.draft_layer()?;
-                draft
-                    .commit_copy(bounded, Path::new(&place), diff_id)
-                    .map_err(|source| Error::Layer { what: what.clone(), source: Box::new(source) })
-            });
-        match unpacked {
-            Ok(layer) => download.finish().map(|()| layer),
-            Err(_) if exceeded => Err(Error::Bomb { what, limit, size: blob.size }),
-            Err(error) => Err(match download.take_failure() {
-                Some(failure) => failure,
-                // What is not what it should be cannot be expected to be readable.
-                None => download.finish().err().unwrap_or(error),
-            }),
-        }
-    }
-}
-
-/// Refuses an image that could not be used later.
-fn check(store: &Store, manifest: &Manifest, diff_ids: &[Digest]) -> Result<(), Error> {
-    // Only who is root can mount.
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    store.check_lower(diff_ids).map_err(|(layer, source)| {
-        let at = diff_ids.iter().position(|diff_id| *diff_id == layer).unwrap_or_default();
-        let blob = manifest.layers.get(at).map_or(layer, |blob| blob.digest);
-        Error::Layer { what: format!("layer {blob}"), source: Box::new(source) }
-    })
-}
-
-/// The key of bringing a layer.
-fn claim_of(diff_id: &Digest) -> Digest {
-    Digest::of(format!("bring layer {diff_id}"))
-}
-
-/// Bytes that a blob may unpack to if nothing else is said: more than honest layers do, less than
-/// what fills disks.
-fn limit(size: u64) -> u64 {
-    (4_u64 << 30).saturating_add(size.saturating_mul(100))
-}
-
-/// A stream that ends in an error after so many bytes.
-struct Bounded<'a, R> {
-    plain: R,
-    left: u64,
-    exceeded: &'a mut bool,
-}
-
-impl<R: Read> Read for Bounded<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.plain.read(buffer)?;
-        match self.left.checked_sub(read as u64) {
-            Some(left) => self.left = left,
-            None => {
-                *self.exceeded = true;
-                return Err(io::Error::other("it unpacks to more than is allowed"));
-            }
-        }
-        Ok(read)
-    }
-}
-
-/// Reads documents of a repository.
-struct Reader<'a> {
-    client: &'a Client,
-    reference: &'a Reference,
-    scope: &'a str,
-}
-
-impl Reader<'_> {
-    /// The document that the store has under this name already, if the registry still means that
-    /// one: registries count how often documents are read, and not how often they are asked for.
-    fn known(&self, store: &Store, wanted: &str) -> Result<Option<Document>, Error> {
-        let prefix = format!("{}@", self.reference.name());
-        let listed = store.list_images()?;
-        let mut names = listed.iter().filter_map(|listed| listed.name.as_ref());
-        if !names.any(|name| name.starts_with(&prefix)) {
-            return Ok(None);
-        }
-        let url = self.client.url(&format!("manifests/{wanted}"));
-        let response = self.client.ask(&self.question(Method::HEAD, &url, &accepted()))?;
-        let digest = match content_digest(response.headers()) {
-            Some(digest) if response.status().is_success() => digest,
-            _ => return Ok(None),
-        };
-        let is_listed = listed.iter().any(|listed| listed.documents.first() == Some(&digest));
-        let bytes = is_listed.then(|| store.read_blob(&digest).ok()).flatten();
-        Ok(bytes.and_then(|bytes| Document::parse(bytes, None).ok()))
-    }
-
-    fn question<'b>(
-        &'b self,
-        method: Method,
-        url: &'b str,
-        headers: &'b [(header::HeaderName, &'b str)],
-    ) -> Ask<'b> {
-        Ask { what: "read a manifest", method, url, headers, scope: self.scope }
-    }
-
-    /// Reads a document by its tag or its digest.
-    fn read(&self, wanted: &str) -> Result<Document, Error> {
-        let url = self.client.url(&format!("manifests/{wanted}"));
-        let what = format!("read manifest {wanted} of {}", self.reference.familiar_name());
-        let headers = accepted();
-        let ask = Ask { what: &what, ..self.question(Method::GET, &url, &headers) };
-        let (headers, bytes) =
-            self.client.read(&ask).map_err(|error| self.refused(wanted, error))?;
-        let told = content_digest(&headers);
-        let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media_type =
-            media_type.map(|text| text.split(';').next().unwrap_or(text).trim().to_owned());
-        let found = Digest::of(&bytes);
-        let by_name = wanted.parse().ok();
-        if let Some(expected) = by_name.into_iter().chain(told).find(|expected| *expected != found)
-        {
-            return Err(Error::Digest { what: format!("manifest {wanted}"), found, expected });
-        }
-        Document::parse(bytes, media_type.as_deref()).map_err(|why| match media_type {
-            Some(kind) if kind.starts_with("text/") => Error::NoRegistry {
-                host: self.client.place.host.clone(),
-                why: format!("it sends {kind} where a manifest should be"),
-            },
-            _ => Error::Answer { what, why },
-        })
-    }
-
-    /// What it means that a document cannot be had.
-    fn refused(&self, wanted: &str, error: Error) -> Error {
-        match error {
-            Error::Refused { status: 404, said, .. } => {
-                let said = if said.starts_with("manifest unknown") { String::new() } else { said };
-                let mark = if wanted.contains(':') { '@' } else { ':' };
-                let name = format!("{}{mark}{wanted}", self.reference.familiar_name());
-                Error::NotFound { name, said }
-            }
-            Error::Refused { status: 401 | 403, said, .. } => {
-                Error::Denied { name: self.reference.familiar_name(), said }
-            }
-            error => error,
-        }
-    }
-}
-
-fn accepted() -> [(header::HeaderName, &'static str); 4] {
-    ACCEPTED.map(|media_type| (header::ACCEPT, media_type))
-}
-
-/// What a registry says the digest of its answer is.
-pub(super) fn content_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }

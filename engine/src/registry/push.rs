@@ -4,12 +4,14 @@
 //! each layer:  known blobs -> there already? -> in another repository there? -> else
 //!              layer.tar -> digest -> compressor -> digest -> socket
 //! then the configuration, then the manifest, which makes it an image
+//! for several platforms: all that for each, then the list of their manifests
 //! ```
 //!
 //! An image that was pulled, and whose blobs are all there or could be had from another repository
 //! of the registry, is pushed by the very bytes of its manifest. What was compressed is not kept,
 //! but its digest is (`cache::known`), so that the next push only asks.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +23,10 @@ use cache::image::Image;
 use cache::known::KnownBlob;
 use cache::layers::Layer;
 use cache::oci::{self, Descriptor, Manifest};
+use cache::platforms::{Meaning, Several};
 
-use super::document::{Content, DOCKER_CONFIG, DOCKER_MANIFEST, Document};
+use super::copy;
+use super::document::{Content, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, Document};
 use super::progress::{Event, Listener, State};
 use super::settings::Purpose;
 use super::upload::{SendError, Sent, Uploads};
@@ -65,6 +69,15 @@ pub enum Words {
     Docker,
 }
 
+/// What has come into a registry.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// What the name stands for.
+    pub root: Document,
+    /// If that is a list, the manifests on it.
+    pub manifests: Vec<Document>,
+}
+
 /// An image that has been pushed.
 #[derive(Clone, Debug)]
 pub struct Pushed {
@@ -86,30 +99,46 @@ impl<'a> Push<'a> {
     /// alone.
     pub fn push(
         &self,
-        image: &Image,
+        meaning: &Meaning,
         reference: &Reference,
         listener: Listener<'_>,
     ) -> Result<Pushed, Error> {
-        let document = self.publish(image, reference, listener)?;
-        self.store.put_blob(&document.bytes)?;
-        let name = format!("{}@{}", reference.name(), document.digest);
-        self.store.tag_pulled(&image.digest, &name, &[document.digest])?;
-        Ok(Pushed::of(&document))
+        let published = self.publish(meaning, reference, listener)?;
+        let mut documents = vec![published.root.digest];
+        for document in [&published.root].into_iter().chain(&published.manifests) {
+            documents.push(self.store.put_blob(&document.bytes)?);
+        }
+        let others = meaning.images().iter().map(|image| image.digest);
+        documents.extend(others.filter(|digest| *digest != meaning.image.digest));
+        let name = format!("{}@{}", reference.name(), published.root.digest);
+        self.store.tag_pulled(&meaning.image.digest, &name, &unique(documents))?;
+        Ok(Pushed::of(&published.root))
     }
 
-    /// The same for an image that need not be on the store's list, and does not come there; returns
-    /// its manifest.
+    /// The same for what need not be on the store's list, and does not come there.
     pub fn publish(
         &self,
-        image: &Image,
+        meaning: &Meaning,
         reference: &Reference,
         listener: Listener<'_>,
-    ) -> Result<Document, Error> {
+    ) -> Result<Published, Error> {
         let uploads = self.uploads(reference)?;
-        let document = self.send(&uploads, image, listener)?;
-        let digest = document.digest.to_string();
-        uploads.put(&document, reference.tag.as_deref().unwrap_or(&digest))?;
-        Ok(document)
+        let mut manifests = Vec::new();
+        for image in meaning.images() {
+            manifests.push(self.send(&uploads, image, listener)?);
+        }
+        let root = match &meaning.several {
+            None => manifests.pop().expect("there is an image"),
+            Some(several) => {
+                for manifest in &manifests {
+                    uploads.put(manifest, &manifest.digest.to_string())?;
+                }
+                list_of(several, &manifests)
+            }
+        };
+        let digest = root.digest.to_string();
+        uploads.put(&root, reference.tag.as_deref().unwrap_or(&digest))?;
+        Ok(Published { root, manifests })
     }
 
     /// Finds the repository of a name.
@@ -167,14 +196,21 @@ impl<'a> Push<'a> {
     fn words_for(&self, image: &Image, layers: &[Descriptor]) -> Words {
         let is_plain = image.manifest.annotations.is_empty()
             && !layers.iter().any(|layer| is_of(&layer.media_type, Format::ZSTD));
-        if is_plain { self.words } else { Words::Oci }
+        match self.words {
+            Words::Docker if !is_plain => Words::Oci,
+            words => words,
+        }
     }
 
     /// The manifest that the image had where it came from.
     fn origin(&self, image: &Image) -> Result<Option<(Document, Manifest)>, Error> {
         let listed = self.store.list_images()?;
-        let ours = listed.iter().filter(|listed| listed.digest == image.digest);
-        for digest in ours.filter_map(|listed| listed.documents.last()) {
+        let ours = listed.iter().filter(|listed| {
+            listed.digest == image.digest || listed.documents.contains(&image.digest)
+        });
+        let documents = ours.flat_map(|listed| &listed.documents);
+        // What is under that digest is the store's own manifest.
+        for digest in documents.filter(|digest| **digest != image.digest) {
             let Ok(bytes) = self.store.read_blob(digest) else { continue };
             let Ok(document) = Document::parse(bytes, None) else { continue };
             if let Content::Manifest(manifest) = &document.content
@@ -200,8 +236,30 @@ impl<'a> Push<'a> {
     }
 }
 
+/// The list that stands in a registry for an index of the store.
+fn list_of(several: &Several, manifests: &[Document]) -> Document {
+    let known = several.index.manifests.iter().zip(manifests);
+    let entries = known.map(|(entry, document)| Descriptor {
+        media_type: document.media_type.clone(),
+        digest: document.digest,
+        size: document.bytes.len() as u64,
+        ..entry.clone()
+    });
+    let is_docker = several.index.annotations.is_empty()
+        && manifests.iter().all(|document| document.media_type == DOCKER_MANIFEST);
+    let media_type = if is_docker { DOCKER_LIST } else { oci::INDEX };
+    copy::list_as(media_type, entries.collect(), several.index.annotations.clone())
+}
+
+/// Digests, each once, in their order.
+fn unique(digests: Vec<Digest>) -> Vec<Digest> {
+    let mut seen = BTreeSet::new();
+    digests.into_iter().filter(|digest| seen.insert(*digest)).collect()
+}
+
 impl Pushed {
-    pub(super) fn of(document: &Document) -> Self {
+    /// What a document is in the registry.
+    pub fn of(document: &Document) -> Self {
         let (digest, size) = (document.digest, document.bytes.len() as u64);
         Self { digest, size, media_type: document.media_type.clone() }
     }

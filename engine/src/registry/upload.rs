@@ -11,7 +11,7 @@ use ureq::http::{Method, Response, StatusCode};
 
 use super::client::{Ask, Client};
 use super::document::Document;
-use super::pull::content_digest;
+use super::lookup::content_digest;
 use super::{Error, Settings};
 use crate::registry::settings::Place;
 

@@ -145,16 +145,16 @@ impl StageLowering<'_, '_> {
         }
         let vertex = self.step_vertex(instruction, copy);
         let merge = Vertex { name: format!("LINK {}", vertex.name), ..vertex.clone() };
-        let upper = self.lowering.definition.add(vertex);
+        let upper = self.lowering.add(vertex);
         let op = Op::Merge(Merge { lower: self.root, upper });
-        self.root = self.lowering.definition.add(Vertex { op, ..merge });
+        self.root = self.lowering.add(Vertex { op, ..merge });
         self.remember(said, Some(upper));
         Ok(())
     }
 
     fn source_vertex(&mut self, name: String, op: Op) -> VertexId {
         let caching = self.lowering.caching(self.stage);
-        self.lowering.definition.add(Vertex { name, origin: None, caching, op })
+        self.lowering.add(Vertex { name, origin: None, caching, op })
     }
 
     fn inline_sources(&mut self, paths: &SourcesAndDest) -> Vec<CopySource> {

@@ -51,7 +51,7 @@ fn variant<'a>(platform: &'a Platform, architecture: &str) -> &'a str {
 }
 
 /// What an image runs on.
-pub(super) fn of(config: &ImageConfig) -> Platform {
+pub fn of(config: &ImageConfig) -> Platform {
     Platform {
         architecture: config.architecture.clone(),
         os: config.os.clone(),
@@ -60,7 +60,7 @@ pub(super) fn of(config: &ImageConfig) -> Platform {
 }
 
 /// A platform as people write it.
-pub(super) fn shown(platform: &Platform) -> String {
+pub fn shown(platform: &Platform) -> String {
     let Platform { os, architecture, variant } = platform;
     match variant.as_deref() {
         None | Some("") => format!("{os}/{architecture}"),
