@@ -74,7 +74,7 @@ impl SecurityArgs {
             });
         }
         if let Some(text) = &self.gpus {
-            host.device_requests.push(cdi(engine::container::options::gpus(text)?));
+            host.device_requests.push(DeviceRequest::gpus(text)?);
         }
         host.sysctls = pairs(&self.sysctl, "--sysctl")?;
         host.pid_mode = self.pid.clone().unwrap_or_default();

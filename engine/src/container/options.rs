@@ -1,5 +1,5 @@
 //! Docker's words for what a container may do: `--cap-add`, `--security-opt`, `--device`,
-//! `--device-cgroup-rule`, `--gpus`.
+//! `--device-cgroup-rule`.
 //!
 //! Decides what they mean, by functions of the text alone; reads no file.
 
@@ -61,9 +61,6 @@ pub enum OptionError {
     /// A `--cpus` that is too small, or more than there are.
     #[error("range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available")]
     Cpus(usize),
-    /// A `--gpus` of another form.
-    #[error("invalid --gpus {0:?}: expected all, a number, or device=ID[,ID...]")]
-    Gpus(String),
 }
 
 /// The capabilities of a container: docker's default ones without `drop` and with `add`, or all.
@@ -317,26 +314,6 @@ fn parse_cpus(text: &str, available: usize) -> Result<i64, OptionError> {
     }
 }
 
-/// The names of the CDI devices that `--gpus` means: `all`, a number, or `device=ID[,ID...]`, the
-/// latter in quotes when it is typed in a shell.
-pub fn gpus(text: &str) -> Result<Vec<String>, OptionError> {
-    let name = |id: &str| format!("nvidia.com/gpu={id}");
-    let invalid = || OptionError::Gpus(text.to_owned());
-    let bare = text.trim_matches('"');
-    let ids: Vec<String> = if let Some(ids) = bare.strip_prefix("device=") {
-        ids.split(',').map(str::to_owned).collect()
-    } else if matches!(bare, "all" | "count=all" | "-1" | "count=-1") {
-        vec!["all".to_owned()]
-    } else {
-        let count: u32 = bare.trim_start_matches("count=").parse().map_err(|_| invalid())?;
-        (0..count).map(|number| number.to_string()).collect()
-    };
-    match ids.iter().any(String::is_empty) {
-        true => Err(invalid()),
-        false => Ok(ids.iter().map(|id| name(id)).collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,19 +424,5 @@ mod tests {
             let range = "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available";
             assert_eq!(error, range);
         }
-    }
-
-    #[test]
-    fn gpus_are_devices_of_a_vendor() {
-        let check = |text: &str, expected: &[&str]| {
-            let names: Vec<String> =
-                expected.iter().map(|id| format!("nvidia.com/gpu={id}")).collect();
-            assert_eq!(gpus(text).ok(), (!expected.is_empty()).then_some(names), "{text}");
-        };
-        check("all", &["all"]);
-        check("2", &["0", "1"]);
-        check("\"device=0,GPU-7\"", &["0", "GPU-7"]);
-        check("many", &[]);
-        check("device=", &[]);
     }
 }
