@@ -392,3 +392,17 @@ fn what_is_no_compose_file_is_refused_at_once() {
     let error = folder.refuses(&["-f", "bomb", "config"]);
     assert!(error.contains("aliases expand to more than"), "{error}");
 }
+
+#[test]
+fn rbuild_compose_is_the_same_program() {
+    let folder = Folder::of(&[("compose.yaml", "services:\n  web:\n    image: nginx\n")]);
+    let ask = |program: &str, words: &[&str]| {
+        Command::new(program).args(words).current_dir(folder.path()).output().unwrap()
+    };
+    let own = ask(env!("CARGO_BIN_EXE_rcompose"), &["config", "--services"]);
+    let other = ask(env!("CARGO_BIN_EXE_rbuild"), &["compose", "config", "--services"]);
+    assert_eq!(String::from_utf8_lossy(&own.stdout), "web\n");
+    assert_eq!(other, own);
+    let wrong = ask(env!("CARGO_BIN_EXE_rbuild"), &["compose", "-f", "nosuch.yaml", "config"]);
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("nosuch"));
+}

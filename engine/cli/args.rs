@@ -146,6 +146,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: crate::groups::SystemVerb,
     },
+    /// Run a compose project's verbs (the program rcompose)
+    Compose(crate::compose::ComposeArgs),
     /// Print a script that completes command lines in a shell
     Completion(crate::completion::CompletionArgs),
     /// Write manual pages into a directory

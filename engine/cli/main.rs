@@ -11,6 +11,7 @@ mod check;
 mod checks;
 mod commit;
 mod completion;
+mod compose;
 mod connect;
 mod container_diff;
 mod container_export;
@@ -182,6 +183,7 @@ fn verb(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Builder { verb } => groups::builder(root, &verb),
         args::Verb::Buildx { verb } => buildx::buildx(root, verb),
         args::Verb::System { verb } => groups::system(&home, &verb),
+        args::Verb::Compose(args) => compose::compose(&args),
         args::Verb::Completion(args) => completion::completion(&args),
         args::Verb::Man(args) => completion::man(&args),
         args::Verb::Info(args) => info::info(&home, &args),

@@ -71,16 +71,24 @@ impl Auth {
         self.credentials.is_some()
     }
 
-    /// Takes in what the registry asks for in an answer of status 401; whatever was shown is no
-    /// good any more.
-    pub(super) fn ask(&self, headers: &HeaderMap, scope: &Scope) -> Result<(), Error> {
+    /// Takes in what the registry asks for in an answer of status 401; what was shown is no good any
+    /// more, but a token that another thread has got meanwhile may be.
+    pub(super) fn ask(
+        &self,
+        headers: &HeaderMap,
+        scope: &Scope,
+        shown: Option<&str>,
+    ) -> Result<(), Error> {
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
         let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
         let text = texts.join(", ");
         let asked = parse(&text)
             .ok_or_else(|| Error::Challenge { host: self.host.clone(), challenge: text.clone() })?;
         let mut state = self.state.lock().expect("no holder panics");
-        state.tokens.remove(scope);
+        let is_shown = |token: &Token| shown.is_some_and(|shown| shown.ends_with(&token.text));
+        if state.tokens.get(scope).is_some_and(is_shown) {
+            state.tokens.remove(scope);
+        }
         state.asked = Some(asked);
         Ok(())
     }

@@ -22,6 +22,8 @@ use crate::credentials::Credentials;
 
 /// How often a request is made again.
 const ATTEMPTS: u32 = 5;
+/// How often a request is made again with another proof of who we are.
+const PROOFS: u32 = 3;
 /// Whatever asks us to wait longer is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// No manifest, token or error is longer; the specification has registries take 4 MiB.
@@ -133,10 +135,10 @@ impl Client {
         let url = format!("{}/v2/", self.base);
         let what = format!("reach registry {}", self.place.host);
         let ask = Ask { what: &what, method: Method::GET, url: &url, headers: &[], scope: "" };
-        let response = self.attempt(&ask, None)?;
+        let response = self.attempt(&ask, None, None)?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
-            return self.auth.ask(response.headers(), "");
+            return self.auth.ask(response.headers(), "", None);
         }
         if is_worth_waiting(status) || status.is_success() {
             return Ok(());
@@ -198,16 +200,20 @@ impl Client {
     pub(super) fn send(&self, ask: &Ask<'_>, body: &[u8]) -> Result<Response<Body>, Error> {
         let has_body = ask.method != Method::GET && ask.method != Method::HEAD;
         let mut attempt = 0;
-        let mut proven = false;
+        let mut proofs = 0;
         loop {
             attempt += 1;
             let mut reader = body;
             let body = has_body.then(|| SendBody::from_reader(&mut reader));
             let last = attempt >= ATTEMPTS;
-            match self.attempt(ask, body) {
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !proven => {
-                    proven = true;
-                    self.auth.ask(response.headers(), ask.scope)?;
+            let shown = self.proof(ask)?;
+            match self.attempt(ask, shown.as_deref(), body) {
+                // More than once, since others may have used up a token that we share.
+                Ok(response)
+                    if response.status() == StatusCode::UNAUTHORIZED && proofs < PROOFS =>
+                {
+                    proofs += 1;
+                    self.auth.ask(response.headers(), ask.scope, shown.as_deref())?;
                 }
                 Ok(response) if is_worth_waiting(response.status()) && !last => {
                     match asked_wait(response.headers()) {
@@ -230,10 +236,24 @@ impl Client {
         ask: &Ask<'_>,
         body: &mut dyn Read,
     ) -> Result<Response<Body>, Error> {
-        self.attempt(ask, Some(SendBody::from_reader(body)))
+        let shown = self.proof(ask)?;
+        self.attempt(ask, shown.as_deref(), Some(SendBody::from_reader(body)))
     }
 
-    fn attempt(&self, ask: &Ask<'_>, body: Option<SendBody<'_>>) -> Result<Response<Body>, Error> {
+    /// What to show of who we are; no other host is told.
+    fn proof(&self, ask: &Ask<'_>) -> Result<Option<String>, Error> {
+        match self.is_ours(ask.url) {
+            true => self.auth.header(&self.agent, ask.scope),
+            false => Ok(None),
+        }
+    }
+
+    fn attempt(
+        &self,
+        ask: &Ask<'_>,
+        shown: Option<&str>,
+        body: Option<SendBody<'_>>,
+    ) -> Result<Response<Body>, Error> {
         let bad = |error: ureq::http::Error| Error::Answer {
             what: ask.what.to_owned(),
             why: format!("{:?} is no address: {error}", ask.url),
@@ -242,9 +262,7 @@ impl Client {
         for (name, value) in ask.headers {
             request = request.header(name, *value);
         }
-        if self.is_ours(ask.url)
-            && let Some(value) = self.auth.header(&self.agent, ask.scope)?
-        {
+        if let Some(value) = shown {
             request = request.header(header::AUTHORIZATION, value);
         }
         let sent = match body {
