@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::support::Test;
 use crate::support::containers::{run, shown, soon, world};
+use crate::support::need;
 
 fn log(test: &Test, name: &str) -> String {
     test.rbuild(&["logs", name]).ok()
@@ -330,6 +331,16 @@ fn what_is_refused_leaves_no_container() {
         ),
         (&["--link", "nosuch", "busybox", "true"], "No such container: nosuch"),
         (&["--link", "a:", "busybox", "true"], "bad format for links"),
+        (&["--isolation", "hyperv", "busybox"], "\"hyperv\" - linux only supports 'default'"),
+        (&["--storage-opt", "size=1G", "busybox"], "--storage-opt size is not supported"),
+        (&["--storage-opt", "foo=1", "busybox"], "Unknown option foo"),
+        (&["--storage-opt", "foo", "busybox"], "invalid storage option"),
+        (&["--cpu-rt-runtime", "1000", "busybox"], "leave out --cpu-rt-runtime"),
+        (
+            &["--cpu-rt-runtime", "95000", "--cpu-rt-period", "10", "busybox"],
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+        ),
+        (&["--kernel-memory", "x", "busybox"], "invalid size: 'x'"),
     ] {
         let refused = run(&test, arguments);
         assert!(refused.failed(125).contains(said), "{refused}");
@@ -362,16 +373,20 @@ fn a_linked_container_is_known_by_its_alias() {
 #[test]
 fn a_full_disk_does_not_hide_how_it_ended() {
     let test = world();
-    let told = test.unshared(
+    let base = need::base_tar("busybox");
+    let told = test.unshared(&format!(
         "mkdir full; truncate -s 40M full.img; mkfs.ext4 -qF full.img
         mount -o loop full.img full; export RBUILD_ROOT=\"$PWD/full/store\"
-        $RBUILD import \"$RBUILD_TEST_CACHE/busybox.tar\" busybox >/dev/null
-        $RBUILD run -d --name c1 --network none busybox sh -c 'trap \"exit 3\" TERM; sleep 600 & wait' >/dev/null
+        $RBUILD import '{base}' busybox >/dev/null
+        $RBUILD run -d --name c1 --network none busybox \\
+            sh -c 'trap \"exit 3\" TERM; echo ready; sleep 600 & wait' >/dev/null
+        until $RBUILD logs c1 | grep -q ready; do sleep 0.1; done
         for size in 1M 512; do dd if=/dev/zero of=full/fill$size bs=$size 2>/dev/null || true; done
         $RBUILD stop -t 60 c1 >/dev/null
-        $RBUILD inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' c1
-        rm full/fill*; $RBUILD rm c1 >/dev/null; umount full",
-    );
+        $RBUILD inspect -f '{{{{.State.Status}}}} {{{{.State.ExitCode}}}} {{{{.State.Error}}}}' c1
+        rm full/fill*; $RBUILD rm c1 >/dev/null",
+        base = base.display(),
+    ));
     assert_eq!(told.trim(), "exited 3");
 }
 
@@ -460,6 +475,22 @@ fn a_terminal_is_not_given_the_input_of_a_file() {
     assert!(missing.failed(1).contains("No such container: missing"), "{missing}");
     run(&test, &["-t", "busybox", "true"]).succeeded();
     test.rbuild(&["run", "-dit", "--network", "none", "busybox", "true"]).succeeded();
+    for (name, options) in [("typed", "-dit"), ("shown", "-dt")] {
+        run(&test, &[options, "--name", name, "busybox", "sleep", "300"]).succeeded();
+        let refused = test.rbuild_with(&["attach", name], &[], Some(b"x\n"));
+        assert!(refused.failed(1).contains("the input device is not a TTY"), "{refused}");
+    }
+    test.rbuild(&["stop", "-t", "0", "typed"]).succeeded();
+    let stopped = test.rbuild(&["attach", "typed"]);
+    assert!(stopped.failed(1).contains("cannot attach to a stopped container"), "{stopped}");
+    let shown = test.command(&["attach", "--no-stdin", "shown"]).stdin(Stdio::null()).spawn();
+    soon("it is attached", || {
+        let until = jiff::Timestamp::now().to_string();
+        let told = ["events", "--since", "1h", "--until", &until, "--filter", "event=attach"];
+        test.rbuild(&told).ok().contains("name=shown")
+    });
+    test.rbuild(&["kill", "shown"]).succeeded();
+    assert_eq!(shown.unwrap().wait().unwrap().code(), Some(137));
 }
 
 #[test]

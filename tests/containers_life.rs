@@ -2,8 +2,15 @@
 //! when a monitor or the machine goes down, and what a monitor costs.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use cache::Store;
+use engine::containers::follow::{Follower, Next, Range};
+use engine::containers::protocol::Request;
+use engine::containers::{Client, Containers, Verdict};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::support::Test;
 use crate::support::containers::{run, shown, soon, soon_is, world};
@@ -112,6 +119,203 @@ fn the_start_period_forgives() {
     soon("probes failed", || shown(&test, "c1", "{{len .State.Health.Log}}").as_str() >= "2");
     assert_eq!(shown(&test, "c1", "{{.State.Health.Status}}"), "starting");
     soon_is(&test, "c1", "{{.State.Health.Status}}", "unhealthy");
+}
+
+fn store(test: &Test) -> Store {
+    Store::open(&test.outside("store")).unwrap()
+}
+
+/// Begins to wait for a container to become healthy.
+fn await_health(test: &Test, name: &str) -> Client {
+    let store = store(test);
+    let containers = Containers::open(&store).unwrap();
+    let id = containers.find(name).unwrap();
+    Client::connect(&containers, &id, Request::Healthy).unwrap().expect("it runs")
+}
+
+fn verdict(test: &Test, name: &str) -> Verdict {
+    await_health(test, name).healthy().unwrap()
+}
+
+/// What a container has changed: a file in its own layer.
+fn changed(test: &Test, container: &str, file: &str) -> PathBuf {
+    let id = shown(test, container, "{{.Id}}");
+    test.outside("store").join("containers").join(id).join("upper").join(file)
+}
+
+#[test]
+fn who_waits_for_health_hears_of_it_early() {
+    let test = world();
+    test.file("shared/none", "");
+    let shared = format!("{}:/shared", test.context().join("shared").display());
+    let check = "echo probe >>/probes; test -e /shared/well";
+    let flags = ["-v", &shared, "--health-interval", "60s", "--health-cmd", check];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    let mut waiting = await_health(&test, "c1");
+    let probes = changed(&test, "c1", "probes");
+    let count = || std::fs::read_to_string(&probes).unwrap_or_default().lines().count();
+    soon("it is probed often", || count() >= 3);
+    test.file("shared/well", "");
+    let since = Instant::now();
+    assert_eq!(waiting.healthy().unwrap(), Verdict::Healthy);
+    // A pause is 1 s at most.
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    // Those that failed are forgotten.
+    let health =
+        "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len .State.Health.Log}}";
+    assert_eq!(shown(&test, "c1", health), "healthy 0 1");
+    // Who comes late need not wait.
+    let before = count();
+    assert_eq!(verdict(&test, "c1"), Verdict::Healthy);
+    assert_eq!(count(), before);
+}
+
+#[test]
+fn there_are_no_extra_probes_when_nobody_waits() {
+    let test = world();
+    let flags = ["--health-interval", "60s", "--health-cmd", "echo probe >>/probes; false"];
+    let arguments = [&["-d", "--name", "c1"], &flags[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    let probes = changed(&test, "c1", "probes");
+    let count = || std::fs::read_to_string(&probes).unwrap_or_default().lines().count();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(count(), 0);
+    let waiting = await_health(&test, "c1");
+    soon("it is probed", || count() >= 3);
+    drop(waiting);
+    let (mut before, mut since) = (count(), Instant::now());
+    soon("probes come to an end", || {
+        if count() != before {
+            (before, since) = (count(), Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(1500)
+    });
+    assert_eq!(
+        shown(&test, "c1", "{{.State.Health.Status}} {{len .State.Health.Log}}"),
+        "starting 0"
+    );
+}
+
+#[test]
+fn who_waits_for_health_hears_that_there_is_none() {
+    let test = world();
+    let check = ["--health-cmd", "echo broken; false"];
+    let flags = ["--health-interval", "300ms", "--health-retries", "2"];
+    let arguments =
+        [&["-d", "--name", "c1"], &flags[..], &check[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    let unhealthy = Verdict::Unhealthy("container c1 is unhealthy: broken".to_owned());
+    assert_eq!(verdict(&test, "c1"), unhealthy);
+    assert_eq!(verdict(&test, "c1"), unhealthy);
+    let slow = ["--health-timeout", "300ms", "--health-cmd", "sleep 77"];
+    let arguments =
+        [&["-d", "--name", "s1"], &flags[..], &slow[..], &["busybox", "sleep", "600"]].concat();
+    run(&test, &arguments).succeeded();
+    let why = "container s1 is unhealthy: Health check exceeded timeout (300ms)";
+    assert_eq!(verdict(&test, "s1"), Verdict::Unhealthy(why.to_owned()));
+    run(&test, &["-d", "--name", "n1", "busybox", "sleep", "600"]).succeeded();
+    let none = "container n1 has no healthcheck configured";
+    assert_eq!(verdict(&test, "n1"), Verdict::Unhealthy(none.to_owned()));
+}
+
+#[test]
+fn who_waits_for_health_hears_of_the_end() {
+    let test = world();
+    let check = ["--health-cmd", "false"];
+    let begin = |name: &str, flags: &[&str], script: &str| {
+        let first = ["-d", "--name", name];
+        let last = ["busybox", "sh", "-c", script];
+        run(&test, &[&first, flags, &check[..], &last].concat()).succeeded();
+    };
+    begin("c1", &[], "sleep 1; exit 7");
+    assert_eq!(verdict(&test, "c1"), Verdict::Exited(7));
+    begin("l1", &["--restart", "always"], "sleep 0.1; exit 3");
+    let Verdict::Unhealthy(why) = verdict(&test, "l1") else { panic!("it never becomes healthy") };
+    assert!(why.contains("restarting") && why.contains("exit code 3"), "{why}");
+}
+
+#[test]
+fn who_waits_for_health_outwaits_a_restart() {
+    let test = world();
+    let flags = ["--restart", "always", "--health-cmd", "test -e /well"];
+    let script = "test -e /again && touch /well && exec sleep 600; touch /again; sleep 1; exit 3";
+    let arguments =
+        [&["-d", "--name", "c1"], &flags[..], &["busybox", "sh", "-c", script]].concat();
+    run(&test, &arguments).succeeded();
+    assert_eq!(verdict(&test, "c1"), Verdict::Healthy);
+    assert_eq!(shown(&test, "c1", "{{.RestartCount}}"), "1");
+}
+
+#[test]
+fn a_container_that_waits_to_be_started_again_is_restarted_at_once() {
+    let test = world();
+    test.file("shared/none", "");
+    let shared = format!("{}:/shared", test.context().join("shared").display());
+    let script = "test -e /shared/well && exec sleep 600; exit 1";
+    let flags = ["-d", "--name", "c1", "--restart", "always", "-v", &shared];
+    run(&test, &[&flags[..], &["busybox", "sh", "-c", script]].concat()).succeeded();
+    soon_is(&test, "c1", "{{.State.Status}} {{.RestartCount}}", "restarting 4");
+    test.file("shared/well", "");
+    test.rbuild(&["restart", "c1"]).succeeded();
+    assert_eq!(shown(&test, "c1", "{{.State.Status}} {{.RestartCount}}"), "running 0");
+}
+
+/// Reads what a container prints until it has ended: the lines, and how it ended.
+fn followed(mut follower: Follower, stop: PollFd<'_>) -> (String, Option<i32>) {
+    let mut lines = String::new();
+    loop {
+        while let Some(line) = follower.next_line().unwrap() {
+            lines += &line.text;
+        }
+        match follower.wait(stop.clone()).unwrap() {
+            Next::More => {}
+            Next::Over => return (lines, follower.exit()),
+            Next::Stopped => return (lines + "stopped", follower.exit()),
+        }
+    }
+}
+
+#[test]
+fn logs_are_followed_by_several_at_once() {
+    let test = world();
+    let script = "echo one; sleep 0.2; echo two >&2; exit $CODE";
+    let create = ["create", "--network", "none"];
+    let scripts = [("a1", "CODE=0", script), ("b1", "CODE=5", script)];
+    let endless = ("e1", "CODE=0", "echo begun; sleep 600");
+    for (name, code, script) in scripts.into_iter().chain([endless]) {
+        let rest = ["--name", name, "-e", code, "busybox", "sh", "-c", script];
+        test.rbuild(&[&create[..], &rest].concat()).succeeded();
+    }
+    let store = store(&test);
+    let containers = Containers::open(&store).unwrap();
+    let (wish, stop) = rustix::pipe::pipe().unwrap();
+    let begin = |name: &str| {
+        let id = containers.find(name).unwrap();
+        // What is printed before it is followed is not lost.
+        let mut follower = Follower::open(&containers, &id, Range::default()).unwrap();
+        test.rbuild(&["start", name]).succeeded();
+        follower.follow(&containers).unwrap();
+        follower
+    };
+    let followers = ["a1", "b1", "e1"].map(begin);
+    let found = std::thread::scope(|scope| {
+        let stop_fd = PollFd::new(&wish, PollFlags::IN);
+        let threads = followers.map(|it| {
+            let stop = stop_fd.clone();
+            scope.spawn(move || followed(it, stop))
+        });
+        let [first, second, endless] = threads;
+        let ended = [first, second].map(|thread| thread.join().unwrap());
+        drop(stop);
+        [ended, [endless.join().unwrap(), Default::default()]].concat()
+    });
+    let printed = "one\ntwo\n".to_owned();
+    // One that had ended before it could be followed has not told how.
+    let code = |found: Option<i32>, expected| found.is_none_or(|code| code == expected);
+    assert_eq!([&found[0].0, &found[1].0], [&printed, &printed]);
+    assert!(code(found[0].1, 0) && code(found[1].1, 5), "{found:?}");
+    assert_eq!(found[2], ("begun\nstopped".to_owned(), None));
 }
 
 #[test]

@@ -393,6 +393,33 @@ fn a_format_is_refused_in_docker_s_words_before_there_is_anything_to_list() {
 }
 
 #[test]
+fn a_field_that_no_row_has_is_refused_as_docker_does() {
+    let test = world();
+    test.rbuild(&["volume", "create", "v1"]).succeeded();
+    for (verb, type_name) in [
+        (&["images"][..], "*formatter.imageContext"),
+        (&["volume", "ls"], "*formatter.volumeContext"),
+        (&["network", "ls"], "*network.networkContext"),
+        (&["history", "busybox"], "*image.historyContext"),
+        (&["system", "df"], "*formatter.diskUsageImagesContext"),
+    ] {
+        for format in ["{{.Foo}}", "table {{.Foo}}", "{{json .Foo}}"] {
+            let refused = test.rbuild(&[verb, &["--format", format]].concat());
+            let column = if format.contains("json") { 7 } else { 2 };
+            let expected = format!(
+                "template parsing error: template: :1:{column}: executing \"\" at <.Foo>: can't \
+                 evaluate field Foo in type {type_name}\n"
+            );
+            assert!(refused.failed(1).ends_with(&expected), "{refused}");
+            assert_eq!(refused.stdout, b"", "{refused}");
+        }
+        test.rbuild(&[verb, &["--format", "{{json .}}"]].concat()).succeeded();
+    }
+    let none = test.rbuild(&["images", "--format", "{{.Foo}}", "nosuch"]).ok();
+    assert_eq!(none, "", "nothing is asked for a field");
+}
+
+#[test]
 fn what_nobody_typed_is_shown_as_docker_does() {
     let test = world();
     let options = ["--network", "none", "--ulimit", "nproc=9", "--ulimit", "core=0", "--ulimit"];
@@ -412,6 +439,19 @@ fn what_nobody_typed_is_shown_as_docker_does() {
         test.rbuild(&line.concat()).succeeded();
         assert_eq!(shown(&test, name, options), expected, "{flags:?}");
     }
+    // What the words stand for is shown, and not the words.
+    let flags = ["--isolation", "default", "--cpu-rt-period", "1000", "--kernel-memory", "1m"];
+    let open = ["--security-opt", "systempaths=unconfined", "--security-opt", "no-new-privileges"];
+    let line =
+        [&["create", "--name", "open", "--network", "none"], &flags[..], &open, &["busybox"]];
+    test.rbuild(&line.concat()).succeeded();
+    let host = "{{json .HostConfig.SecurityOpt}} {{json .HostConfig.MaskedPaths}} \
+                {{json .HostConfig.ReadonlyPaths}} {{.HostConfig.Isolation}}";
+    assert_eq!(shown(&test, "open", host), "[\"no-new-privileges\"] [] [] default");
+    let command = ["cat", "/proc/mounts"];
+    let line = [&["run", "--rm", "--network", "none"], &open[..2], &["busybox"], &command[..]];
+    let mounts = test.rbuild(&line.concat()).ok();
+    assert!(!mounts.contains(" /proc/sys ") && !mounts.contains("/proc/kcore"), "{mounts}");
     let nils = "{{.Config.OnBuild}} {{.Config.Volumes}} {{.State.Health}} {{.HostConfig.Binds}}";
     assert_eq!(shown(&test, "plain", nils), "[] map[] <nil> []");
 }

@@ -2,6 +2,7 @@
 //! a name is looked for.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -51,6 +52,39 @@ fn a_list_of_images_is_made_annotated_and_pushed() {
     }
     let gone = test.rbuild(&["manifest", "rm", &list]);
     assert!(gone.failed(1).contains("No such manifest"), "{gone}");
+}
+
+#[test]
+fn those_who_change_a_list_at_once_all_do() {
+    let Some((test, registry)) = filled() else { return };
+    test.import("busybox");
+    let list = registry.name("list:1");
+    let names: Vec<_> = (0..4).map(|number| registry.name(&format!("app:{number}"))).collect();
+    for (number, name) in names.iter().enumerate() {
+        test.write(&format!("FROM busybox\nLABEL number={number}\n"));
+        test.build(&["-t", name]);
+        test.rbuild(&["push", name]).succeeded();
+    }
+    let all = |line: &dyn Fn(&str) -> Vec<String>| {
+        let start = |name| test.command(&line(name)).stdout(Stdio::null()).spawn().unwrap();
+        let many: Vec<_> = names.iter().map(|name| start(name)).collect();
+        many.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
+    };
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let entries = || {
+        let shown = test.rbuild(&["manifest", "inspect", &list]).ok();
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["manifests"].as_array().unwrap().clone()
+    };
+    all(&|name| words(&["manifest", "create", "--amend", &list, name]));
+    assert_eq!(entries().len(), names.len());
+    for round in 0..10 {
+        let variant = format!("v{round}");
+        all(&|name| words(&["manifest", "annotate", "--variant", &variant, &list, name]));
+        for entry in entries() {
+            assert_eq!(entry["platform"]["variant"], variant.as_str());
+        }
+    }
 }
 
 #[test]

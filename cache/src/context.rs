@@ -10,11 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 
+use crate::content::ContentDigest;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::store::Store;
 
-const MAGIC: &[u8; 8] = b"rbctx\0\0\x01";
+/// The last byte is the version: an index of another one is no index.
+const MAGIC: &[u8; 8] = b"rbctx\0\0\x02";
 
 /// Coarse kernel clocks tick every 10 ms at worst; within a few ticks a second change could leave
 /// the same times behind.
@@ -45,7 +47,7 @@ pub struct ContextIndex {
     learnt: BTreeMap<Vec<u8>, Option<Known>>,
 }
 
-type Known = (Stat, Digest);
+type Known = (Stat, ContentDigest);
 
 impl ContextIndex {
     /// Loads the index of the directory named by `id`; an unreadable one is empty.
@@ -56,7 +58,7 @@ impl ContextIndex {
     }
 
     /// The digest of the file at `path` if it is still as it was when it was read.
-    pub fn get(&self, path: &[u8], stat: &Stat) -> Option<Digest> {
+    pub fn get(&self, path: &[u8], stat: &Stat) -> Option<ContentDigest> {
         let (known, digest) = match self.learnt.get(path) {
             Some(learnt) => (*learnt)?,
             None => {
@@ -70,11 +72,16 @@ impl ContextIndex {
 
     /// Remembers that the file had `digest` when it had `stat`, unless it changed so recently that
     /// a further change might not show. `stat` must have been taken before the file was read.
-    pub fn set(&mut self, path: &[u8], stat: Stat, digest: Digest) {
+    pub fn set(&mut self, path: &[u8], stat: Stat, digest: ContentDigest) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let trusted_until = now.saturating_sub(GRAIN).as_nanos() as i64;
         let trusted = stat.ctime < trusted_until && stat.mtime < trusted_until;
         self.learnt.insert(path.to_vec(), trusted.then_some((stat, digest)));
+    }
+
+    /// Whether anything was learnt since it was loaded or saved.
+    pub fn has_learnt(&self) -> bool {
+        !self.learnt.is_empty()
     }
 
     /// Writes the index back if anything was learnt.
@@ -101,21 +108,24 @@ impl ContextIndex {
             }
             bytes.extend(digest.bytes());
         }
-        let check = Digest::of(&bytes);
+        let check = ContentDigest::of(&bytes);
         bytes.extend(check.bytes());
         bytes
     }
 }
 
-/// Tells whether these are the bytes of a whole index of this version.
+/// Tells whether these are the bytes of a whole index, as far as that can be told of one of another
+/// version.
 pub(crate) fn is_whole(bytes: &[u8]) -> bool {
-    decode(bytes).is_some()
+    let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
+    let other = bytes.strip_prefix(name).is_some_and(|rest| !rest.starts_with(version));
+    other && bytes.len() > MAGIC.len() || decode(bytes).is_some()
 }
 
 /// `None` when the bytes are not a whole index of this version.
 fn decode(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Known)>> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).bytes() != check {
+    if ContentDigest::of(body).bytes() != check {
         return None;
     }
     let mut rest = body.strip_prefix(MAGIC.as_slice())?;
@@ -133,7 +143,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Known)>> {
             inode: number()?,
             device: number()?,
         };
-        known.push((path.to_vec(), (stat, Digest::from_bytes(take::<32>(&mut rest)?))));
+        known.push((path.to_vec(), (stat, ContentDigest::from_bytes(take::<32>(&mut rest)?))));
     }
     Some(known)
 }
@@ -160,9 +170,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let store = Store::open(dir.path()).expect("open");
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
-        index.set(b"a\n\xff", OLD, Digest::of("content"));
+        index.set(b"a\n\xff", OLD, ContentDigest::of("content"));
         let index = reload(&store, &mut index);
-        assert_eq!(index.get(b"a\n\xff", &OLD), Some(Digest::of("content")));
+        assert_eq!(index.get(b"a\n\xff", &OLD), Some(ContentDigest::of("content")));
         for changed in [
             Stat { size: 4, ..OLD },
             Stat { mtime: 9, ..OLD },
@@ -180,7 +190,7 @@ mod tests {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let fresh = Stat { ctime: now.as_nanos() as i64, ..OLD };
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
-        index.set(b"a", fresh, Digest::of("content"));
+        index.set(b"a", fresh, ContentDigest::of("content"));
         assert_eq!(reload(&store, &mut index).get(b"a", &fresh), None);
     }
 
@@ -190,16 +200,16 @@ mod tests {
         let store = Store::open(dir.path()).expect("open");
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
         for path in ["a", "c", "e", "g"] {
-            index.set(path.as_bytes(), OLD, Digest::of(path));
+            index.set(path.as_bytes(), OLD, ContentDigest::of(path));
         }
         let mut index = reload(&store, &mut index);
         for path in ["f", "c", "b"] {
-            index.set(path.as_bytes(), OLD, Digest::of("new"));
+            index.set(path.as_bytes(), OLD, ContentDigest::of("new"));
         }
-        index.set(b"g", Stat { ctime: i64::MAX, ..OLD }, Digest::of("new"));
+        index.set(b"g", Stat { ctime: i64::MAX, ..OLD }, ContentDigest::of("new"));
         let index = reload(&store, &mut index);
         let found = ["a", "b", "c", "e", "f", "g"].map(|path| index.get(path.as_bytes(), &OLD));
-        let [a, new, e] = ["a", "new", "e"].map(|text| Some(Digest::of(text)));
+        let [a, new, e] = ["a", "new", "e"].map(|text| Some(ContentDigest::of(text)));
         assert_eq!(found, [a, new, new, e, new, None]);
     }
 
@@ -208,12 +218,35 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let store = Store::open(dir.path()).expect("open");
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
-        index.set(b"a", OLD, Digest::of("content"));
+        index.set(b"a", OLD, ContentDigest::of("content"));
         index.save(&store).expect("save");
         let mut bytes = index.encode();
         assert!(decode(&bytes).is_some());
         bytes[20] ^= 1;
         assert!(decode(&bytes).is_none());
         assert!(decode(&bytes[..30]).is_none());
+        assert!(!is_whole(&bytes));
+    }
+    /// What the first version wrote: the same fields with SHA-256 digests.
+    #[test]
+    fn an_index_of_another_version_is_no_index_and_no_damage() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path()).expect("open");
+        let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
+        index.set(b"a", OLD, ContentDigest::of("content"));
+        let mut index = reload(&store, &mut index);
+        assert!(index.get(b"a", &OLD).is_some());
+        let mut bytes = index.encode();
+        bytes.truncate(bytes.len() - 32);
+        bytes[7] = 1;
+        for check in [*Digest::of(&bytes).bytes(), *ContentDigest::of(&bytes).bytes()] {
+            let old = [bytes.as_slice(), &check].concat();
+            fs::write(&index.path, &old).expect("write");
+            assert_eq!(ContextIndex::load(&store, &Digest::of("ctx")).get(b"a", &OLD), None);
+            assert!(is_whole(&old));
+        }
+        index.set(b"a", OLD, ContentDigest::of("again"));
+        let index = reload(&store, &mut index);
+        assert_eq!(index.get(b"a", &OLD), Some(ContentDigest::of("again")));
     }
 }

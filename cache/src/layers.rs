@@ -4,6 +4,7 @@
 //! `layer.tar` is the layer; what it is mounted by is derived from it, made on the way where that
 //! costs nothing, and may be removed at any time. Knows nothing of images or of what made a layer.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,9 @@ const BUFFER: usize = 1 << 18;
 
 /// Bytes that a tar counts in.
 const BLOCK: u64 = 512;
+
+/// Bytes of a tar whose way to the disk takes longer than starting a thread.
+const WORTH_A_THREAD: u64 = 4 << 20;
 
 /// Where a draft's tar goes; its bytes are digested on the way.
 type TarFile = Pipeline;
@@ -136,7 +140,7 @@ impl<'store> Draft<'store> {
             // Also where it is only to tell what cannot be mounted.
             index.0.get_or_insert_with(Builder::new);
         }
-        let layer = self.write_tar(|out| {
+        let (tar, layer) = self.write_tar(|out| {
             let tee = Tee { input, out };
             let mut archive = layer::reader::entries(io::BufReader::with_capacity(BUFFER, tee));
             while let Some((entry, data)) = archive.next_entry().map_err(not_imported)? {
@@ -154,7 +158,7 @@ impl<'store> Draft<'store> {
             index.0 = None;
         }
         let indexed = index.0.is_some();
-        index.write(&self.dir, &layer.diff_id)?;
+        self.sync(&tar, || index.write(&self.dir, &layer.diff_id))?;
         Ok(Import { layer, entries, indexed })
     }
 
@@ -179,7 +183,7 @@ impl<'store> Draft<'store> {
     /// Writes the tar of the entries that `write` appends.
     fn write_entries(&self, write: impl FnOnce(&mut dyn Append) -> Result<()>) -> Result<Layer> {
         let mut index = self.index();
-        let layer = self.write_tar(|out| {
+        let (tar, layer) = self.write_tar(|out| {
             let mut tar = Indexed { tar: LayerWriter::new(out), index: &mut index };
             write(&mut tar)?;
             let failed = |source| Error::Layer {
@@ -188,17 +192,33 @@ impl<'store> Draft<'store> {
             };
             tar.tar.finish().map(drop).map_err(failed)
         })?;
-        index.write(&self.dir, &layer.diff_id)?;
+        self.sync(&tar, || index.write(&self.dir, &layer.diff_id))?;
         Ok(layer)
     }
 
-    fn write_tar(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<Layer> {
+    /// Writes the tar; it is not synced yet.
+    fn write_tar(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<(File, Layer)> {
         let file = fs::File::create(self.dir.join("layer.tar")).map_err(Error::Io)?.into_parts().0;
         let mut out = Pipeline::new(file);
         write(&mut out).map_err(|error| self.unwritten(error))?;
         let (file, diff_id) = out.finish().map_err(|error| self.not_written(&error))?;
         let size = file.metadata().map_err(Error::Io)?.len();
-        Ok(Layer { diff_id, size })
+        Ok((file, Layer { diff_id, size }))
+    }
+
+    /// Syncs the tar while its index is written.
+    fn sync(&self, tar: &File, write_index: impl FnOnce() -> Result<()>) -> Result<()> {
+        let synced = |result: io::Result<()>| result.map_err(|error| self.not_written(&error));
+        if tar.metadata().map_err(Error::Io)?.len() < WORTH_A_THREAD {
+            synced(tar.sync_all())?;
+            return write_index();
+        }
+        std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| tar.sync_all());
+            let written = write_index();
+            synced(syncing.join().expect("syncing does not panic"))?;
+            written
+        })
     }
 
     /// Tells the store's failure from the layer's.

@@ -20,7 +20,9 @@
 //!   cache/mounts/<id>/       the directories behind `RUN --mount=type=cache`
 //!   cache/context/<id>       what is known of a context's files: stat -> digest
 //!   cache/builds/<id>.json   what the last build of a context looked like
+//!   cache/sources/           what was downloaded or cloned
 //!   containers/, volumes/, networks/, events, run/   the engine's (see `containers`, `volume`, ...)
+//!   manifests/<name>.json    a list of images in the making; manifests/lock orders their changes
 //!   tmp/<id>/                whatever is being made; swept when its maker is gone
 //!   tmp/<id>.lock            held while its maker lives; says what that uses
 //!   tmp/<key>.lock           held by who does the operation with this key
@@ -36,6 +38,7 @@ pub mod check;
 pub mod claim;
 pub mod compress;
 pub mod compressor;
+pub mod content;
 pub mod context;
 pub mod digest;
 mod discard;

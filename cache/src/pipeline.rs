@@ -51,7 +51,8 @@ impl Pipeline {
         Self(State::Alone(Sparse::new(file), Hasher::new()))
     }
 
-    /// Ends the file; returns it synced, with its digest.
+    /// Ends the file; returns it with its digest. What is left to be brought to the disk is for the
+    /// caller to sync, beside what else there is to do.
     pub(crate) fn finish(self) -> io::Result<(File, Digest)> {
         let (out, hasher) = match self.0 {
             State::Alone(out, hasher) => (out, hasher),
@@ -193,11 +194,9 @@ impl Sparse {
         Ok(())
     }
 
-    /// Syncs the file.
     fn finish(self) -> io::Result<File> {
         // A hole at the end is there by the length alone.
         self.file.set_len(self.end)?;
-        self.file.sync_all()?;
         Ok(self.file)
     }
 }

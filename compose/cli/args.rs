@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use cache::lower::Driver;
 use clap::Args;
 use compose::Request;
 
@@ -48,9 +49,32 @@ pub(crate) struct Globals {
     /// Include networks, volumes and so on that no service uses
     #[arg(long)]
     all_resources: bool,
+    /// Where images, containers and volumes are kept
+    #[arg(long, env = "RBUILD_ROOT", value_name = "DIR", hide = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// How layers are mounted
+    #[arg(long, env = "RBUILD_DRIVER", value_name = "DRIVER", hide = true)]
+    pub(crate) storage_driver: Option<Driver>,
 }
 
 impl Globals {
+    /// The project's name, if it was given by name.
+    pub(crate) fn named(&self) -> Option<String> {
+        let given = self.project_name.clone();
+        let given = given.or_else(|| std::env::var("COMPOSE_PROJECT_NAME").ok());
+        given.filter(|name| !name.is_empty())
+    }
+
+    /// Whether the project is called by its name, and nobody says which files it is of.
+    pub(crate) fn is_only_named(&self) -> bool {
+        self.files.is_empty() && self.project_name.as_ref().is_some_and(|name| !name.is_empty())
+    }
+
+    /// How many steps run at once; none is without end.
+    pub(crate) fn parallel(&self) -> Option<usize> {
+        usize::try_from(self.parallel).ok().filter(|most| *most > 0)
+    }
+
     /// What the flags ask to load, with the process's environment.
     pub(crate) fn request(&self) -> anyhow::Result<Request> {
         let current_dir = std::env::current_dir().context("cannot tell the current directory")?;

@@ -3,8 +3,10 @@
 //! They are docker compose's: SHA-256 of the service's JSON as Go writes it, without what can change while the
 //! container stays. So containers that one of the two programs has made are up to date for the other.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+use serde_json::{Map, Value};
 
 use crate::model::{Network, Service, Volume};
 use crate::print::service_json;
@@ -107,6 +109,19 @@ const ORDER: [&str; 92] = [
 
 /// The hash of a service whose environment is complete.
 pub fn service(service: &Service) -> String {
+    digest(&hashed(service).into())
+}
+
+/// A hash of each of the attributes that are part of a service's, which is not docker compose's: eight digits, enough to
+/// tell which of them has changed.
+pub fn attributes(service: &Service) -> BTreeMap<String, String> {
+    let said = |value: &Value| !value.is_null();
+    let all = hashed(service).into_iter().filter(|(_, value)| said(value));
+    all.map(|(name, value)| (name, digest(&value)[..8].to_owned())).collect()
+}
+
+/// What a service's hash is of.
+fn hashed(service: &Service) -> Map<String, Value> {
     let mut service = service.clone();
     service.build = None;
     service.pull_policy = String::new();
@@ -117,10 +132,9 @@ pub fn service(service: &Service) -> String {
     service.depends_on.clear();
     service.profiles.clear();
     let Value::Object(mut json) = service_json(&mut service) else {
-        return String::new();
+        return Map::new();
     };
-    let ordered = ORDER.iter().filter_map(|key| json.shift_remove_entry(*key));
-    digest(&Value::Object(ordered.collect()))
+    ORDER.iter().filter_map(|key| json.shift_remove_entry(*key)).collect()
 }
 
 /// The hash of a network.

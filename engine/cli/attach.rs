@@ -94,6 +94,8 @@ pub(crate) fn attach(home: &Home, args: &AttachArgs) -> anyhow::Result<ExitCode>
             .into());
         }
     }
+    // Docker asks for a terminal even where the program does not read from it.
+    check_terminal(!args.no_stdin, record.config.tty)?;
     let stdin = !args.no_stdin && record.config.open_stdin;
     let attachment = Attachment {
         stdin,

@@ -35,6 +35,7 @@ use crate::{checks, contexts, explain, failure, output, platforms, resolve, secr
 
 /// What `build` is told.
 #[derive(Args, Debug)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct BuildArgs {
     /// The build context: a directory, a URL, or - for standard input
     #[arg(value_name = "PATH | URL | -", default_value = ".")]

@@ -121,7 +121,8 @@ pub(crate) fn buildx(root: &Path, verb: BuildxVerb) -> anyhow::Result<ExitCode> 
         BuildxVerb::Other(words) => {
             let verb = words.first().map_or("", String::as_str);
             bail!(
-                "buildx {verb} is not supported: build, version, ls, use, create, inspect, rm, stop, du and prune are"
+                "buildx {verb} is not supported: build, imagetools, version, ls, use, create, inspect, rm, \
+                 stop, du and prune are"
             );
         }
     }

@@ -18,6 +18,7 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// What `system check` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct CheckArgs {
     /// Make again what can be derived, and remove what is of no use
     #[arg(long)]

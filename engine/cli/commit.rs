@@ -14,6 +14,7 @@ use crate::ui;
 
 /// What `commit` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct CommitArgs {
     /// Who made the image
     #[arg(short, long, default_value = "")]

@@ -15,7 +15,7 @@ use engine::network::Definitions;
 use fs_err as fs;
 use serde_json::{Map, Value, json};
 
-use crate::{network, port, ps};
+use crate::{container_row, network, port_map};
 
 /// Finds a container by its name or id, also one that goes away meanwhile.
 pub(crate) fn find(containers: &Containers<'_>, name: &str) -> anyhow::Result<Option<Observed>> {
@@ -95,7 +95,7 @@ pub(crate) fn document(
         "GraphDriver": { "Data": directories(containers.store, &dir, observed), "Name": "overlay2" },
         "SizeRw": sizes.map(|sizes| sizes.written),
         "SizeRootFs": sizes.map(|sizes| sizes.all),
-        "Mounts": ps::mounts(record).collect::<Vec<_>>(),
+        "Mounts": container_row::mounts(record).collect::<Vec<_>>(),
         "Config": config(record)?,
         "NetworkSettings": network_settings(observed, &definitions)?,
         "Namespaces": namespaces(state),
@@ -189,7 +189,7 @@ fn directories(store: &Store, dir: &Path, observed: &Observed) -> Value {
 fn network_settings(observed: &Observed, definitions: &Definitions) -> anyhow::Result<Value> {
     let Observed { record, state } = observed;
     let mut networks = Map::new();
-    for name in ps::networks(record) {
+    for name in container_row::networks(record) {
         let mut endpoint = state.networks.get(name).or_else(|| record.networks.get(name)).cloned();
         let endpoint = endpoint.get_or_insert_with(EndpointSettings::default);
         if endpoint.network_id.is_empty() {
@@ -204,7 +204,7 @@ fn network_settings(observed: &Observed, definitions: &Definitions) -> anyhow::R
         "Bridge": "",
         "SandboxID": if runs { Digest::of(format!("{} {}", record.id, state.started_at)).hex() } else { String::new() },
         "SandboxKey": if runs { format!("/proc/{}/ns/net", state.pid) } else { String::new() },
-        "Ports": port::map(observed),
+        "Ports": port_map::map(observed),
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

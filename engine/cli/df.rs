@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 use crate::format::{self, Listing};
 use crate::images::{self, Named};
 use crate::in_use::InUse;
-use crate::{ps, ui, volume};
+use crate::{container_row, ui, volume_row};
 
 /// What `system df` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct DfArgs {
     /// Show each image, container, volume and step
     #[arg(short, long)]
@@ -39,6 +40,7 @@ const SUMMARY: Listing = Listing {
         ("TotalCount", "TOTAL"),
         ("Type", "TYPE"),
     ],
+    type_name: "*formatter.diskUsageImagesContext",
 };
 
 const IMAGES: Listing = Listing {
@@ -53,6 +55,7 @@ const IMAGES: Listing = Listing {
         ("Tag", "TAG"),
         ("UniqueSize", "UNIQUE SIZE"),
     ],
+    type_name: "*formatter.imageContext",
 };
 
 const CONTAINERS: Listing = Listing {
@@ -67,11 +70,13 @@ const CONTAINERS: Listing = Listing {
         ("Size", "SIZE"),
         ("Status", "STATUS"),
     ],
+    type_name: "*formatter.ContainerContext",
 };
 
 const VOLUMES: Listing = Listing {
     table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
     headings: &[("Links", "LINKS"), ("Name", "VOLUME NAME"), ("Size", "SIZE")],
+    type_name: "*formatter.volumeContext",
 };
 
 const CACHE: Listing = Listing {
@@ -85,6 +90,7 @@ const CACHE: Listing = Listing {
         ("Size", "SIZE"),
         ("UsageCount", "USAGE"),
     ],
+    type_name: "*formatter.buildCacheContext",
 };
 
 /// What is known of the store.
@@ -196,7 +202,8 @@ fn verbose(store: &Store, known: &Known, format: Option<&str>) -> anyhow::Result
         usage.containers.get(&one.record.id).map_or(0, |container| container.written)
     };
     let image_rows = image_rows(known);
-    let container_rows = ps::rows(store, &known.in_use.containers, |one| human(written(one)))?;
+    let container_rows =
+        container_row::rows(store, &known.in_use.containers, |one| human(written(one)))?;
     let volume_rows: Vec<Value> = known.volumes.iter().map(|one| volume_row(known, one)).collect();
     let cache_rows: Vec<Value> = usage.cache.iter().map(cache_row).collect();
     if let Some(format) = format.filter(|format| *format != "table") {
@@ -222,7 +229,7 @@ fn verbose(store: &Store, known: &Known, format: Option<&str>) -> anyhow::Result
 }
 
 fn volume_row(known: &Known, one: &Volume) -> Value {
-    let mut row = volume::row(one);
+    let mut row = volume_row::row(one);
     row["Links"] = known.links(&one.name).to_string().into();
     row["Size"] = human(known.usage.volumes.get(&one.name).copied().unwrap_or_default()).into();
     row

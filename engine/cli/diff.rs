@@ -15,6 +15,7 @@ use crate::{container_diff, ui};
 
 /// What `diff` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct DiffArgs {
     #[command(flatten)]
     step: StepArgs,

@@ -1,22 +1,19 @@
 //! `events`: what happens in the store, and what has happened.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use engine::events::{Event, Events};
+use engine::events::{Event, Follower};
+use engine::moment;
 use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use serde_json::{Value, json};
 
 use crate::format;
-use crate::logs::moment;
 use crate::ui;
 
 /// What `events` is told.
@@ -40,15 +37,17 @@ pub(crate) struct EventsArgs {
 pub(crate) fn events(root: &Path, args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
     let time = |name: &str, given: &Option<String>| {
-        let parse = |text: &String| moment(text, now).with_context(|| format!("invalid --{name}"));
+        let parse =
+            |text: &String| moment::parse(text, now).with_context(|| format!("invalid --{name}"));
         given.as_ref().map(parse).transpose()
     };
     let since = time("since", &args.since)?.unwrap_or(now);
     let until = time("until", &args.until)?;
     let filters = Filters::parse(&args.filter)?;
     let store = cache::Store::open(root)?;
-    let changes = watch(store.root())?;
-    let mut events = Events::open(store.root()).context("cannot read the events")?;
+    let mut events = Follower::open(store.root())
+        .context("cannot watch the events; perhaps fs.inotify.max_user_instances must be raised")?;
+    let stdout = std::io::stdout();
     loop {
         for event in events.read().context("cannot read the events")? {
             let at = Timestamp::from_nanosecond(event.time_nano.into()).unwrap_or_default();
@@ -61,34 +60,10 @@ pub(crate) fn events(root: &Path, args: &EventsArgs) -> anyhow::Result<ExitCode>
         if left == Some(Duration::ZERO) || ui::is_unread() {
             return Ok(ExitCode::SUCCESS);
         }
-        wait(&changes, left)?;
+        // Only to hear that nobody reads any more.
+        let unread = PollFd::new(&stdout, PollFlags::empty());
+        events.wait(left, unread).context("cannot wait for events")?;
     }
-}
-
-fn watch(root: &Path) -> anyhow::Result<OwnedFd> {
-    let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-        .context("cannot watch the events: raise fs.inotify.max_user_instances")?;
-    let kinds = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-    inotify::add_watch(&changes, root, kinds).context("cannot watch the events")?;
-    Ok(changes)
-}
-
-/// Waits until there may be more to read, the time is up, or nobody reads any more.
-fn wait(changes: &OwnedFd, time: Option<Duration>) -> anyhow::Result<()> {
-    let time = time.map(|time| Timespec {
-        tv_sec: time.as_secs().cast_signed(),
-        tv_nsec: time.subsec_nanos().into(),
-    });
-    let stdout = std::io::stdout();
-    let mut polled =
-        [PollFd::new(changes, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
-    match poll(&mut polled, time.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(errno).context("cannot wait for events"),
-    }
-    let mut seen = [0; 4096];
-    while rustix::io::read(changes, &mut seen).is_ok_and(|read| read > 0) {}
-    Ok(())
 }
 
 fn shown(event: &Event, format: Option<&str>) -> anyhow::Result<String> {

@@ -128,7 +128,7 @@ fn shown(difference: &Difference, step: &Step) -> String {
     }
 }
 
-/// `file "path" 0644 0:0 sha256:...` as people would say it.
+/// `file "path" 0644 0:0 blake3:...` as people would say it.
 fn file(difference: &Difference) -> String {
     let split = |text: &String| -> (String, Vec<String>) {
         let end = text.rfind("\" ").map_or(text.len(), |end| end + 1);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use engine::template::{Template, unescape};
+use engine::template::{Template, TemplateError, unescape};
 use engine::units;
 use serde_json::{Map, Value};
 
@@ -16,10 +16,16 @@ pub(crate) struct Listing {
     pub(crate) table: &'static str,
     /// The heading of each field that a table may show.
     pub(crate) headings: &'static [(&'static str, &'static str)],
+    /// What docker calls the type of a row.
+    pub(crate) type_name: &'static str,
 }
 
+/// How a template says that a row has no such field.
+const NO_ENTRY: &str = "map has no entry for key ";
+
 impl Listing {
-    /// Prints rows as `--format` asks for: `table`, `table TEMPLATE`, `json` or a template.
+    /// Prints rows as `--format` asks for: `table`, `table TEMPLATE`, `json` or a template. A field
+    /// that no row of this kind has is an error, as soon as there is a row.
     pub(crate) fn text(&self, format: Option<&str>, rows: &[Value]) -> anyhow::Result<String> {
         let (template, headed) = match format.unwrap_or("table") {
             "table" => (self.table.to_owned(), true),
@@ -30,6 +36,7 @@ impl Listing {
             },
         };
         let template = Template::parse(&template)?;
+        rows.iter().try_for_each(|row| self.check_fields(&template, row))?;
         let mut text = String::new();
         if headed {
             text += &template.render_headings(&self.heading())?;
@@ -40,6 +47,35 @@ impl Listing {
             text.push('\n');
         }
         Ok(if headed { aligned(&text, 10, 3) } else { text })
+    }
+
+    /// Refuses a template that asks for what there is in no row.
+    pub(crate) fn check_fields(
+        &self,
+        template: &Template,
+        row: &Value,
+    ) -> Result<(), TemplateError> {
+        let mut row = row.clone();
+        if let Some(fields) = row.as_object_mut() {
+            // With something beside texts it is no map of texts, in which a field may be missing.
+            fields.insert(String::new(), Value::from(0));
+        }
+        match template.render(&row) {
+            Err(TemplateError::Render { line, column, at, message }) => {
+                let Some(field) = message.strip_prefix(NO_ENTRY) else { return Ok(()) };
+                let (field, type_name) = (field.trim_matches('"'), self.type_name);
+                let message = format!("can't evaluate field {field} in type {type_name}");
+                Err(TemplateError::Render { line, column, at, message })
+            }
+            // Whatever else is wrong is said by who prints the row.
+            _ => Ok(()),
+        }
+    }
+
+    /// A row of which nothing is known.
+    pub(crate) fn empty_row(&self) -> Value {
+        let field = |(field, _): &(&str, &str)| ((*field).to_owned(), Value::from(""));
+        Value::Object(self.headings.iter().map(field).collect::<Map<_, _>>())
     }
 
     fn heading(&self) -> Value {
@@ -129,6 +165,7 @@ mod tests {
     const PETS: Listing = Listing {
         table: "{{.Name}}\t{{.Kind}}\t{{.Age}}",
         headings: &[("Name", "NAME"), ("Kind", "KIND"), ("Age", "AGE")],
+        type_name: "*formatter.petContext",
     };
 
     fn check(format: Option<&str>, expected: &str) {
@@ -159,6 +196,16 @@ mod tests {
         let labels = "table {{.Label \"com.example.some-name_here\"}}";
         assert_eq!(PETS.text(Some(labels), &[]).expect("text"), "some name here\n");
         assert!(PETS.text(Some("{{"), &[]).is_err());
+        // Where there is no row, nobody has looked for a field.
+        assert_eq!(PETS.text(Some("{{.Colour}}"), &[]).expect("text"), "");
+        for (format, column) in [("{{.Colour}}", 2), ("table {{.Name}} {{upper .Colour}}", 18)] {
+            let refused = PETS.text(Some(format), &[PETS.empty_row()]).expect_err("refused");
+            let expected = format!(
+                "template parsing error: template: :1:{column}: executing \"\" at <.Colour>: can't \
+                 evaluate field Colour in type *formatter.petContext"
+            );
+            assert_eq!(refused.to_string(), expected);
+        }
         assert_eq!(PETS.text(None, &[]).expect("text"), "NAME      KIND      AGE\n");
     }
 

@@ -16,6 +16,7 @@ const SHOWN: usize = 45;
 
 /// What `history` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct HistoryArgs {
     /// Print image ids only
     #[arg(short, long)]
@@ -43,11 +44,13 @@ const HISTORY: Listing = Listing {
         ("ID", "IMAGE"),
         ("Size", "SIZE"),
     ],
+    type_name: "*image.historyContext",
 };
 
 const EXACT: Listing = Listing {
     table: "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
     headings: HISTORY.headings,
+    type_name: HISTORY.type_name,
 };
 
 /// Prints an image's history, the newest step first.

@@ -17,6 +17,7 @@ use crate::{resolve, tags, ui};
 
 /// What `image inspect` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct InspectArgs {
     /// json or a Go template
     #[arg(short, long)]

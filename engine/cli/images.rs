@@ -13,17 +13,18 @@ use engine::reference::Reference;
 use serde_json::{Value, json};
 
 use crate::format::{self, Listing};
+use crate::list_flags::ListFlags;
 use crate::{resolve, ui};
 
 /// What `images` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ImagesArgs {
     /// Show all images (there are no hidden ones)
     #[arg(short, long)]
     all: bool,
-    /// Print image ids only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    flags: ListFlags,
     /// Print whole image ids
     #[arg(long)]
     no_trunc: bool,
@@ -33,9 +34,6 @@ pub(crate) struct ImagesArgs {
     /// Only images that fit: dangling=, label=, before=, since=, reference=, until=
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
-    /// table, table TEMPLATE, json or a Go template
-    #[arg(long)]
-    format: Option<String>,
     /// Only images with names that match
     #[arg(value_name = "REPOSITORY[:TAG]")]
     repository: Option<String>,
@@ -103,14 +101,8 @@ pub(crate) fn images(root: &Path, args: &ImagesArgs) -> anyhow::Result<ExitCode>
     for named in filters.choose(all(&store)?)? {
         rows.extend(table_rows(&named, args));
     }
-    let listing = match (args.quiet, args.digests) {
-        (true, _) => &IDS,
-        (_, true) => &WITH_DIGESTS,
-        _ => &IMAGES,
-    };
-    let quiet = args.quiet && args.format.as_deref().is_none_or(|format| format == "table");
-    let format = if quiet { Some(IDS.table) } else { args.format.as_deref() };
-    ui::raw(listing.text(format, &rows)?.as_bytes());
+    let listing = if args.digests { &WITH_DIGESTS } else { &IMAGES };
+    ui::raw(listing.text(args.flags.format("{{.ID}}"), &rows)?.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -127,22 +119,23 @@ const HEADINGS: &[(&str, &str)] = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+const ROW: &str = "*formatter.imageContext";
+
 const IMAGES: Listing = Listing {
     table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     headings: HEADINGS,
+    type_name: ROW,
 };
 
 const WITH_DIGESTS: Listing = Listing {
     table: "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     headings: HEADINGS,
+    type_name: ROW,
 };
-
-const IDS: Listing = Listing { table: "{{.ID}}", headings: HEADINGS };
 
 /// One row for each name, or one for an image without any.
 fn table_rows(named: &Named, args: &ImagesArgs) -> Vec<Value> {
-    let asks_digest =
-        args.digests || args.format.as_ref().is_some_and(|format| format.contains(".Digest"));
+    let asks_digest = args.digests || args.flags.asks_for(".Digest");
     let of_name = |name: &Reference| {
         let (repository, tag) = (name.familiar_name(), name.tag.as_deref().unwrap_or("<none>"));
         let digest = if asks_digest { named.digest_in(&repository) } else { "<none>".to_owned() };

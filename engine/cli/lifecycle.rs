@@ -4,12 +4,13 @@
 //! Each takes several names; one that fails does not keep the others from being done.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use engine::containers::protocol::Request;
-use engine::containers::{Client, Containers, Error, Removed, Status, remove, signal, start, stop};
+use engine::containers::{
+    Client, Containers, Error, Removed, ensure_running, remove, signal, start, stop,
+};
 
 use crate::attach::{self, Attachment, DETACH_KEYS};
 use crate::error::Silent;
@@ -100,9 +101,6 @@ pub(crate) struct RenameArgs {
     name: String,
 }
 
-/// How long somebody else may take to start a container.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Does something for each name, prints what it returns if that is something, and goes on after a failure.
 fn each(
     home: &Home,
@@ -132,39 +130,9 @@ pub(crate) fn start_verb(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCo
     }
     each(home, &args.containers, |containers, name| {
         reconcile::after_boot(containers);
-        let id = containers.find(name)?;
-        let observed = containers.observe(&id)?;
-        match observed.state.status {
-            Status::Running | Status::Restarting => {}
-            Status::Paused => return Err(Error::StartPaused.into()),
-            _ => {
-                let request = Request::Attach { stdin: false, output: false, starter: true };
-                if let Err(error) = start(containers, &id, &paths::network_dir(), request)
-                    && !runs_soon(containers, &id)?
-                {
-                    return Err(error.into());
-                }
-            }
-        }
+        ensure_running(containers, &containers.find(name)?, &paths::network_dir())?;
         Ok(name.to_owned())
     })
-}
-
-/// Whether somebody else is starting a container, or has, just as we meant to. Who does has its
-/// monitor's place before its state says anything.
-fn runs_soon(containers: &Containers<'_>, id: &str) -> anyhow::Result<bool> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        // In this order: a monitor that has gone has said before what came of it.
-        let monitored = containers.is_monitored(id)?;
-        if matches!(containers.observe(id)?.state.status, Status::Running | Status::Restarting) {
-            return Ok(true);
-        }
-        if !monitored || Instant::now() > until {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn start_attached(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCode> {
@@ -200,14 +168,7 @@ pub(crate) fn restart(home: &Home, args: &StopArgs) -> anyhow::Result<ExitCode> 
     let signal = args.signal.as_deref().map(number).transpose()?;
     each(home, &args.containers, |containers, name| {
         let id = containers.find(name)?;
-        let request = Request::Restart { signal, timeout: args.timeout };
-        match Client::connect(containers, &id, request)? {
-            Some(mut client) => client.done()?,
-            None => {
-                let request = Request::Attach { stdin: false, output: false, starter: true };
-                start(containers, &id, &paths::network_dir(), request)?;
-            }
-        }
+        engine::containers::restart(containers, &id, &paths::network_dir(), signal, args.timeout)?;
         Ok(name.to_owned())
     })
 }

@@ -17,6 +17,7 @@ use crate::{tags, ui};
 
 /// What `load` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct LoadArgs {
     /// Read from a file instead of standard input
     #[arg(short, long, value_name = "FILE")]

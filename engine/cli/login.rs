@@ -16,6 +16,7 @@ const HUB: &str = "https://index.docker.io/v1/";
 
 /// What `login` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct LoginArgs {
     /// The name
     #[arg(short, long, value_name = "NAME")]

@@ -16,6 +16,7 @@ mod connect;
 mod container_diff;
 mod container_export;
 mod container_inspect;
+mod container_row;
 mod context;
 mod contexts;
 mod cp;
@@ -52,6 +53,8 @@ mod output;
 mod paths;
 mod platforms;
 mod port;
+mod port_map;
+mod processes;
 mod progress;
 mod prune;
 mod ps;
@@ -72,7 +75,9 @@ mod top;
 mod transfers;
 mod ui;
 mod update;
+mod usage;
 mod volume;
+mod volume_row;
 
 use std::process::ExitCode;
 
@@ -87,6 +92,8 @@ fn main() -> ExitCode {
         engine::containers::monitor_main();
     }
     completion::answer();
+    // Cannot fail: the set of no signals is a set.
+    let _ = engine::signals::let_all_come();
     engine::open_files::raise_limit();
     let cli = match parse() {
         Ok(cli) => cli,

@@ -1,7 +1,9 @@
 //! `manifest` and `buildx imagetools`: what registries have under names, and lists of images.
 //!
-//! A list in the making is a file of the store, `manifests/<name>.json`, until it is pushed.
+//! A list in the making is a file of the store, `manifests/<name>.json`, until it is pushed. Whoever
+//! changes one holds `manifests/lock` from reading it to writing it, and asks no registry meanwhile.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,6 +39,7 @@ pub(crate) enum ManifestVerb {
 
 /// What `manifest create` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct CreateArgs {
     /// Add to a list in the making
     #[arg(short, long)]
@@ -71,6 +74,7 @@ pub(crate) struct AnnotateArgs {
 
 /// What `manifest inspect` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct InspectArgs {
     /// Show the descriptor too
     #[arg(short, long)]
@@ -85,6 +89,7 @@ pub(crate) struct InspectArgs {
 
 /// What `manifest push` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct PushArgs {
     /// Forget the list afterwards
     #[arg(short, long)]
@@ -116,6 +121,7 @@ pub(crate) enum ImagetoolsVerb {
 
 /// What `imagetools create` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ToolCreateArgs {
     /// The name to give it
     #[arg(short, long)]
@@ -132,6 +138,7 @@ pub(crate) struct ToolCreateArgs {
 
 /// What `imagetools inspect` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ToolInspectArgs {
     /// Print it as the registry has it
     #[arg(long)]
@@ -141,13 +148,13 @@ pub(crate) struct ToolInspectArgs {
 }
 
 /// A list in the making.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Draft {
     entries: Vec<Entry>,
 }
 
 /// One image of a list, by the name that it was given by.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
     image: String,
     descriptor: Descriptor,
@@ -163,6 +170,7 @@ pub(crate) fn manifest(home: &Home, verb: &ManifestVerb) -> anyhow::Result<ExitC
         ManifestVerb::Inspect(args) => inspect(&store, &settings, args)?,
         ManifestVerb::Push(args) => push(&store, &settings, args)?,
         ManifestVerb::Rm(args) => {
+            let _lock = lock(&store)?;
             for name in &args.lists {
                 let list = parse(name)?;
                 fs_err::remove_file(path_of(&store, &list))
@@ -177,6 +185,16 @@ fn parse(name: &str) -> anyhow::Result<Reference> {
     Ok(Reference::parse(name).with_context(|| format!("invalid name {name:?}"))?.for_pull())
 }
 
+/// Keeps others from changing lists as long as it is held.
+fn lock(store: &Store) -> anyhow::Result<File> {
+    let dir = store.root().join("manifests");
+    fs_err::create_dir_all(&dir)?;
+    let path = dir.join("lock");
+    let file = fs_err::File::create(&path)?.into_parts().0;
+    file.lock().with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
 fn path_of(store: &Store, list: &Reference) -> PathBuf {
     // No name has this character.
     store.root().join("manifests").join(format!("{}.json", list.to_string().replace('/', "+")))
@@ -188,36 +206,47 @@ fn read(path: &Path, list: &Reference) -> anyhow::Result<Draft> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
 }
 
+/// Writes a list; only for who holds the lock.
 fn write(path: &Path, draft: &Draft) -> anyhow::Result<()> {
-    fs_err::create_dir_all(path.parent().expect("it is in a directory"))?;
     Ok(place::write(path, &serde_json::to_vec(draft)?)?)
 }
 
 fn create(store: &Store, settings: &Settings, args: &CreateArgs) -> anyhow::Result<()> {
     let list = parse(&args.list)?;
     let path = path_of(store, &list);
-    let mut draft = match path.exists() {
-        true if args.amend => read(&path, &list)?,
-        true => bail!("refusing to amend an existing manifest list with no --amend flag"),
-        false => Draft::default(),
-    };
+    // Nobody waits for registries only to hear it.
+    refuse_unless_amended(&path, args)?;
+    let mut new = Vec::new();
     for image in &args.images {
         let remote = Remote::find(store, &parse(image)?, settings)?;
-        let entries = copy::entry(&remote, remote.document())?;
+        new.push((image, copy::entry(&remote, remote.document())?));
+    }
+    let _lock = lock(store)?;
+    refuse_unless_amended(&path, args)?;
+    let mut draft = if path.exists() { read(&path, &list)? } else { Draft::default() };
+    for (image, descriptors) in new {
         draft
             .entries
-            .retain(|known| entries.iter().all(|new| new.digest != known.descriptor.digest));
+            .retain(|known| descriptors.iter().all(|new| new.digest != known.descriptor.digest));
         let named = |descriptor| Entry { image: image.clone(), descriptor };
-        draft.entries.extend(entries.into_iter().map(named));
+        draft.entries.extend(descriptors.into_iter().map(named));
     }
     write(&path, &draft)?;
     ui::line(format_args!("Created manifest list {list}"));
     Ok(())
 }
 
+fn refuse_unless_amended(path: &Path, args: &CreateArgs) -> anyhow::Result<()> {
+    if path.exists() && !args.amend {
+        bail!("refusing to amend an existing manifest list with no --amend flag");
+    }
+    Ok(())
+}
+
 fn annotate(store: &Store, args: &AnnotateArgs) -> anyhow::Result<()> {
     let list = parse(&args.list)?;
     let path = path_of(store, &list);
+    let _lock = lock(store)?;
     let mut draft = read(&path, &list)?;
     let image = parse(&args.image)?;
     let is_meant = |entry: &&mut Entry| parse(&entry.image).is_ok_and(|known| known == image);
@@ -292,7 +321,11 @@ fn push(store: &Store, settings: &Settings, args: &PushArgs) -> anyhow::Result<(
     target.name(&document)?;
     ui::line(document.digest);
     if args.purge {
-        fs_err::remove_file(path)?;
+        let _lock = lock(store)?;
+        // What was added meanwhile has not been pushed.
+        if read(&path, &list)? == draft {
+            fs_err::remove_file(path)?;
+        }
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ pub(crate) enum NetworkVerb {
 
 /// What `network create` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct CreateArgs {
     /// How containers are connected: bridge
     #[arg(short, long, default_value = "bridge")]
@@ -84,6 +85,7 @@ pub(crate) struct CreateArgs {
 
 /// What `network ls` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     flags: ListFlags,
@@ -97,6 +99,7 @@ pub(crate) struct ListArgs {
 
 /// What `network inspect` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct InspectArgs {
     /// json or a Go template
     #[arg(short, long)]
@@ -111,6 +114,7 @@ pub(crate) struct InspectArgs {
 
 /// What `network rm` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct RemoveArgs {
     /// Say nothing of networks that are not there
     #[arg(short, long)]
@@ -122,6 +126,7 @@ pub(crate) struct RemoveArgs {
 
 /// What `network prune` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
@@ -157,6 +162,7 @@ pub(crate) struct ConnectArgs {
 
 /// What `network disconnect` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct DisconnectArgs {
     /// Also where the container is gone
     #[arg(short, long)]
@@ -239,8 +245,11 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Scope", "SCOPE"),
 ];
 
-const NETWORKS: Listing =
-    Listing { table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", headings: HEADINGS };
+const NETWORKS: Listing = Listing {
+    table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+    headings: HEADINGS,
+    type_name: "*network.networkContext",
+};
 
 fn list(definitions: &Definitions, args: &ListArgs) -> anyhow::Result<ExitCode> {
     let filters = Filters::parse(&args.filter, &LIST_FILTERS)?;

@@ -2,10 +2,11 @@
 //! of those that a name stands for.
 
 use anyhow::Context;
-use cache::Store;
-use cache::image::{Image, Listed};
+use cache::image::Image;
 use cache::oci::Platform;
-use engine::platform;
+use engine::platform::{self, fits};
+
+pub(crate) use engine::images::choose;
 
 /// Reads the values of a build's `--platform`, each once; without any, this machine's.
 pub(crate) fn parse_all(given: &[String]) -> anyhow::Result<Vec<Platform>> {
@@ -27,42 +28,6 @@ pub(crate) fn parse_all(given: &[String]) -> anyhow::Result<Vec<Platform>> {
 pub(crate) fn main_of<'a>(mut platforms: impl Iterator<Item = &'a Platform>) -> usize {
     let host = frontend::platform::host();
     platforms.position(|platform| fits(&host, platform).is_some()).unwrap_or(0)
-}
-
-/// How far an image for `found` is from what is `wanted`; `None` if it will not do. Who names no
-/// variant takes any, but the usual one first; an image that says nothing of itself is for anything.
-pub(crate) fn fits(wanted: &Platform, found: &Platform) -> Option<u32> {
-    let is_any = wanted.variant.is_none()
-        && wanted.os == found.os
-        && wanted.architecture == found.architecture;
-    let is_silent = found.architecture.is_empty();
-    platform::rank(wanted, found).or((is_any || is_silent).then_some(u32::MAX))
-}
-
-/// The image for a platform among those that stand under an image's name, or beside it under any.
-pub(crate) fn choose(
-    store: &Store,
-    name: Option<&str>,
-    image: Image,
-    wanted: &Platform,
-) -> anyhow::Result<Option<Image>> {
-    let listed = store.list_images()?;
-    let by_name = |entry: &&Listed| name.is_some() && entry.name.as_deref() == name;
-    let by_digest = |entry: &&Listed| entry.digest == image.digest;
-    let entries: Vec<&Listed> = match listed.iter().find(by_name) {
-        Some(entry) => vec![entry],
-        None => listed.iter().filter(by_digest).collect(),
-    };
-    let mut images = vec![image];
-    for entry in entries {
-        images.extend(store.others(entry)?);
-    }
-    let ranked = images
-        .iter()
-        .filter_map(|image| Some((fits(wanted, &platform::of(&image.config))?, image)));
-    let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, image)| image.digest);
-    // Before it is used it is kept from going.
-    Ok(best.map(|digest| store.read_image(&digest)).transpose()?)
 }
 
 /// What to say of a name that has no image for a platform, in docker's words.

@@ -42,6 +42,7 @@ impl TellingArgs {
 
 /// What `image prune` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ImagePruneArgs {
     /// All images that no container uses, not only those without a name
     #[arg(short, long)]
@@ -58,6 +59,7 @@ pub(crate) struct ImagePruneArgs {
 
 /// What `builder prune` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct BuilderPruneArgs {
     /// Cache mounts too
     #[arg(short, long)]
@@ -83,6 +85,7 @@ pub(crate) struct BuilderPruneArgs {
 
 /// What `system prune` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct SystemPruneArgs {
     /// All images that no container uses, and cache mounts
     #[arg(short, long)]

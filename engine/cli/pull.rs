@@ -16,6 +16,7 @@ use crate::{registries, tags, ui};
 
 /// What `pull` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct PullArgs {
     /// Pull all tags of the repository
     #[arg(short, long)]

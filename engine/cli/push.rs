@@ -17,6 +17,7 @@ use crate::{platforms, registries, resolve, tags, ui};
 
 /// What `push` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct PushArgs {
     /// Push all tags of the repository
     #[arg(short, long)]

@@ -27,6 +27,7 @@ pub(crate) struct StepArgs {
 
 /// What `shell` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ShellArgs {
     #[command(flatten)]
     step: StepArgs,

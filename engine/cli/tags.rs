@@ -70,6 +70,7 @@ fn is_id(name: &str) -> bool {
 
 /// What `rmi` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct RemoveArgs {
     /// Take all names away; an image that is not there is no error
     #[arg(short, long)]
@@ -96,7 +97,7 @@ pub(crate) fn remove(root: &Path, args: &RemoveArgs) -> anyhow::Result<ExitCode>
                 continue;
             }
             Err(_) if forget_damaged(&store, name)? => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let names = names(&store, &image)?;
         let users = Users::of(&containers, &image, &names);

@@ -14,6 +14,7 @@ use crate::ui;
 
 /// What `update` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     resources: ResourceArgs,

@@ -11,11 +11,11 @@ use cache::oci::StringMap;
 use clap::{Args, Subcommand};
 use engine::containers::{self, Containers};
 use engine::volume::{Draft, Error, Users, Volume, Volumes, is_anonymous};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::format::{self, Listing};
 use crate::list_flags::ListFlags;
-use crate::{inspect, prune, ui};
+use crate::volume_row::{VOLUMES, row};
+use crate::{format, inspect, prune, ui};
 
 /// `volume`.
 #[derive(Subcommand)]
@@ -55,6 +55,7 @@ pub(crate) struct CreateArgs {
 
 /// What `volume ls` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct LsArgs {
     #[command(flatten)]
     flags: ListFlags,
@@ -76,6 +77,7 @@ pub(crate) struct InspectArgs {
 
 /// What `volume rm` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct RmArgs {
     /// A volume that does not exist is no error
     #[arg(short, long)]
@@ -87,6 +89,7 @@ pub(crate) struct RmArgs {
 
 /// What `volume prune` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct PruneArgs {
     /// Volumes with a name, too
     #[arg(short, long)]
@@ -134,21 +137,6 @@ fn create(volumes: &Volumes<'_>, args: &CreateArgs) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-const HEADINGS: &[(&str, &str)] = &[
-    ("Availability", "AVAILABILITY"),
-    ("Driver", "DRIVER"),
-    ("Group", "GROUP"),
-    ("Labels", "LABELS"),
-    ("Links", "LINKS"),
-    ("Mountpoint", "MOUNTPOINT"),
-    ("Name", "VOLUME NAME"),
-    ("Scope", "SCOPE"),
-    ("Size", "SIZE"),
-    ("Status", "STATUS"),
-];
-
-const LISTING: Listing = Listing { table: "{{.Driver}}\t{{.Name}}", headings: HEADINGS };
-
 fn list(store: &Store, volumes: &Volumes<'_>, args: &LsArgs) -> anyhow::Result<ExitCode> {
     let filters = Filters::parse(&args.filter, &["dangling", "driver", "label", "label!", "name"])?;
     let mut all = volumes.list()?;
@@ -159,26 +147,8 @@ fn list(store: &Store, volumes: &Volumes<'_>, args: &LsArgs) -> anyhow::Result<E
     all.retain(|volume| filters.fit(volume));
     all.sort_by(|a, b| natural(&a.name, &b.name));
     let rows: Vec<Value> = all.iter().map(row).collect();
-    ui::raw(LISTING.text(args.flags.format("{{.Name}}"), &rows)?.as_bytes());
+    ui::raw(VOLUMES.text(args.flags.format("{{.Name}}"), &rows)?.as_bytes());
     Ok(ExitCode::SUCCESS)
-}
-
-/// A row in the fields of docker's volumes.
-pub(crate) fn row(volume: &Volume) -> Value {
-    let labels = volume.labels.iter().flatten();
-    let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
-    json!({
-        "Availability": "N/A",
-        "Driver": volume.driver,
-        "Group": "N/A",
-        "Labels": labels.join(","),
-        "Links": "N/A",
-        "Mountpoint": volume.mountpoint,
-        "Name": volume.name,
-        "Scope": volume.scope,
-        "Size": "N/A",
-        "Status": "N/A",
-    })
 }
 
 fn inspect(volumes: &Volumes<'_>, args: &InspectArgs) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use cache::compress::decompress;
-use cache::digest::Digest;
+use cache::content::ContentDigest;
 use cache::layer::{self, Kind, reader};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::FileType;
@@ -124,7 +124,7 @@ fn batch_rows(tree: &Tree, name: &[u8], entries: &[Entry]) -> Result<String, Err
     Ok(text)
 }
 
-fn describe(tree: &Tree, entry: &Entry, digest: Option<Digest>) -> Result<String, Error> {
+fn describe(tree: &Tree, entry: &Entry, digest: Option<ContentDigest>) -> Result<String, Error> {
     let metadata = &entry.metadata;
     Ok(match metadata.kind {
         FileType::RegularFile => digest.expect("a regular file has a digest").to_string(),

@@ -13,9 +13,13 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::event::PollFd;
 use serde::{Deserialize, Serialize};
+
+use crate::changes::{Changes, readable, wait};
 
 /// The names of the files in the store's root.
 pub const FILE: &str = "events";
@@ -211,6 +215,63 @@ impl Events {
     }
 }
 
+/// Reads events, and waits for those that come.
+pub struct Follower {
+    events: Events,
+    changes: Changes,
+}
+
+/// What came of waiting for more events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There may be more.
+    More,
+    /// The time is up.
+    TimedOut,
+    /// The caller's own descriptor is ready.
+    Stopped,
+}
+
+impl Follower {
+    /// Follows the events of a store: first come those that are kept.
+    pub fn open(root: &Path) -> io::Result<Follower> {
+        // First of all: what happens meanwhile is seen then.
+        let changes = Changes::watch(root)?;
+        Ok(Follower { events: Events::open(root)?, changes })
+    }
+
+    /// Follows the events of a store from now on.
+    pub fn from_now(root: &Path) -> io::Result<Follower> {
+        let mut follower = Follower::open(root)?;
+        follower.read().map(drop)?;
+        Ok(follower)
+    }
+
+    /// What has happened since the last look.
+    pub fn read(&mut self) -> io::Result<Vec<Event>> {
+        self.events.read()
+    }
+
+    /// Waits until there may be more, the time is up, or `stop` is ready.
+    pub fn wait(&mut self, time: Option<Duration>, stop: PollFd<'_>) -> io::Result<Next> {
+        let until = time.map(|time| Instant::now() + time);
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let [changed, stopped] = wait([readable(&self.changes), stop.clone()], left)?;
+            if stopped {
+                return Ok(Next::Stopped);
+            }
+            if changed {
+                self.changes.forget();
+                return Ok(Next::More);
+            }
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(Next::TimedOut);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,5 +340,26 @@ mod tests {
         std::fs::create_dir(dir.path().join(FILE)).expect("a directory");
         emit(dir.path(), &event(1));
         emit(&dir.path().join("nowhere"), &event(1));
+    }
+
+    #[test]
+    fn a_follower_hears_of_events_and_of_the_wish_to_stop() {
+        let dir = tempfile::tempdir().expect("a directory");
+        emit(dir.path(), &event(1));
+        let mut follower = Follower::from_now(dir.path()).expect("open");
+        let (wish, stop) = rustix::pipe::pipe().expect("a pipe");
+        let moment = Duration::from_millis(20);
+        assert_eq!(follower.wait(Some(moment), readable(&wish)).expect("wait"), Next::TimedOut);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(moment);
+                emit(dir.path(), &event(2));
+            });
+            assert_eq!(follower.wait(None, readable(&wish)).expect("wait"), Next::More);
+        });
+        assert_eq!(numbers(&follower.read().expect("read")), [2]);
+        drop(stop);
+        // What was written last may still be told of.
+        while follower.wait(None, readable(&wish)).expect("wait") != Next::Stopped {}
     }
 }

@@ -26,7 +26,7 @@ use cache::digest::Digest;
 use crate::graph::{Copy, Mkdir, Run, RunMount, RunMountKind, Unpack};
 
 /// Changes when results made by an earlier version may no longer stand for today's.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A key's text in the making.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,11 +263,11 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_on_every_machine_and_for_ever() {
-        let image = copy(&example(), &chain_id(&[]), "file \"a b\" 0644 0:0 sha256:0\n", None);
-        let text = "rbuild 1 copy\n\
+        let image = copy(&example(), &chain_id(&[]), "file \"a b\" 0644 0:0 blake3:0\n", None);
+        let text = "rbuild 2 copy\n\
             base sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
             dest \"/x/\"\nowner \"app\"\nparents false\nsource \"/a b\"\nwildcards true\n\
-            unpack false\nfile \"a b\" 0644 0:0 sha256:0\n";
+            unpack false\nfile \"a b\" 0644 0:0 blake3:0\n";
         assert_eq!(image.text(), text);
         assert_eq!(image.key(), Digest::of(text));
     }
@@ -282,8 +282,8 @@ mod tests {
     #[test]
     fn differences_name_the_file_and_the_variable() {
         let before =
-            "rbuild 1 run\nenv \"A=1\"\nenv \"B=2\"\nfile \"x y\" 0644 0:0 sha256:1\narg \"a\"\n";
-        let after = "rbuild 1 run\nenv \"B=2\"\nenv \"A=3\"\nfile \"x y\" 0755 0:0 sha256:1\narg \"a\"\narg \"b\"\n";
+            "rbuild 2 run\nenv \"A=1\"\nenv \"B=2\"\nfile \"x y\" 0644 0:0 blake3:1\narg \"a\"\n";
+        let after = "rbuild 2 run\nenv \"B=2\"\nenv \"A=3\"\nfile \"x y\" 0755 0:0 blake3:1\narg \"a\"\narg \"b\"\n";
         let found: Vec<_> = differences(before, after)
             .into_iter()
             .map(|one| format!("{}: {:?} -> {:?}", one.fact, one.before, one.after))
@@ -292,7 +292,7 @@ mod tests {
             found,
             [
                 r#"env: Some("\"A=1\"") -> Some("\"A=3\"")"#,
-                r#"file: Some("\"x y\" 0644 0:0 sha256:1") -> Some("\"x y\" 0755 0:0 sha256:1")"#,
+                r#"file: Some("\"x y\" 0644 0:0 blake3:1") -> Some("\"x y\" 0755 0:0 blake3:1")"#,
                 r#"arg: None -> Some("\"b\"")"#,
             ]
         );

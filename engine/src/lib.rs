@@ -17,10 +17,16 @@
 //! diary in which all of them write down what happened. Nobody watches: each of these is found in the
 //! store's files and the kernel, by whatever command looks.
 //!
+//! Images come and go three ways: [`registry`] speaks with registries, as whom [`credentials`] says,
+//! [`archive`] reads and writes what `save` and `load` do, and [`cache_transfer`] carries the steps of
+//! builds. [`platform`] chooses one of several images under a name, [`foreign`] tells whether the
+//! kernel runs the programs of another platform.
+//!
 //! The engine has never heard of Dockerfiles. It does not print, read the environment or exit.
 
 pub mod archive;
 pub mod cache_transfer;
+mod changes;
 #[cfg(test)]
 mod conformance;
 pub mod container;
@@ -33,10 +39,12 @@ pub mod events;
 pub mod export;
 pub mod foreign;
 pub mod graph;
+pub mod images;
 pub mod keys;
 #[cfg(test)]
 mod layers_tests;
 pub mod mode;
+pub mod moment;
 pub mod mounted;
 pub mod network;
 pub mod open_files;

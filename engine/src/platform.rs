@@ -40,6 +40,16 @@ pub fn rank(wanted: &Platform, found: &Platform) -> Option<u32> {
     }
 }
 
+/// How far an image for `found` is from what is `wanted`; `None` if it will not do. Who names no
+/// variant takes any, but the usual one first; an image that says nothing of itself is for anything.
+pub fn fits(wanted: &Platform, found: &Platform) -> Option<u32> {
+    let is_any = wanted.variant.is_none()
+        && wanted.os == found.os
+        && wanted.architecture == found.architecture;
+    let is_silent = found.architecture.is_empty();
+    rank(wanted, found).or((is_any || is_silent).then_some(u32::MAX))
+}
+
 /// A platform's variant, or the one that an architecture means without any.
 fn variant<'a>(platform: &'a Platform, architecture: &str) -> &'a str {
     match (platform.variant.as_deref().unwrap_or_default(), architecture) {

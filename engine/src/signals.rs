@@ -14,6 +14,12 @@ pub const RESIZE: i32 = libc::SIGWINCH;
 /// `SIGQUIT`.
 pub const QUIT: i32 = libc::SIGQUIT;
 
+/// Lets all signals come again: whoever takes them keeps them from the programs that it starts or becomes. Called before
+/// any is taken.
+pub fn let_all_come() -> io::Result<()> {
+    crate::sys::signal::unblock_all()
+}
+
 /// Signals that are waited for.
 #[derive(Debug)]
 pub struct Signals {

@@ -345,23 +345,44 @@ impl<'p> Step<'_, 'p> {
         let trees: Vec<&Tree> = trees.iter().map(Arc::as_ref).collect();
         let sources = copy::select(operation, &trees)?;
         let rows = copy::rows(&sources)?;
-        for tree in &trees {
-            tree.save_index(self.session.store)?;
-        }
         let long = keys::copy(operation, &base, &rows, self.session.epoch);
-        let (record, outcome) = match self.look_up(&long)? {
-            Some(record) => (record, Outcome::Cached),
-            None => {
-                let layer = self.write_copy(self.layers(operation.base), operation, &sources)?;
-                (self.keep(&long, layer, begun)?, Outcome::Done)
-            }
+        let make = || -> Result<_, StepError> {
+            Ok(match self.look_up(&long)? {
+                Some(record) => (record, Outcome::Cached),
+                None => {
+                    let layer =
+                        self.write_copy(self.layers(operation.base), operation, &sources)?;
+                    (self.keep(&long, layer, begun)?, Outcome::Done)
+                }
+            })
         };
+        let (record, outcome) = self.beside_saving(&trees, make)?;
         if let Some(short) = &short {
             let record = Record { in_full: Some(long.key()), ..record.clone() };
             self.session.store.put_record(&short.key(), short.text(), &record)?;
         }
         let done = self.on_top(operation.base, &record, &long, outcome);
         Ok(Done { short_key: short.map(|short| short.key()), ..done })
+    }
+
+    /// Does something while what was learnt of trees is written back, if anything was.
+    fn beside_saving<T>(
+        &self,
+        trees: &[&Tree],
+        make: impl FnOnce() -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let save = || trees.iter().try_for_each(|tree| tree.save_index(self.session.store));
+        if !trees.iter().any(|tree| tree.has_learnt()) {
+            return make();
+        }
+        std::thread::scope(|scope| {
+            let saving = scope.spawn(save);
+            let made = make();
+            let saved = saving.join().expect("saving does not panic");
+            let made = made?;
+            saved?;
+            Ok(made)
+        })
     }
 
     /// The chain ids of a copy's sources, if all of them are file systems in the store.

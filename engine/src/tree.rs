@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::RwLock;
 
+use cache::content::{ContentDigest, ContentHasher};
 use cache::context::{ContextIndex, Stat};
-use cache::digest::{Digest, Hasher};
 use cache::layer::Timestamp;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
@@ -127,6 +127,13 @@ impl Tree {
     /// Whose the files are.
     pub fn owners(&self) -> Owners {
         self.owners
+    }
+
+    /// Whether there is anything to write back.
+    pub fn has_learnt(&self) -> bool {
+        let learnt =
+            |index: &RwLock<ContextIndex>| index.read().expect("no holder panics").has_learnt();
+        self.index.as_ref().is_some_and(learnt)
     }
 
     /// Writes back what was learnt of the files.
@@ -272,8 +279,8 @@ impl Tree {
 
     /// The digests of the regular files among `entries`, by their place. A file with extended
     /// attributes has a digest of both.
-    pub fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<Digest>>, Error> {
-        let mut digests: Vec<Option<Digest>> = match &self.index {
+    pub fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<ContentDigest>>, Error> {
+        let mut digests: Vec<Option<ContentDigest>> = match &self.index {
             None => vec![None; entries.len()],
             Some(index) => {
                 let index = index.read().expect("no holder panics");
@@ -286,7 +293,7 @@ impl Tree {
             .collect();
         let buffer = || vec![0; READ];
         let compute = |buffer: &mut Vec<u8>, at: &usize| self.digest(entries[*at], buffer);
-        let computed: Vec<Digest> = if unknown.len() < FEW {
+        let computed: Vec<ContentDigest> = if unknown.len() < FEW {
             let mut buffer = if unknown.is_empty() { Vec::new() } else { buffer() };
             unknown.iter().map(|at| compute(&mut buffer, at)).collect::<Result<_, _>>()?
         } else {
@@ -304,20 +311,29 @@ impl Tree {
         Ok(digests)
     }
 
-    fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<Digest, Error> {
-        let mut read = || -> io::Result<Digest> {
+    fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
+        let mut read = || -> io::Result<ContentDigest> {
             let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
             let attributes = xattrs(file.as_fd())?;
             let mut file = std::fs::File::from(file);
-            let mut hasher = Hasher::new();
+            let mut hasher = ContentHasher::new();
+            let mut digested = 0;
             loop {
                 match file.read(buffer) {
-                    Ok(0) => return Ok(with_attributes(hasher.finish(), &attributes)),
-                    Ok(count) => hasher.update(&buffer[..count]),
+                    Ok(0) => break,
+                    Ok(count) => {
+                        hasher.update(&buffer[..count]);
+                        digested += count as u64;
+                        // A file that ends where it should is not asked once more.
+                        if count < buffer.len() && digested == entry.metadata.size {
+                            break;
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
+            Ok(with_attributes(hasher.finish(), &attributes))
         };
         read().map_err(|source| Error::Read { path: shown(&entry.path), source })
     }
@@ -442,11 +458,14 @@ fn index_stat(metadata: &Metadata) -> Stat {
 }
 
 /// The digest of content with attributes; without any it is the content's own.
-fn with_attributes(content: Digest, attributes: &BTreeMap<Vec<u8>, Vec<u8>>) -> Digest {
+fn with_attributes(
+    content: ContentDigest,
+    attributes: &BTreeMap<Vec<u8>, Vec<u8>>,
+) -> ContentDigest {
     if attributes.is_empty() {
         return content;
     }
-    let mut hasher = Hasher::new();
+    let mut hasher = ContentHasher::new();
     hasher.update(content.bytes());
     for (name, value) in attributes {
         for part in [name, value] {

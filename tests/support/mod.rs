@@ -24,6 +24,7 @@ mod image;
 mod layout;
 mod literal;
 pub(crate) mod need;
+pub(crate) mod project;
 mod registry;
 pub(crate) mod served;
 mod server;

@@ -45,6 +45,15 @@ pub(crate) struct ResourceArgs {
     /// Relative block I/O weight, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     blkio_weight: Option<u16>,
+    /// The period of --cpu-rt-runtime, in microseconds; without that it means nothing
+    #[arg(long, value_name = "US", hide = true)]
+    cpu_rt_period: Option<u64>,
+    /// CPU time for real-time processes per period, in microseconds: 0
+    #[arg(long, value_name = "US", hide = true)]
+    cpu_rt_runtime: Option<u64>,
+    /// Kept for docker's sake, which takes it and does nothing either
+    #[arg(long, value_name = "BYTES", hide = true)]
+    kernel_memory: Option<String>,
 }
 
 impl ResourceArgs {
@@ -118,6 +127,17 @@ impl ResourceArgs {
         set(&mut host.cpuset_cpus, self.cpuset_cpus.clone());
         set(&mut host.cpuset_mems, self.cpuset_mems.clone());
         set(&mut host.blkio_weight, self.blkio_weight);
+        self.kernel_memory.as_deref().map(bytes).transpose()?;
+        let (runtime, period) = (self.cpu_rt_runtime.unwrap_or(0), self.cpu_rt_period);
+        if runtime > 0 && period.is_some_and(|period| period > 0 && runtime > period) {
+            bail!("cpu real-time runtime cannot be higher than cpu real-time period");
+        }
+        if runtime > 0 {
+            bail!(
+                "CPU time cannot be reserved for real-time processes of a container: leave out \
+                 --cpu-rt-runtime"
+            );
+        }
         if self.pids_limit.is_some() {
             host.pids_limit = self.pids_limit;
         }
@@ -158,6 +178,9 @@ pub(super) struct FixedResourceArgs {
     /// Where the container's cgroups are made
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Option<String>,
+    /// Kept for docker's sake: its root file system is as large as the disk
+    #[arg(long, value_name = "NAME=VALUE", hide = true)]
+    storage_opt: Vec<String>,
 }
 
 impl FixedResourceArgs {
@@ -179,6 +202,16 @@ impl FixedResourceArgs {
             host.oom_score_adj = value;
         }
         set(&mut host.cgroup_parent, self.cgroup_parent.clone());
+        // No option is known, so the first one is one too many.
+        match self.storage_opt.first().map(|option| (option, option.split_once('='))) {
+            None => {}
+            Some((_, Some((name, _)))) if name.eq_ignore_ascii_case("size") => bail!(
+                "--storage-opt size is not supported: a container may write as much as the disk \
+                 of the store holds"
+            ),
+            Some((_, Some((name, _)))) => bail!("Unknown option {name}"),
+            Some((option, None)) => bail!("invalid storage option: {option}: write NAME=VALUE"),
+        }
         for text in &self.blkio_weight_device {
             let (path, weight) = device_rate(text)?;
             let weight =

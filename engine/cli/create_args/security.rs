@@ -49,6 +49,9 @@ pub(super) struct SecurityArgs {
     /// User namespace: host
     #[arg(long, value_name = "MODE")]
     userns: Option<String>,
+    /// Kept for docker's sake: on Linux there is nothing but default
+    #[arg(long, value_name = "NAME", hide = true)]
+    isolation: Option<String>,
     /// Kept for docker's sake
     #[arg(long, value_name = "RUNTIME", hide = true)]
     runtime: Option<String>,
@@ -59,7 +62,14 @@ impl SecurityArgs {
         host.privileged = self.privileged;
         host.cap_add.clone_from(&self.cap_add);
         host.cap_drop.clone_from(&self.cap_drop);
-        host.security_opt.clone_from(&self.security_opt);
+        for option in &self.security_opt {
+            if option == "systempaths=unconfined" {
+                // Docker keeps what follows from it, and not the words.
+                (host.masked_paths, host.readonly_paths) = (Some(Vec::new()), Some(Vec::new()));
+            } else {
+                host.security_opt.push(option.clone());
+            }
+        }
         host.device_cgroup_rules.clone_from(&self.device_cgroup_rule);
         for text in &self.device {
             if is_cdi(text) {
@@ -75,6 +85,12 @@ impl SecurityArgs {
         }
         if let Some(text) = &self.gpus {
             host.device_requests.push(DeviceRequest::gpus(text)?);
+        }
+        if let Some(isolation) = &self.isolation {
+            if !(isolation.is_empty() || isolation.eq_ignore_ascii_case("default")) {
+                bail!("Invalid isolation: {isolation:?} - linux only supports 'default'");
+            }
+            host.isolation.clone_from(isolation);
         }
         host.sysctls = pairs(&self.sysctl, "--sysctl")?;
         host.pid_mode = self.pid.clone().unwrap_or_default();

@@ -16,6 +16,7 @@ use crate::{format, images, network, ui, volume};
 
 /// What `container prune` is told.
 #[derive(Args)]
+#[command(args_override_self = true, mut_args = crate::create_args::valued)]
 pub(crate) struct ContainerPruneArgs {
     /// Do not ask
     #[arg(short, long)]

@@ -10,7 +10,7 @@ use engine::containers::{Containers, Observed};
 use engine::network::DefinitionError;
 
 use super::pattern::Pattern;
-use super::{mounts, networks};
+use crate::container_row::{mounts, networks};
 use crate::{network, resolve};
 
 const KNOWN: [&str; 15] = [

@@ -266,8 +266,9 @@ impl Container {
     /// Waits for init's report and for its end: the socket closes at exec.
     fn hear(&mut self, socket: &OwnedFd) -> Result<(), LaunchError> {
         let mut ready = false;
+        let mut buffer = vec![0; super::wire::MAX_REPORT];
         loop {
-            match receive(socket).map_err(LaunchError::Talk)? {
+            match receive(socket, &mut buffer).map_err(LaunchError::Talk)? {
                 (Some(Report::Ready { created }), terminal) => {
                     self.created = created;
                     self.terminal = terminal;
@@ -384,12 +385,11 @@ fn exit_code(status: &WaitIdStatus) -> i32 {
 }
 
 /// The next report and the descriptor that came with it; no report when init closed the socket.
-fn receive(socket: &OwnedFd) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
-    let mut bytes = vec![0; super::wire::MAX_REPORT];
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        let iov = &mut [IoSliceMut::new(&mut bytes)];
+        let iov = &mut [IoSliceMut::new(buffer)];
         match rustix::net::recvmsg(socket, iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
             // A socket whose peer was killed with unread data behind it.
@@ -404,7 +404,7 @@ fn receive(socket: &OwnedFd) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
     if received.bytes == 0 {
         return Ok((None, descriptor));
     }
-    Ok((Some(serde_json::from_slice(&bytes[..received.bytes])?), descriptor))
+    Ok((Some(serde_json::from_slice(&buffer[..received.bytes])?), descriptor))
 }
 
 #[cfg(test)]

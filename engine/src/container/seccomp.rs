@@ -14,7 +14,8 @@ pub use self::profile::{Profile, ProfileError};
 
 use std::sync::Mutex;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::caps::Capabilities;
 use super::spec::{Process, Seccomp};
@@ -23,7 +24,7 @@ use crate::sys::process::install_filter;
 
 /// A program for the kernel, as a launching process hands it to the init that installs it: whoever
 /// starts many containers compiles once. None where nothing is filtered.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Compiled(Option<Vec<u64>>);
 
 /// The default profile that was compiled last, and for which capabilities.
@@ -75,6 +76,46 @@ impl Compiled {
     }
 }
 
+/// Hexadecimal digits of an instruction.
+const DIGITS: usize = 16;
+
+/// One text of digits: as numbers, hundreds of instructions are most of what init has to parse.
+impl Serialize for Compiled {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const NIBBLES: &[u8; 16] = b"0123456789abcdef";
+        let text = self.0.as_ref().map(|program| {
+            let mut digits = Vec::with_capacity(program.len() * DIGITS);
+            for byte in program.iter().flat_map(|packed| packed.to_be_bytes()) {
+                digits.extend([NIBBLES[usize::from(byte >> 4)], NIBBLES[usize::from(byte & 15)]]);
+            }
+            String::from_utf8(digits).expect("hexadecimal digits are ASCII")
+        });
+        text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Compiled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Some(text) = Option::<&str>::deserialize(deserializer)? else { return Ok(Self(None)) };
+        let (instructions, rest) = text.as_bytes().as_chunks::<DIGITS>();
+        let nibble = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let packed = |digits: &[u8; DIGITS]| {
+            digits
+                .iter()
+                .try_fold(0, |packed, digit| Some(packed << 4 | u64::from(nibble(*digit)?)))
+        };
+        let program: Option<Vec<u64>> = instructions.iter().map(packed).collect();
+        match program.filter(|_| rest.is_empty()) {
+            Some(program) => Ok(Self(Some(program))),
+            None => Err(D::Error::custom("the seccomp filter is not a text of hexadecimal digits")),
+        }
+    }
+}
+
 fn refusal(error: ProfileError) -> Failure {
     Failure::Refused(format!("seccomp profile: {error}"))
 }
@@ -90,6 +131,11 @@ mod tests {
         let sent = serde_json::to_vec(&Compiled::of(&compiled)).expect("write");
         let arrived: Compiled = serde_json::from_slice(&sent).expect("read");
         assert_eq!(arrived.0, Compiled::of(&compiled).0);
+        for damaged in ["\"0\"", "\"000000000000000G\"", "7"] {
+            assert!(serde_json::from_str::<Compiled>(damaged).is_err(), "{damaged}");
+        }
+        let none = serde_json::to_vec(&Compiled(None)).expect("write");
+        assert_eq!(serde_json::from_slice::<Compiled>(&none).expect("read").0, None);
         let first = arrived.0.expect("a program")[0];
         let load = &compiled[0];
         assert_eq!((first >> 48, first as u32), (u64::from(load.code), load.k));

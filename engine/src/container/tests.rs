@@ -417,6 +417,8 @@ fn a_killed_launcher_leaves_nothing() {
     let mut launcher = std::process::Command::new("/proc/self/exe")
         .args(["container::tests::launcher_to_be_killed", "--exact", "--nocapture"])
         .env("RBUILD_TEST_LAUNCHER", directory.path())
+        // What it makes it cannot remove.
+        .env("TMPDIR", directory.path())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();

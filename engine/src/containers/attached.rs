@@ -56,9 +56,17 @@ impl Peer {
         matches!(self.request, Some(Request::Restart { .. }))
     }
 
+    /// Whether it waits for the container to become healthy.
+    pub(super) fn awaits_health(&self) -> bool {
+        !self.leaving && matches!(self.request, Some(Request::Healthy))
+    }
+
     /// Whether it hears of the program's end.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.request, Some(Request::Attach { .. } | Request::Wait | Request::Stop { .. }))
+        matches!(
+            self.request,
+            Some(Request::Attach { .. } | Request::Wait | Request::Healthy | Request::Stop { .. })
+        )
     }
 
     /// Sends a frame as soon as it takes it.

@@ -16,13 +16,16 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::monitor::{ASSIGNMENT_FD, Assignment, MONITOR_NAME, SOCKET, STARTER_FD};
 use super::protocol::{Decoder, Frame, Request};
-use super::{Containers, Error, Result};
+use super::{Containers, Error, Result, Status};
 use crate::container::own_program;
 use crate::foreign::{self, Foreign};
 use crate::sys::process::{Spawn, spawn};
 
 /// How long a process may take to end that was killed.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long somebody else may take to start a container.
+const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whether a descriptor becomes readable in time.
 fn readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
@@ -33,6 +36,17 @@ fn readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// What came of waiting for a container to become healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Healthy,
+    /// It is not, and why.
+    Unhealthy(String),
+    /// Its program has ended, with this exit code.
+    Exited(i32),
 }
 
 /// A connection to a container's monitor.
@@ -189,6 +203,20 @@ impl Client {
         }
     }
 
+    /// Waits for what came of [`Request::Healthy`].
+    pub fn healthy(&mut self) -> Result<Verdict> {
+        loop {
+            match self.receive()? {
+                Some(Frame::Done) => return Ok(Verdict::Healthy),
+                Some(Frame::Refused(text)) => return Ok(Verdict::Unhealthy(text)),
+                Some(Frame::Exited(code)) => return Ok(Verdict::Exited(code)),
+                Some(Frame::Failed(code, text)) => return Err(Error::Start { text, code }),
+                Some(_) => {}
+                None => return Err(Error::NotRunning(self.id.clone())),
+            }
+        }
+    }
+
     fn failed(&self, source: io::Error) -> Error {
         Error::Talk { id: self.id.clone(), source }
     }
@@ -239,6 +267,54 @@ pub fn start(
             Err(Error::Start { text, code })
         }
         _ => Err(talk(io::Error::other("the monitor ended before it could say why"))),
+    }
+}
+
+/// Starts a container that does not run, for nobody in particular. One that runs, or that somebody
+/// else starts at this moment, is as it should be.
+pub fn ensure_running(containers: &Containers<'_>, id: &str, networks: &Path) -> Result<()> {
+    match containers.observe(id)?.state.status {
+        Status::Running | Status::Restarting => Ok(()),
+        Status::Paused => Err(Error::StartPaused),
+        _ => {
+            let request = Request::Attach { stdin: false, output: false, starter: true };
+            match start(containers, id, networks, request) {
+                Err(error) if !runs_soon(containers, id)? => Err(error),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// Asks a container's program to end as [`stop`](super::stop) does, and starts it again; starts one
+/// that does not run.
+pub fn restart(
+    containers: &Containers<'_>,
+    id: &str,
+    networks: &Path,
+    signal: Option<i32>,
+    timeout: Option<i64>,
+) -> Result<()> {
+    match Client::connect(containers, id, Request::Restart { signal, timeout })? {
+        Some(mut client) => client.done(),
+        None => ensure_running(containers, id, networks),
+    }
+}
+
+/// Whether somebody else is starting a container, or has, just as we meant to. Who does has its
+/// monitor's place before its state says anything.
+fn runs_soon(containers: &Containers<'_>, id: &str) -> Result<bool> {
+    let until = Instant::now() + STARTED_WITHIN;
+    loop {
+        // In this order: a monitor that has gone has said before what came of it.
+        let monitored = containers.is_monitored(id)?;
+        if matches!(containers.observe(id)?.state.status, Status::Running | Status::Restarting) {
+            return Ok(true);
+        }
+        if !monitored || Instant::now() > until {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -159,11 +159,12 @@ fn merge(config: &mut Config, image: &Image) {
     for (name, value) in &from.labels {
         config.labels.entry(name.clone()).or_insert_with(|| value.clone());
     }
-    if config.entrypoint.is_none() {
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
         if config.cmd.as_ref().is_none_or(Vec::is_empty) {
             config.cmd.clone_from(&from.cmd);
         }
-        config.entrypoint.clone_from(&from.entrypoint);
+        // One without words takes the image's away, and leaves the image's command.
+        config.entrypoint = config.entrypoint.take().or_else(|| from.entrypoint.clone());
     }
     // `--entrypoint ""` takes the image's away.
     config.entrypoint =
@@ -299,6 +300,7 @@ mod tests {
         assert_eq!((config.user.as_str(), config.stop_signal.as_deref()), ("www", Some("SIGQUIT")));
         check(Config { cmd: words("c"), ..Config::default() }, &["entry", "c"]);
         check(Config { entrypoint: words("sh"), ..Config::default() }, &["sh"]);
+        check(Config { entrypoint: words(""), ..Config::default() }, &["a", "b"]);
         check(
             Config { entrypoint: Some(vec![String::new()]), cmd: words("x"), ..Config::default() },
             &["x"],

@@ -68,6 +68,24 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Its log cannot be read.
+    #[error("read the log of container {id}")]
+    ReadLog {
+        /// The container.
+        id: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its log cannot be followed.
+    #[error(
+        "watch the log of container {id}; perhaps fs.inotify.max_user_instances must be raised"
+    )]
+    WatchLog {
+        /// The container.
+        id: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A file in its directory could not be used.
     #[error("keep the container's files")]
     Io(#[from] io::Error),

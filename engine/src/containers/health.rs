@@ -3,6 +3,10 @@
 //! The rules are docker's: the first probe comes after an interval, failures in the start period do
 //! not count until one has succeeded, and a probe that takes too long has failed. The thread ends
 //! with the [`Watch`]; a container that is paused or has ended has none.
+//!
+//! While somebody waits for a container that is still starting, extra probes come between those that
+//! were declared. They can only bring good news early: one that fails is forgotten, and one that is
+//! not done when the next declared probe is due makes way for it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -108,11 +112,42 @@ pub(super) const STARTING: &str = "starting";
 pub(super) const HEALTHY: &str = "healthy";
 pub(super) const UNHEALTHY: &str = "unhealthy";
 
+/// The first extra probe comes so soon after the program's start.
+const FIRST_EXTRA: Duration = Duration::from_millis(10);
+
+/// The pauses between extra probes grow from the one to the other: whoever waits hears late by little
+/// more than a fifth of the time that the container took to become healthy.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// When extra probes are made. Pure.
+#[derive(Clone, Copy, Debug)]
+struct Extra {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Extra {
+    /// Begins now, for a program that started at `begun`.
+    fn begin(begun: Instant, now: Instant) -> Extra {
+        Extra { due: now.max(begun + FIRST_EXTRA), pause: SHORTEST_PAUSE }
+    }
+
+    /// Takes a probe into account that has just ended: one that takes long is not to keep the
+    /// machine from what it waits for.
+    fn after_probe(&mut self, took: Duration, now: Instant) {
+        self.due = now + self.pause.max(took).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 6 / 5).min(LONGEST_PAUSE);
+    }
+}
+
 /// A container being looked after. Dropping it kills a probe that runs and waits for its end.
 pub(super) struct Watch {
-    /// The thread writes a byte for each result, and ends when this is shut.
+    /// The thread writes a byte for each result, reads one when somebody begins or ceases to wait,
+    /// and ends when this is shut.
     socket: UnixStream,
     health: Arc<Mutex<Health>>,
+    awaited: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -124,6 +159,17 @@ struct Watcher {
     container: Pid,
     spec: ExecSpec,
     begun: Instant,
+    /// When the next probe is due that was declared.
+    due: Instant,
+    /// When the next one is due beside it, as long as somebody waits.
+    extra: Option<Extra>,
+}
+
+/// Why a probe is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reason {
+    Declared,
+    Awaited,
 }
 
 impl Watch {
@@ -138,13 +184,31 @@ impl Watch {
     ) -> io::Result<Watch> {
         let (ours, theirs) = UnixStream::pair()?;
         let health = Arc::new(Mutex::new(health));
-        let watcher =
-            Watcher { socket: theirs, health: Arc::clone(&health), plan, container, spec, begun };
+        let due = Instant::now() + plan.pause(&lock(&health), begun.elapsed());
+        let watcher = Watcher {
+            socket: theirs,
+            health: Arc::clone(&health),
+            plan,
+            container,
+            spec,
+            begun,
+            due,
+            extra: None,
+        };
         let thread = std::thread::Builder::new()
             .name("health".to_owned())
             .stack_size(STACK)
             .spawn(move || watcher.run())?;
-        Ok(Watch { socket: ours, health, thread: Some(thread) })
+        Ok(Watch { socket: ours, health, awaited: false, thread: Some(thread) })
+    }
+
+    /// Says whether somebody waits for the container to become healthy.
+    pub(super) fn set_awaited(&mut self, awaited: bool) {
+        if self.awaited != awaited
+            && send(&self.socket, &[u8::from(awaited)], SendFlags::NOSIGNAL).is_ok()
+        {
+            self.awaited = awaited;
+        }
     }
 
     /// Readable when there is a result.
@@ -174,16 +238,27 @@ fn lock(health: &Mutex<Health>) -> MutexGuard<'_, Health> {
 }
 
 impl Watcher {
-    fn run(self) {
-        loop {
-            let pause = self.plan.pause(&lock(&self.health), self.begun.elapsed());
-            if !self.sleep(pause) {
-                return;
+    fn run(mut self) {
+        while let Some(reason) = self.sleep() {
+            let (start, age, begun) = (now(), self.begun.elapsed(), Instant::now());
+            let mut until = begun + self.plan.timeout;
+            if reason == Reason::Awaited {
+                until = until.min(self.due);
             }
-            let (start, age) = (now(), self.begun.elapsed());
-            let Some((exit_code, output)) = self.probe() else { return };
+            let Some((exit_code, output)) = self.probe(until) else { return };
+            if let Some(extra) = &mut self.extra {
+                extra.after_probe(begun.elapsed(), Instant::now());
+            }
+            if reason == Reason::Awaited && exit_code != 0 {
+                continue;
+            }
             let probe = Probe { start, end: now(), exit_code, output };
-            self.plan.judge(&mut lock(&self.health), probe, age);
+            let pause = {
+                let mut health = lock(&self.health);
+                self.plan.judge(&mut health, probe, age);
+                self.plan.pause(&health, self.begun.elapsed())
+            };
+            self.due = Instant::now() + pause;
             // The monitor may have hung up: that must not end it.
             if send(&self.socket, &[1], SendFlags::NOSIGNAL).is_err() {
                 return;
@@ -191,22 +266,42 @@ impl Watcher {
         }
     }
 
-    /// Waits so long; false if nobody wants to know any more.
-    fn sleep(&self, time: Duration) -> bool {
-        let until = Instant::now() + time;
+    /// Waits until it is time for the next probe; none if nobody wants to know any more.
+    fn sleep(&mut self) -> Option<Reason> {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            if self.due <= now {
+                return Some(Reason::Declared);
+            }
+            let is_starting = lock(&self.health).status == STARTING;
+            let extra = self.extra.filter(|_| is_starting).map(|extra| extra.due);
+            if extra.is_some_and(|due| due <= now) {
+                return Some(Reason::Awaited);
+            }
+            let next = extra.map_or(self.due, |extra| extra.min(self.due));
             let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
-            match wait(&mut polled, left) {
-                Ok(0) if left.is_zero() => return true,
+            match wait(&mut polled, next.saturating_duration_since(now)) {
                 Ok(0) => {}
-                _ => return false,
+                Ok(_) if self.hear() => {}
+                _ => return None,
             }
         }
     }
 
+    /// Hears whether somebody waits; false if nobody wants to know any more.
+    fn hear(&mut self) -> bool {
+        let mut byte = [0];
+        match recv(&self.socket, &mut byte[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok(_) if byte == [0] => self.extra = None,
+            Ok(_) => self.extra = Some(Extra::begin(self.begun, Instant::now())),
+            Err(errno) => return matches!(errno, Errno::AGAIN | Errno::INTR),
+        }
+        true
+    }
+
     /// Runs a probe: how it ended and what it printed; nothing if nobody wants to know any more.
-    fn probe(&self) -> Option<(i32, String)> {
+    fn probe(&mut self, until: Instant) -> Option<(i32, String)> {
         let failed = |error: &dyn std::error::Error| Some((-1, causes(error)));
         let (read, write) = match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
             Ok(pipe) => pipe,
@@ -223,13 +318,17 @@ impl Watcher {
             },
         );
         match started {
-            Ok(process) => self.attend(process, &read),
+            Ok(process) => self.attend(process, &read, until),
             Err(text) => Some((-1, text)),
         }
     }
 
-    fn attend(&self, process: container::Container, output: &OwnedFd) -> Option<(i32, String)> {
-        let until = Instant::now() + self.plan.timeout;
+    fn attend(
+        &mut self,
+        process: container::Container,
+        output: &OwnedFd,
+        until: Instant,
+    ) -> Option<(i32, String)> {
         let mut printed = Printed::default();
         let mut open = true;
         loop {
@@ -243,8 +342,8 @@ impl Watcher {
             }
             let waited = wait(&mut polled, left);
             let ready = |index: usize| polled.get(index).is_some_and(|it| !it.revents().is_empty());
-            let (unwanted, ended, readable) = (ready(0), ready(1), ready(2));
-            if unwanted || waited.is_err() {
+            let (told, ended, readable) = (ready(0), ready(1), ready(2));
+            if waited.is_err() || told && !self.hear() {
                 // Dropping the process kills it and waits for it.
                 return None;
             }
@@ -388,5 +487,33 @@ mod tests {
             plan.pause(&health, Duration::from_secs(age)).as_secs()
         };
         assert_eq!((at(STARTING, 1), at(HEALTHY, 1), at(STARTING, 10)), (1, 30, 30));
+    }
+
+    #[test]
+    fn extra_probes_bring_news_in_little_more_than_a_fifth_of_the_time_it_took() {
+        let begun = Instant::now();
+        let mut extra = Extra::begin(begun, begun);
+        assert_eq!(extra.due, begun + FIRST_EXTRA);
+        let (mut last, mut count) = (extra.due, 1);
+        while last < begun + Duration::from_secs(60) {
+            extra.after_probe(Duration::ZERO, extra.due);
+            let (took, late) = (last - begun, extra.due - last);
+            let bound = (took / 5 + SHORTEST_PAUSE).min(LONGEST_PAUSE);
+            assert!(late <= bound, "{took:?} {late:?}");
+            (last, count) = (extra.due, count + 1);
+        }
+        assert!(count < 100, "{count}");
+    }
+
+    #[test]
+    fn extra_probes_that_take_long_come_seldom() {
+        let begun = Instant::now();
+        let late = begun + Duration::from_secs(5);
+        let mut extra = Extra::begin(begun, late);
+        assert_eq!(extra.due, late);
+        for (took, pause) in [(300, 300), (0, 24), (60_000, 1000)] {
+            extra.after_probe(Duration::from_millis(took), late);
+            assert_eq!(extra.due, late + Duration::from_millis(pause), "{took}");
+        }
     }
 }

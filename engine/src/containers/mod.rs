@@ -22,6 +22,7 @@
 //! monitor   record -> ContainerSpec -> running program           (monitor, assemble)
 //!           relays, logs, probes, starts again                   (attached, log, restart)
 //! ask       stop, kill, pause, attach, wait: frames to it        (client, protocol)
+//! follow    what it prints, while it does                        (follow, log)
 //! change    record -> another record, which a monitor follows    (change)
 //! ```
 //!
@@ -50,6 +51,7 @@ pub mod exec;
 pub mod execs;
 pub mod export;
 pub mod files;
+pub mod follow;
 mod gpus;
 mod health;
 pub mod log;
@@ -65,7 +67,7 @@ pub mod signal;
 pub mod state;
 mod told;
 
-pub use client::{Client, Sender, start};
+pub use client::{Client, Sender, Verdict, ensure_running, restart, start};
 pub use directory::{Containers, Observed};
 pub use error::Error;
 pub use monitor::{is_monitor, monitor_main};

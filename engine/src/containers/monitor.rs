@@ -21,7 +21,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cache::Store;
 use cache::lower::Driver;
@@ -140,6 +140,8 @@ struct Monitor<'a> {
     kill_at: Option<Instant>,
     /// Whether it was asked to end.
     stopping: bool,
+    /// How long it waits to be started again, while it does.
+    pause: Duration,
 }
 
 impl<'a> Monitor<'a> {
@@ -171,6 +173,7 @@ impl<'a> Monitor<'a> {
             again: false,
             kill_at: None,
             stopping: false,
+            pause: Duration::ZERO,
         })
     }
 
@@ -212,12 +215,20 @@ impl<'a> Monitor<'a> {
             let Some(wait) = next else { return self.finish() };
             self.state.status = Status::Restarting;
             self.save()?;
-            if !self.idle(wait)? {
+            self.pause = wait;
+            self.despair();
+            let is_time = self.idle(wait)?;
+            self.pause = Duration::ZERO;
+            if is_time {
+                waited = Some(wait);
+                self.state.restart_count += 1;
+            } else if std::mem::take(&mut self.again) {
+                self.state.manually_stopped = false;
+                (self.state.restart_count, waited) = (0, None);
+            } else {
                 self.state.status = Status::Exited;
                 return self.finish();
             }
-            waited = Some(wait);
-            self.state.restart_count += 1;
         }
     }
 

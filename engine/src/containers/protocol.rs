@@ -30,6 +30,8 @@ pub enum Request {
     },
     /// To hear of its end.
     Wait,
+    /// To hear that it is healthy, or will not be: `Done`, `Refused`, or `Exited` at its end.
+    Healthy,
     /// To send its first process a signal.
     Kill {
         /// The signal's number.

@@ -85,7 +85,8 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
 }
 
 fn clone_vfork(plan: &Plan, namespaces: c_int) -> io::Result<Child> {
-    let mut stack = vec![0u128; STACK_WORDS];
+    // Only what the child touches of it is ever there: zeros would be written to all of it.
+    let mut stack = Vec::<u128>::with_capacity(STACK_WORDS);
     let mut pidfd: RawFd = -1;
     let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // A signal handler that ran in the child would run in our memory: none may.
@@ -96,7 +97,7 @@ fn clone_vfork(plan: &Plan, namespaces: c_int) -> io::Result<Child> {
     let pid = unsafe {
         libc::clone(
             run_child,
-            stack.as_mut_ptr_range().end.cast::<c_void>(),
+            stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>(),
             flags,
             ptr::from_ref(plan).cast_mut().cast::<c_void>(),
             &raw mut pidfd,

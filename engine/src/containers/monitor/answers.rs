@@ -9,6 +9,7 @@ use super::Monitor;
 use super::program::{Running, cgroups};
 use crate::containers::assemble::{self, causes};
 use crate::containers::connect::Connected;
+use crate::containers::health;
 use crate::containers::protocol::{Frame, Request};
 use crate::containers::state::Status;
 use crate::containers::{Error, Result, signal};
@@ -16,6 +17,9 @@ use crate::signals::TERMINATE;
 
 /// Seconds a program has to end when it is asked to, if nothing else is said.
 const STOP_TIMEOUT: i64 = 10;
+
+/// Who waits this long to be started again has ended too often to become healthy soon.
+const HOPELESS: Duration = Duration::from_secs(1);
 
 impl Monitor<'_> {
     /// Does what a peer has asked or sent.
@@ -56,6 +60,10 @@ impl Monitor<'_> {
                 return;
             }
             (Request::Wait, _) => return,
+            (Request::Healthy, running) => match self.outlook(running.as_deref()) {
+                Some(told) => told,
+                None => return,
+            },
             (Request::Stop { signal, timeout }, running) => {
                 self.state.manually_stopped = true;
                 self.stop(running, signal, timeout);
@@ -121,6 +129,66 @@ impl Monitor<'_> {
             (Request::Unpause, Some(_)) => refuse(format!("container {name} is not paused")),
         };
         self.peers[index].dismiss(&reply);
+    }
+
+    /// What to say to one who waits for the container to become healthy; nothing yet if it may.
+    fn outlook(&self, running: Option<&Running>) -> Option<Frame> {
+        let name = &self.record.name;
+        let refuse = |text: String| Some(Frame::Refused(text));
+        if health::Plan::of(&self.record.config).is_none() {
+            return refuse(format!("container {name} has no healthcheck configured"));
+        }
+        match running {
+            None if self.pause >= HOPELESS => refuse(self.why_restarting()),
+            None => None,
+            Some(running) if running.watch.is_none() && self.state.status != Status::Paused => {
+                refuse(format!("container {name} cannot be probed: see whether it can be entered"))
+            }
+            Some(_) => self.verdict(),
+        }
+    }
+
+    /// What is known of the health of a container that runs.
+    fn verdict(&self) -> Option<Frame> {
+        let health = self.state.health.as_ref()?;
+        match health.status.as_str() {
+            health::HEALTHY => Some(Frame::Done),
+            health::UNHEALTHY => {
+                let output = health.log.last().map_or("", |probe| probe.output.trim());
+                let colon = if output.is_empty() { "" } else { ": " };
+                let name = &self.record.name;
+                Some(Frame::Refused(format!("container {name} is unhealthy{colon}{output}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells those who wait for it what is known of the container's health now.
+    pub(super) fn tell_health(&mut self) {
+        if let Some(verdict) = self.verdict() {
+            self.tell_who_await_health(&verdict);
+        }
+    }
+
+    /// Tells those who wait for its health that there is none to be expected of a program that
+    /// ends again and again.
+    pub(super) fn despair(&mut self) {
+        if self.pause >= HOPELESS {
+            self.tell_who_await_health(&Frame::Refused(self.why_restarting()));
+        }
+    }
+
+    fn why_restarting(&self) -> String {
+        let (name, code) = (&self.record.name, self.state.exit_code);
+        format!(
+            "container {name} is unhealthy: it is restarting, its program ended with exit code {code}"
+        )
+    }
+
+    fn tell_who_await_health(&mut self, frame: &Frame) {
+        for peer in self.peers.iter_mut().filter(|peer| peer.awaits_health()) {
+            peer.dismiss(frame);
+        }
     }
 
     pub(super) fn kill(&self, running: &Running, signal: Signal) -> io::Result<()> {

@@ -38,6 +38,9 @@ impl Monitor<'_> {
     pub(super) fn relay(&mut self, mut running: Running) -> Result<()> {
         let mut ended = false;
         loop {
+            if let Some(watch) = &mut running.watch {
+                watch.set_awaited(self.peers.iter().any(Peer::awaits_health));
+            }
             let mut timeout = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             if ended {
                 // What it printed last is in the pipes already.
@@ -216,6 +219,8 @@ impl Monitor<'_> {
         if before.is_none_or(|before| before.status != found.status) {
             self.tell(&format!("health_status: {}", found.status), &[]);
         }
-        self.save()
+        let saved = self.save();
+        self.tell_health();
+        saved
     }
 }

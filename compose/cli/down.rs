@@ -1,0 +1,136 @@
+//! `down`: what a project has is taken away.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use compose::Project;
+use compose::apply::{self, Apply, Cancel};
+use compose::make::files;
+use compose::observe::Observed;
+use compose::plan::Plan;
+use compose::reconcile::Up;
+use compose::teardown::{self, Down, Images};
+
+use crate::args::Globals;
+use crate::commands::Rbuild;
+use crate::home::{self, Here};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::ui;
+
+/// What `down` is told.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DownArgs {
+    /// Remove named volumes of the file, and containers' volumes without a name
+    #[arg(short, long)]
+    volumes: bool,
+    /// Remove images: all, or those without a name of their own (local)
+    #[arg(long, value_name = "WHICH", value_parser = ["all", "local"])]
+    rmi: Option<String>,
+    /// Remove containers of services that the project does not have
+    #[arg(long)]
+    remove_orphans: bool,
+    /// Seconds that containers have to end
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timeout: Option<i64>,
+    /// The services; none is all, with networks
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// Takes down.
+pub(crate) fn down(globals: &Globals, args: &DownArgs) -> anyhow::Result<ExitCode> {
+    let (project, name) = home::project_or_name(globals, &[])?;
+    let interrupt = Interrupt::take()?;
+    let here = Here::open(globals, "remove containers")?;
+    let containers = here.containers()?;
+    let observed = home::observe(&here, &containers, &name)?;
+    home::check_services(project.as_ref(), &observed, &args.services)?;
+    let wishes = Down {
+        named: args.services.clone(),
+        volumes: args.volumes,
+        images: args.rmi.as_deref().map(|which| match which {
+            "all" => Images::All,
+            _ => Images::Local,
+        }),
+        remove_orphans: args.remove_orphans,
+    };
+    let plan = teardown::down(project.as_ref(), &name, &observed, &wishes);
+    if globals.dry_run {
+        ui::raw(plan.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if plan.is_empty() && !observed.networks_of(&name).any(|_| true) {
+        ui::warn(format_args!("No resource found to remove for project {name:?}."));
+    }
+    let project = home::nameless(project, &name);
+    let change = Change {
+        globals,
+        here: &here,
+        project: &project,
+        observed: &observed,
+        interrupt: &interrupt,
+        verb: "down",
+        timeout: args.timeout,
+    };
+    change.carry_out(&plan)?;
+    if args.services.is_empty() {
+        forget_files(&files::folder(&name))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes a project's secrets and configs from memory.
+fn forget_files(folder: &std::path::Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+            .with_context(|| format!("cannot remove secrets and configs in {}", folder.display())),
+        _ => Ok(()),
+    }
+}
+
+/// A plan that makes nothing, and all that it takes to carry it out.
+pub(crate) struct Change<'a> {
+    pub(crate) globals: &'a Globals,
+    pub(crate) here: &'a Here,
+    pub(crate) project: &'a Project,
+    pub(crate) observed: &'a Observed,
+    pub(crate) interrupt: &'a Interrupt,
+    /// What it is called.
+    pub(crate) verb: &'static str,
+    /// Seconds that containers have to end, if not their own.
+    pub(crate) timeout: Option<i64>,
+}
+
+impl Change<'_> {
+    /// Carries it out.
+    pub(crate) fn carry_out(&self, plan: &Plan) -> anyhow::Result<()> {
+        let containers = self.here.containers()?;
+        let cancel = Cancel::new()?;
+        let commands = Rbuild {
+            globals: self.globals,
+            project: self.project,
+            cancel: &cancel,
+            quiet_build: true,
+            build: None,
+        };
+        let progress = Progress::new(&self.globals.progress, self.verb);
+        let work = Apply {
+            containers: &containers,
+            networks: &self.here.networks,
+            project: self.project,
+            observed: self.observed,
+            wishes: &Up::default(),
+            files: files::folder(&self.project.name),
+            commands: &commands,
+            listener: &|event| progress.event(&event),
+            cancel: &cancel,
+            parallel: self.globals.parallel(),
+            stop_timeout: self.timeout,
+            renew_volumes: false,
+            deadline: None,
+        };
+        Ok(self.interrupt.during(&cancel, || apply::apply(&work, plan))?)
+    }
+}

@@ -1,0 +1,302 @@
+//! What is done to containers that are there: `start`, `stop`, `restart`, `kill`, `rm`, `pause`, `unpause`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use compose::Project;
+use compose::observe::{Instance, Observed};
+use compose::plan::Plan;
+use compose::teardown;
+use engine::containers::protocol::Request;
+use engine::containers::{Client, Status, signal};
+
+use crate::args::Globals;
+use crate::down::Change;
+use crate::home::{self, Here};
+use crate::interrupt::Interrupt;
+use crate::ui;
+
+/// What `start` is told.
+#[derive(Args, Debug)]
+pub(crate) struct StartArgs {
+    /// Wait until the services run and are healthy
+    #[arg(long)]
+    wait: bool,
+    /// How many seconds to wait at most
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
+    /// The services; none is all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// What `stop` is told.
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    /// Seconds that containers have to end
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timeout: Option<i64>,
+    /// The services; none is all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// What `restart` is told.
+#[derive(Args, Debug)]
+pub(crate) struct RestartArgs {
+    /// Leave alone what depends on the services
+    #[arg(long)]
+    no_deps: bool,
+    /// Seconds that containers have to end
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timeout: Option<i64>,
+    /// The services; none is all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// What `kill` is told.
+#[derive(Args, Debug)]
+pub(crate) struct KillArgs {
+    /// The signal
+    #[arg(short, long, default_value = "SIGKILL")]
+    signal: String,
+    /// Containers of services that the project does not have as well
+    #[arg(long)]
+    remove_orphans: bool,
+    /// The services; none is all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// What `rm` is told.
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Stop those that run, first
+    #[arg(short, long)]
+    stop: bool,
+    /// Remove volumes without a name as well
+    #[arg(short, long)]
+    volumes: bool,
+    /// The services; none is all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// What verbs are told that only take services.
+#[derive(Args, Debug)]
+pub(crate) struct NamesArgs {
+    /// The services; none is all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// A project as it is, to be changed.
+struct Found {
+    here: Here,
+    project: Option<Project>,
+    name: String,
+    observed: Observed,
+    interrupt: Interrupt,
+}
+
+impl Found {
+    fn look(globals: &Globals, services: &[String]) -> anyhow::Result<Found> {
+        let (project, name) = home::project_or_name(globals, &[])?;
+        let interrupt = Interrupt::take()?;
+        let here = Here::open(globals, "change containers")?;
+        let observed = home::observe(&here, &here.containers()?, &name)?;
+        home::check_services(project.as_ref(), &observed, services)?;
+        Ok(Found { here, project, name, observed, interrupt })
+    }
+
+    /// Carries out what a plan says, or only says it.
+    fn carry_out(
+        self,
+        globals: &Globals,
+        verb: &'static str,
+        plan: &Plan,
+        timeout: Option<i64>,
+    ) -> anyhow::Result<ExitCode> {
+        if globals.dry_run {
+            ui::raw(plan.to_string());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let Found { here, project, name, observed, interrupt } = self;
+        let project = home::nameless(project, &name);
+        let change = Change {
+            globals,
+            here: &here,
+            project: &project,
+            observed: &observed,
+            interrupt: &interrupt,
+            verb,
+            timeout,
+        };
+        change.carry_out(plan)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether a container belongs to the services that are named; all do if none are.
+fn is_of(services: &[String]) -> impl Fn(&Instance) -> bool {
+    move |instance| {
+        !instance.is_one_off()
+            && (services.is_empty() || services.iter().any(|name| name == instance.service()))
+    }
+}
+
+/// Starts.
+pub(crate) fn start(globals: &Globals, args: &StartArgs) -> anyhow::Result<ExitCode> {
+    let found = Found::look(globals, &args.services)?;
+    for name in &args.services {
+        if found.observed.of_service(name).next().is_none() {
+            bail!("service {name:?} has no container to start: make it with: rcompose up {name}");
+        }
+    }
+    let plan = teardown::start(found.project.as_ref(), &found.observed, is_of(&args.services));
+    found.carry_out(globals, "start", &plan, None)
+}
+
+/// Stops.
+pub(crate) fn stop(globals: &Globals, args: &StopArgs) -> anyhow::Result<ExitCode> {
+    let found = Found::look(globals, &args.services)?;
+    let cause = "it was asked for";
+    let plan =
+        teardown::stop(found.project.as_ref(), &found.observed, is_of(&args.services), cause);
+    found.carry_out(globals, "stop", &plan, args.timeout)
+}
+
+/// Stops and starts again.
+pub(crate) fn restart(globals: &Globals, args: &RestartArgs) -> anyhow::Result<ExitCode> {
+    let found = Found::look(globals, &args.services)?;
+    let plan = teardown::restart(found.project.as_ref(), &found.observed, is_of(&args.services));
+    found.carry_out(globals, "restart", &plan, args.timeout)
+}
+
+/// Removes.
+pub(crate) fn rm(globals: &Globals, args: &RmArgs) -> anyhow::Result<ExitCode> {
+    let found = Found::look(globals, &args.services)?;
+    let chosen = is_of(&args.services);
+    let plan =
+        teardown::remove(found.project.as_ref(), &found.observed, &chosen, args.stop, args.volumes);
+    if plan.is_empty() {
+        ui::note("No stopped containers");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let names = found.observed.containers.iter().filter(|it| chosen(it));
+    let names = names.filter(|it| args.stop || !it.is_active());
+    let names: Vec<&str> = names.map(Instance::name).collect();
+    if !args.force && !globals.dry_run && !confirmed(&names)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    found.carry_out(globals, "rm", &plan, None)
+}
+
+/// Asks whether containers are really to be removed.
+fn confirmed(names: &[&str]) -> anyhow::Result<bool> {
+    ui::screen(&format!("? Going to remove {} [yN] ", names.join(", ")));
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Sends a signal.
+pub(crate) fn kill(globals: &Globals, args: &KillArgs) -> anyhow::Result<ExitCode> {
+    let Some(number) = signal::number(&args.signal) else {
+        bail!("invalid signal {:?}", args.signal);
+    };
+    let is_kill = number == signal::number("KILL").unwrap_or_default();
+    each(
+        globals,
+        &args.services,
+        [Status::Running, Status::Restarting],
+        ("kill", ["Killing", "Killed"]),
+        |containers, instance| {
+            let id = instance.id();
+            if let Some(mut client) =
+                Client::connect(containers, id, Request::Kill { signal: number })?
+            {
+                client.done()?;
+            }
+            if is_kill && let Some(mut client) = Client::connect(containers, id, Request::Wait)? {
+                client.exit()?;
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Freezes.
+pub(crate) fn pause(globals: &Globals, args: &NamesArgs) -> anyhow::Result<ExitCode> {
+    ask(globals, &args.services, Status::Running, ("pause", ["Pausing", "Paused"]), &Request::Pause)
+}
+
+/// Lets go on.
+pub(crate) fn unpause(globals: &Globals, args: &NamesArgs) -> anyhow::Result<ExitCode> {
+    ask(
+        globals,
+        &args.services,
+        Status::Paused,
+        ("unpause", ["Unpausing", "Unpaused"]),
+        &Request::Unpause,
+    )
+}
+
+fn ask(
+    globals: &Globals,
+    services: &[String],
+    status: Status,
+    words: (&'static str, [&str; 2]),
+    request: &Request,
+) -> anyhow::Result<ExitCode> {
+    each(globals, services, [status; 2], words, |containers, instance| {
+        if let Some(mut client) = Client::connect(containers, instance.id(), request.clone())? {
+            client.done()?;
+        }
+        Ok(())
+    })
+}
+
+/// Does something to each container that is in one of these states.
+fn each(
+    globals: &Globals,
+    services: &[String],
+    statuses: [Status; 2],
+    (verb, [begins, ends]): (&'static str, [&str; 2]),
+    work: impl Fn(&engine::containers::Containers<'_>, &Instance) -> engine::containers::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let found = Found::look(globals, services)?;
+    let containers = found.here.containers()?;
+    let is_chosen = is_of(services);
+    let chosen = found.observed.containers.iter().filter(|it| is_chosen(it));
+    let progress = crate::progress::Progress::new(&globals.progress, verb);
+    let tell = |name: &str, what: &str, done| {
+        let (kind, cause) = ("Container", "");
+        progress.event(&compose::apply::Event::Progress { kind, name, what, cause, done });
+    };
+    let mut failed = None;
+    for instance in chosen.filter(|it| statuses.contains(&it.state.status)) {
+        if globals.dry_run {
+            ui::line(format_args!("Container {}: {begins}", instance.name()));
+            continue;
+        }
+        tell(instance.name(), begins, false);
+        match work(&containers, instance) {
+            Ok(()) => tell(instance.name(), ends, true),
+            Err(error) => {
+                let error =
+                    anyhow::Error::new(error).context(format!("container {}", instance.name()));
+                ui::note(format_args!("{error:#}"));
+                failed = Some(error);
+            }
+        }
+    }
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}

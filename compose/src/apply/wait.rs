@@ -1,0 +1,168 @@
+//! Waiting for containers: on what their monitors say, never on a timer.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use engine::containers::log::LogReader;
+use engine::containers::protocol::{Frame, Request};
+use engine::containers::{Client, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::{Work, of};
+use crate::failure::Failure;
+use crate::plan::{Condition, Slot};
+
+/// As many of a container's last lines are shown when it has ended too soon.
+const LAST_LINES: usize = 10;
+
+/// What a container came to.
+pub(super) enum Came {
+    Healthy,
+    Unhealthy(String),
+    Exited(i32),
+}
+
+impl Work<'_> {
+    /// Waits until all containers of a service are in a condition.
+    pub(super) fn wait_for(
+        &self,
+        service: &str,
+        slots: &[Slot],
+        condition: Condition,
+        cause: &str,
+    ) -> Result<(), Failure> {
+        for slot in slots {
+            let name = crate::make::name(
+                self.apply.project,
+                service,
+                &self.apply.project.services[service],
+                slot.number,
+            );
+            let id = self.id(slot, &name)?;
+            let done = match condition {
+                Condition::Started => continue,
+                Condition::Completed => "Exited",
+                Condition::Healthy | Condition::Ready => "Healthy",
+            };
+            self.told(("Container", &name), ["Waiting", done], cause, || {
+                self.wait_for_one(service, &id, &name, condition)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_one(
+        &self,
+        service: &str,
+        id: &str,
+        name: &str,
+        condition: Condition,
+    ) -> Result<(), Failure> {
+        let failed = |text: String| Failure::Dependency { text };
+        if condition == Condition::Completed {
+            return match self.come_to(id, name, Request::Wait)? {
+                Came::Exited(0) => Ok(()),
+                Came::Exited(code) => Err(failed(self.with_last_lines(
+                    id,
+                    format!("service {service:?} didn't complete successfully: exit {code}"),
+                ))),
+                Came::Healthy | Came::Unhealthy(_) => Ok(()),
+            };
+        }
+        if condition == Condition::Ready && !self.is_probed(id, name)? {
+            let state = self.apply.containers.observe(id).map_err(|source| of(name, source))?.state;
+            return match state.status {
+                Status::Exited | Status::Dead => {
+                    Err(failed(self.exited(id, name, state.exit_code)))
+                }
+                _ => Ok(()),
+            };
+        }
+        match self.come_to(id, name, Request::Healthy)? {
+            Came::Healthy => Ok(()),
+            Came::Unhealthy(text) => Err(failed(text)),
+            Came::Exited(code) => Err(failed(self.exited(id, name, code))),
+        }
+    }
+
+    fn exited(&self, id: &str, name: &str, code: i32) -> String {
+        self.with_last_lines(id, format!("container {name} exited ({code})"))
+    }
+
+    /// Whether somebody looks after the container's health.
+    fn is_probed(&self, id: &str, name: &str) -> Result<bool, Failure> {
+        let record = self.apply.containers.record(id).map_err(|source| of(name, source))?;
+        let kind = record.config.healthcheck.as_ref().and_then(|check| check.test.first());
+        Ok(kind.is_some_and(|kind| kind != "NONE"))
+    }
+
+    /// Asks a container's monitor, and waits for its answer.
+    pub(super) fn come_to(&self, id: &str, name: &str, request: Request) -> Result<Came, Failure> {
+        let containers = self.apply.containers;
+        let failed = |source| of(name, source);
+        let Some(mut client) = Client::connect(containers, id, request).map_err(failed)? else {
+            return Ok(Came::Exited(containers.observe(id).map_err(failed)?.state.exit_code));
+        };
+        loop {
+            while let Some(frame) = client.next_frame().map_err(failed)? {
+                match frame {
+                    Frame::Done => return Ok(Came::Healthy),
+                    Frame::Refused(text) => return Ok(Came::Unhealthy(text)),
+                    Frame::Exited(code) | Frame::Failed(code, _) => return Ok(Came::Exited(code)),
+                    _ => {}
+                }
+            }
+            self.wait_readable(&client, name)?;
+            if !client.fill().map_err(failed)? {
+                return Ok(Came::Exited(containers.observe(id).map_err(failed)?.state.exit_code));
+            }
+        }
+    }
+
+    /// Waits until a monitor says something; fails if nobody wants to know any more, or it takes too long.
+    fn wait_readable(&self, client: &Client, name: &str) -> Result<(), Failure> {
+        loop {
+            let left = self.apply.deadline.map(|(deadline, seconds)| {
+                (deadline.saturating_duration_since(Instant::now()), seconds)
+            });
+            if let Some((left, seconds)) = left
+                && left.is_zero()
+            {
+                return Err(Failure::TimedOut { what: format!("container {name}"), seconds });
+            }
+            let time = left.map(|(left, _)| Timespec {
+                tv_sec: left.as_secs().cast_signed(),
+                tv_nsec: left.subsec_nanos().into(),
+            });
+            let mut polled = [
+                PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.apply.cancel.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.off.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut polled, time.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(std::io::Error::from(errno).into()),
+            }
+            let [told, canceled, off] = polled.map(|fd| !fd.revents().is_empty());
+            if told {
+                return Ok(());
+            }
+            if canceled || off {
+                return Err(Failure::Interrupted);
+            }
+        }
+    }
+
+    /// A text, and below it what a container printed last.
+    pub(super) fn with_last_lines(&self, id: &str, mut text: String) -> String {
+        let dir = self.apply.containers.dir(id);
+        if let Ok(mut log) = LogReader::open(&dir, id, Some(LAST_LINES)) {
+            while let Ok(Some(line)) = log.next_line() {
+                text.push_str("\n    ");
+                text.push_str(line.text.trim_end());
+            }
+        }
+        text
+    }
+}

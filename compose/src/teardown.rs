@@ -1,0 +1,250 @@
+//! Station 3 the other way: how containers are stopped, restarted and removed, as a plan. Pure.
+//!
+//! Works without a project too: what a container depends on stands on its label, so that `down` takes away what was made
+//! of a file that is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::Project;
+use crate::observe::{Instance, Observed};
+use crate::order::{self, Dependencies};
+use crate::plan::{Action, Plan, Slot, StepId};
+
+/// Which images go with a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// Those that were built and have no name of their own.
+    Local,
+    /// All.
+    All,
+}
+
+/// What `down` takes away beside containers and networks.
+#[derive(Clone, Debug, Default)]
+pub struct Down {
+    /// The services that were named; none is all, with what they share.
+    pub named: Vec<String>,
+    /// Whether volumes go, with what is in them.
+    pub volumes: bool,
+    /// Which images go.
+    pub images: Option<Images>,
+    /// Whether containers of services that the project does not have go.
+    pub remove_orphans: bool,
+}
+
+/// What services depend on: by the project, or by what their containers say if there is none.
+pub fn dependencies(project: Option<&Project>, observed: &Observed) -> Dependencies {
+    let mut all = order::of_containers(observed);
+    if let Some(project) = project {
+        all.extend(order::of_project(project));
+    }
+    all
+}
+
+/// For each service those that depend on it, directly or through others.
+fn dependents(dependencies: &Dependencies) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut all: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for start in dependencies.keys() {
+        let mut open = vec![start.as_str()];
+        let mut seen = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            for on in dependencies.get(name).into_iter().flatten() {
+                if seen.insert(on.as_str()) && on != start {
+                    all.entry(on).or_default().insert(start);
+                    open.push(on);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Stops containers, those that depend on others first; the stop of each, by its id.
+fn stop_each<'a>(
+    plan: &mut Plan,
+    instances: &[&'a Instance],
+    dependencies: &Dependencies,
+    cause: &str,
+) -> BTreeMap<&'a str, StepId> {
+    let dependents = dependents(dependencies);
+    let mut stops = BTreeMap::new();
+    let mut by_service: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
+    // Dependents come last in the order, so that they are first here.
+    for service in order::sorted(dependencies).iter().rev() {
+        let before: BTreeSet<StepId> = dependents
+            .get(service.as_str())
+            .into_iter()
+            .flatten()
+            .flat_map(|name| by_service.get(name).cloned().unwrap_or_default())
+            .collect();
+        for instance in instances.iter().filter(|it| it.service() == service && it.is_active()) {
+            let (id, name) = (instance.id().to_owned(), instance.name().to_owned());
+            let step = plan.add(Action::Stop { id, name }, cause, before.iter().copied());
+            stops.insert(instance.id(), step);
+            by_service.entry(instance.service()).or_default().push(step);
+        }
+    }
+    stops
+}
+
+/// Stops the containers that are chosen.
+pub fn stop(
+    project: Option<&Project>,
+    observed: &Observed,
+    chosen: impl Fn(&Instance) -> bool,
+    cause: &str,
+) -> Plan {
+    let mut plan = Plan::default();
+    let instances: Vec<&Instance> = observed.containers.iter().filter(|it| chosen(it)).collect();
+    stop_each(&mut plan, &instances, &dependencies(project, observed), cause);
+    plan
+}
+
+/// Stops the containers that are chosen and starts them again, each when what it depends on runs.
+pub fn restart(
+    project: Option<&Project>,
+    observed: &Observed,
+    chosen: impl Fn(&Instance) -> bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    let instances: Vec<&Instance> = observed.containers.iter().filter(|it| chosen(it)).collect();
+    let dependencies = dependencies(project, observed);
+    let stops = stop_each(&mut plan, &instances, &dependencies, "it is restarted");
+    start_each(&mut plan, &instances, &dependencies, &stops, "it is restarted");
+    plan
+}
+
+/// Starts the containers that are chosen, each when what it depends on was started.
+pub fn start(
+    project: Option<&Project>,
+    observed: &Observed,
+    chosen: impl Fn(&Instance) -> bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    let is_down = |instance: &&Instance| chosen(instance) && !instance.is_active();
+    let instances: Vec<&Instance> = observed.containers.iter().filter(is_down).collect();
+    let dependencies = dependencies(project, observed);
+    start_each(&mut plan, &instances, &dependencies, &BTreeMap::new(), "it was asked for");
+    plan
+}
+
+fn start_each(
+    plan: &mut Plan,
+    instances: &[&Instance],
+    dependencies: &Dependencies,
+    stops: &BTreeMap<&str, StepId>,
+    cause: &str,
+) {
+    let mut started: BTreeMap<&str, BTreeSet<StepId>> = BTreeMap::new();
+    for service in &order::sorted(dependencies) {
+        let on = dependencies.get(service).into_iter().flatten();
+        let before: BTreeSet<StepId> =
+            on.flat_map(|name| started.get(name.as_str()).cloned().unwrap_or_default()).collect();
+        // Whoever waits for this service waits for what it waits for, if it has no container itself.
+        let mut own = before.clone();
+        for instance in instances.iter().filter(|it| it.service() == service) {
+            let slot = Slot { service: service.clone(), number: instance.number() };
+            let after = before.iter().copied().chain(stops.get(instance.id()).copied());
+            let action = Action::Start { slot, name: instance.name().to_owned() };
+            own.insert(plan.add(action, cause, after));
+        }
+        started.insert(service, own);
+    }
+}
+
+/// Removes the containers that are chosen and do not run; with `stop` also those that do.
+pub fn remove(
+    project: Option<&Project>,
+    observed: &Observed,
+    chosen: impl Fn(&Instance) -> bool,
+    stop: bool,
+    volumes: bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    let is_chosen = |it: &&Instance| chosen(it) && (stop || !it.is_active());
+    let instances: Vec<&Instance> = observed.containers.iter().filter(is_chosen).collect();
+    remove_each(
+        &mut plan,
+        &instances,
+        &dependencies(project, observed),
+        "it was asked for",
+        volumes,
+    );
+    plan
+}
+
+fn remove_each(
+    plan: &mut Plan,
+    instances: &[&Instance],
+    dependencies: &Dependencies,
+    cause: &str,
+    volumes: bool,
+) -> Vec<StepId> {
+    let stops = stop_each(plan, instances, dependencies, cause);
+    let mut removed = Vec::new();
+    for instance in instances {
+        let (id, name) = (instance.id().to_owned(), instance.name().to_owned());
+        let after = stops.get(instance.id()).copied();
+        removed.push(plan.add(Action::Remove { id, name, volumes }, cause, after));
+    }
+    removed
+}
+
+/// Takes down what a project has: containers, then networks, and volumes and images if that is asked for.
+pub fn down(project: Option<&Project>, name: &str, observed: &Observed, wishes: &Down) -> Plan {
+    let mut plan = Plan::default();
+    let is_known =
+        |service: &str| project.is_none_or(|project| project.all_services().contains_key(service));
+    let is_wanted = |instance: &&Instance| match wishes.named.is_empty() {
+        true => wishes.remove_orphans || is_known(instance.service()),
+        false => wishes.named.iter().any(|name| name == instance.service()),
+    };
+    let instances: Vec<&Instance> = observed.containers.iter().filter(is_wanted).collect();
+    let dependencies = dependencies(project, observed);
+    let removed = remove_each(&mut plan, &instances, &dependencies, "down", wishes.volumes);
+    if !wishes.named.is_empty() {
+        return plan;
+    }
+    let ours = observed.networks_of(name).map(|network| network.name.clone());
+    for name in ours.collect::<BTreeSet<String>>() {
+        let step = Action::RemoveNetwork { name };
+        plan.add_optional(step, "down", removed.iter().copied());
+    }
+    if wishes.volumes {
+        for name in volumes(project, name, observed) {
+            let step = Action::RemoveVolume { name };
+            plan.add_optional(step, "down with its volumes", removed.iter().copied());
+        }
+    }
+    if let (Some(which), Some(project)) = (wishes.images, project) {
+        for name in images(project, which) {
+            let step = Action::RemoveImage { name };
+            plan.add_optional(step, "down with its images", removed.iter().copied());
+        }
+    }
+    plan
+}
+
+/// The volumes of a project that are there: those with its label, and those that its file names as its own.
+fn volumes(project: Option<&Project>, name: &str, observed: &Observed) -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = observed.volumes_of(name).map(|it| it.name.clone()).collect();
+    let named = project.into_iter().flat_map(|project| project.volumes.values());
+    for volume in named {
+        match volume.external {
+            true => drop(all.remove(&volume.name)),
+            false if observed.volumes.contains_key(&volume.name) => {
+                all.insert(volume.name.clone());
+            }
+            false => {}
+        }
+    }
+    all
+}
+
+fn images(project: &Project, which: Images) -> BTreeSet<String> {
+    let services = project.all_services();
+    let chosen = services
+        .into_iter()
+        .filter(|(_, service)| which == Images::All || service.image.is_empty());
+    chosen.map(|(name, service)| service.image_name(&project.name, name)).collect()
+}

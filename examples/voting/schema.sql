@@ -1,0 +1,4 @@
+CREATE TABLE vote (
+    voter text PRIMARY KEY,
+    choice text NOT NULL
+);
