@@ -209,7 +209,7 @@ fn as_many_containers_run_as_are_wanted_and_orphans_are_told_of() {
     assert_eq!(project.containers(), ["a-1", "a-2", "b-1"]);
     project.compose(&["up", "-d", "--remove-orphans"]).succeeded();
     assert_eq!(project.containers(), ["a-1", "a-2"]);
-    for bad in ["a", "a=x", "a=-1", "nobody=2"] {
+    for bad in ["a", "a=x", "a=-1", "nobody=2", "a=99999999999"] {
         project.compose(&["up", "-d", "--scale", bad]).failed(1);
     }
 }
@@ -312,6 +312,35 @@ fn ctrl_c_stops_all_in_order() {
 }
 
 #[test]
+fn ctrl_c_twice_kills() {
+    let project = Project::of(
+        "services: {a: {image: busybox, command: sh -c 'trap \"\" TERM; echo ready; sleep 600', stop_grace_period: 100s}}",
+    );
+    let mut command = project.command(&["up"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    soon("it runs", || {
+        project.test.rbuild(&["logs", &format!("{}-a-1", project.name)]).stdout == b"ready\n"
+    });
+    let watcher = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    let interrupt =
+        || rustix::process::kill_process(watcher, rustix::process::Signal::INT).unwrap();
+    interrupt();
+    let mut told = String::new();
+    let mut err = child.stderr.take().unwrap();
+    let mut buffer = [0; 1024];
+    while !told.contains("a-1 Stopping") {
+        let read = err.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "{told}");
+        told += &String::from_utf8_lossy(&buffer[..read]);
+    }
+    let asked = Instant::now();
+    interrupt();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert_eq!(project.shown("a", "{{.State.ExitCode}}"), "137");
+}
+
+#[test]
 fn what_was_interrupted_is_finished() {
     let project = Project::of(&two(""));
     project.compose(&["up", "-d"]).succeeded();
@@ -338,6 +367,12 @@ fn what_was_interrupted_is_finished() {
     project.compose(&["up", "-d"]).succeeded();
     assert_eq!(project.containers(), ["db-1", "web-1"]);
     assert_eq!(project.id("db"), before.trim());
+    // The same while it has to be replaced.
+    project.test.rbuild(&[&args[..], &["busybox"]].concat()).ok();
+    project.rewrite(&two(", environment: {A: b}"));
+    project.compose(&["up", "-d"]).succeeded();
+    assert_eq!(project.containers(), ["db-1", "web-1"]);
+    assert_eq!(project.shown("db", "{{index .Config.Env 0}} {{.State.Status}}"), "A=b running");
     // `down` needs no file.
     project.test.shell("rm compose.yaml");
     project.compose(&["down"]).succeeded();

@@ -14,6 +14,8 @@ mod compose_config;
 mod compose_do;
 mod compose_show;
 mod compose_up;
+mod compose_watch;
+mod compose_wild;
 mod config;
 mod container_files;
 mod containers;

@@ -25,6 +25,7 @@ use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::printer::{Printer, label};
 use crate::ui;
+use crate::watch::Watcher;
 
 const KILL: i32 = 9;
 
@@ -128,6 +129,18 @@ pub(crate) struct Attached {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// What it takes to stay with containers.
+pub(crate) struct Run<'a> {
+    pub(crate) globals: &'a Globals,
+    pub(crate) here: &'a Here,
+    pub(crate) project: &'a Project,
+    pub(crate) interrupt: &'a Interrupt,
+    /// Seconds that containers have to end, if not their own.
+    pub(crate) timeout: Option<i64>,
+    /// What follows files, if something does: containers come and go then.
+    pub(crate) watcher: Option<&'a Watcher<'a>>,
+}
+
 /// What each thread has.
 #[derive(Clone)]
 struct Watch {
@@ -183,6 +196,11 @@ impl Attached {
         }
     }
 
+    /// Says what is done about files that have changed.
+    pub(crate) fn say(&self, text: &str) {
+        self.watch.printer.say(text);
+    }
+
     fn begin(&self, service: &str, id: &str, name: &str, since: Option<jiff::Timestamp>) {
         let is_shown = self.shown.contains(service);
         if !is_shown && self.cascade == Cascade::None {
@@ -209,16 +227,16 @@ impl Attached {
 
     /// Shows what containers print until there is no more, or somebody wants it to end.
     pub(crate) fn run(
-        self,
-        globals: &Globals,
-        here: &Here,
-        project: &Project,
-        interrupt: &Interrupt,
+        &self,
+        run: &Run<'_>,
         applied: Result<(), Failure>,
-        timeout: Option<i64>,
     ) -> anyhow::Result<ExitCode> {
+        let Run { globals, here, project, interrupt, timeout, watcher } = *run;
         let stop = |what: &str| -> anyhow::Result<()> {
-            ui::note(format_args!(" Compose Stopping {what}... "));
+            if let Some(watcher) = watcher {
+                watcher.halt();
+            }
+            ui::note(format_args!(" Compose Stopping {what} "));
             let observed = home::observe(here, &here.containers()?, &project.name)?;
             let chosen = |instance: &Instance| {
                 !instance.is_one_off() && project.services.contains_key(instance.service())
@@ -232,17 +250,18 @@ impl Attached {
                 interrupt,
                 verb: "stop",
                 timeout,
+                hurry: Some(&|| {
+                    if let Err(error) = kill(here, project) {
+                        ui::warn(format_args!("cannot kill what runs: {error:#}"));
+                    }
+                }),
             };
-            match change.carry_out(&plan) {
-                // Somebody is in a hurry.
-                Err(error) if is_interrupted(&error) => kill(here, project),
-                stopped => stopped,
-            }
+            change.carry_out(&plan)
         };
         const GRACEFULLY: &str = "Gracefully Stopping... press Ctrl+C again to force";
         match applied {
             Err(Failure::Interrupted) => {
-                stop(GRACEFULLY.trim_end_matches('.'))?;
+                stop(GRACEFULLY)?;
                 self.end();
                 return Ok(ExitCode::from(130));
             }
@@ -250,7 +269,7 @@ impl Attached {
         }
         let mut ended = 0;
         let mut first = None;
-        while ended < self.watched() {
+        while watcher.is_some_and(|it| !it.is_halted()) || ended < self.watched() {
             match interrupt.next() {
                 News::Signal(_) => {
                     stop(GRACEFULLY)?;
@@ -270,7 +289,7 @@ impl Attached {
                     let is_asked = self.exit_code_from.as_ref() == Some(&service);
                     if first.is_none() && is_cause {
                         first = Some(code);
-                        stop("Aborting on container exit")?;
+                        stop("Aborting on container exit...")?;
                     }
                     if is_asked {
                         first = Some(code);
@@ -285,9 +304,10 @@ impl Attached {
     }
 
     /// Waits for what has still to be printed.
-    fn end(self) {
+    fn end(&self) {
         self.watch.stop.cancel();
-        for thread in self.threads.into_inner().expect("no holder panics") {
+        let threads = std::mem::take(&mut *self.threads.lock().expect("no holder panics"));
+        for thread in threads {
             let _ = thread.join();
         }
     }
@@ -306,15 +326,20 @@ impl Watch {
         let containers = Containers::open(&store)?;
         let mut follower = Follower::open(&containers, id, Range { since, ..Range::default() })?;
         follower.follow(&containers)?;
+        let mut is_stopped = false;
         loop {
             while let Some(line) = follower.next_line()? {
                 if is_shown {
                     self.printer.line(label, &line);
                 }
             }
+            if is_stopped {
+                return Ok(None);
+            }
             match follower.wait(PollFd::new(&*self.stop, PollFlags::IN))? {
                 Next::More => {}
-                Next::Stopped => return Ok(None),
+                // What was printed until then is shown.
+                Next::Stopped => is_stopped = true,
                 Next::Over => break,
             }
         }
@@ -322,10 +347,6 @@ impl Watch {
         let code = follower.exit().or_else(|| Some(containers.observe(id).ok()?.state.exit_code));
         Ok(Some(code.unwrap_or_default()))
     }
-}
-
-fn is_interrupted(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref::<Failure>(), Some(Failure::Interrupted))
 }
 
 /// Ends a project's containers at once.

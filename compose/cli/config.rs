@@ -77,7 +77,7 @@ pub(crate) fn run(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<()> {
     let shown = shown?;
     match &args.output {
         _ if args.quiet => {}
-        Some(path) if !shown.is_empty() => std::fs::write(path, shown)
+        Some(path) if !shown.is_empty() => engine::place::write(path, shown.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?,
         _ => ui::raw(&shown),
     }

@@ -73,6 +73,7 @@ pub(crate) fn down(globals: &Globals, args: &DownArgs) -> anyhow::Result<ExitCod
         interrupt: &interrupt,
         verb: "down",
         timeout: args.timeout,
+        hurry: None,
     };
     change.carry_out(&plan)?;
     if args.services.is_empty() {
@@ -101,6 +102,8 @@ pub(crate) struct Change<'a> {
     pub(crate) verb: &'static str,
     /// Seconds that containers have to end, if not their own.
     pub(crate) timeout: Option<i64>,
+    /// What is done when somebody does not want to wait; else a signal ends it, and a second one us.
+    pub(crate) hurry: Option<&'a (dyn Fn() + Sync)>,
 }
 
 impl Change<'_> {
@@ -131,6 +134,11 @@ impl Change<'_> {
             renew_volumes: false,
             deadline: None,
         };
-        Ok(self.interrupt.during(&cancel, || apply::apply(&work, plan))?)
+        let apply = || apply::apply(&work, plan);
+        let applied = match self.hurry {
+            Some(hurry) => self.interrupt.attend(|_| hurry(), apply),
+            None => self.interrupt.during(&cancel, apply),
+        };
+        Ok(applied?)
     }
 }

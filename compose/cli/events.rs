@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags};
 use serde_json::json;
 
 use crate::args::Globals;
+use crate::ending::Ending;
 use crate::home::{self, Here};
 use crate::ui;
-use crate::watch::Ending;
 
 /// What `events` is told.
 #[derive(Args, Debug)]

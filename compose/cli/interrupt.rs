@@ -27,6 +27,15 @@ pub(crate) enum News {
     Done,
 }
 
+/// Says that something is done, however it ends.
+struct Finally<'a>(&'a Sender<News>);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.send(News::Done);
+    }
+}
+
 /// Where news come together.
 pub(crate) struct Interrupt {
     came: Mutex<Receiver<News>>,
@@ -53,23 +62,34 @@ impl Interrupt {
 
     /// Does something that a signal cancels, and a second one breaks off with us.
     pub(crate) fn during<T>(&self, cancel: &Cancel, work: impl FnOnce() -> T) -> T {
+        let mut asked = false;
+        let on_signal = |signal| match std::mem::replace(&mut asked, true) {
+            true => std::process::exit(128 + signal),
+            false => cancel.cancel(),
+        };
+        self.attend(on_signal, work)
+    }
+
+    /// Does something, and something else for each signal that comes meanwhile.
+    pub(crate) fn attend<T>(
+        &self,
+        mut on_signal: impl FnMut(i32) + Send,
+        work: impl FnOnce() -> T,
+    ) -> T {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let came = self.came.lock().expect("no holder panics");
                 while let Ok(news) = came.recv() {
                     match news {
                         News::Done => return,
-                        News::Signal(signal) if cancel.is_canceled() => {
-                            std::process::exit(128 + signal)
-                        }
-                        News::Signal(_) => cancel.cancel(),
+                        News::Signal(signal) => on_signal(signal),
                         ended => self.early.lock().expect("no holder panics").push_back(ended),
                     }
                 }
             });
-            let result = work();
-            let _ = self.sender.send(News::Done);
-            result
+            // Also when the work panics: otherwise nobody would hear of it.
+            let _done = Finally(&self.sender);
+            work()
         })
     }
 

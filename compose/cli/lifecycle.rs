@@ -137,6 +137,7 @@ impl Found {
             interrupt: &interrupt,
             verb,
             timeout,
+            hurry: None,
         };
         change.carry_out(plan)?;
         Ok(ExitCode::SUCCESS)

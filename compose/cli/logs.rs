@@ -18,11 +18,11 @@ use engine::containers::{self, Containers};
 use jiff::Timestamp;
 
 use crate::args::Globals;
+use crate::ending::Ending;
 use crate::events::time;
 use crate::home::{self, Here};
 use crate::printer::{Printer, label};
 use crate::ui;
-use crate::watch::Ending;
 
 /// What `logs` is told.
 #[derive(Args, Debug)]

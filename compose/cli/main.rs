@@ -19,6 +19,7 @@ mod one;
 #[path = "../../engine/cli/paths.rs"]
 mod paths;
 // So is how text fits into a line.
+mod ending;
 mod port;
 mod printer;
 mod progress;
@@ -139,6 +140,8 @@ enum Verb {
     Volumes(volumes::VolumesArgs),
     /// Wait until containers of services have ended
     Wait(wait::WaitArgs),
+    /// Follow the files of sources: build anew, copy or restart when they change
+    Watch(watch::WatchArgs),
     /// Show the version
     Version(VersionArgs),
 }
@@ -206,6 +209,7 @@ fn verb(globals: &Globals, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Unpause(args) => lifecycle::unpause(globals, &args),
         Verb::Up(args) => up::up(globals, &args),
         Verb::Volumes(args) => volumes::volumes(globals, &args),
+        Verb::Watch(args) => watch::watch(globals, &args),
         Verb::Version(args) => {
             version(&args);
             Ok(ExitCode::SUCCESS)

@@ -58,6 +58,16 @@ impl Printer {
         }
     }
 
+    /// Prints a line of our own beside those of containers.
+    pub(crate) fn say(&self, text: &str) {
+        let mut line = format!("{text}\n");
+        if self.prefix {
+            let width = self.names.lock().expect("no holder panics").width;
+            line.insert_str(0, &self.colors.paint("92", &format!("{:width$}  ⦿ ", "")));
+        }
+        ui::raw(line);
+    }
+
     fn front(&self, name: &str) -> String {
         if !self.prefix {
             return String::new();

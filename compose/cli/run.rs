@@ -1,6 +1,5 @@
 //! `run`: a container of a service for one command, with what the service depends on.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
@@ -311,11 +310,6 @@ impl OneOff<'_> {
     ) -> anyhow::Result<Record> {
         let (project, args) = (&self.project, self.args);
         let failed = |source| Failure::Make { service: self.name.to_owned(), source };
-        let mut others: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for instance in observed.containers.iter().filter(|it| !it.is_one_off()) {
-            let ids = others.entry(instance.service().to_owned()).or_default();
-            ids.push(instance.id().to_owned());
-        }
         let image = project.services[self.name].image_name(&project.name, self.name);
         let image = engine::images::image(containers.store, &image).map_err(Failure::from)?;
         let folder = files::folder(&project.name);
@@ -325,7 +319,7 @@ impl OneOff<'_> {
             service: &self.service,
             number: 1,
             image: &image.id().to_string(),
-            others: &others,
+            others: &observed.ids(),
             previous: None,
             files: &folder,
             one_off: true,

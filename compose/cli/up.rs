@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -11,6 +12,7 @@ use compose::images::Wishes;
 use compose::make::files;
 use compose::observe::{self, Observed};
 use compose::reconcile::{self, Recreate, Up};
+use compose::watch::Rules;
 use compose::{Project, apply::Cancel};
 use engine::containers::Containers;
 
@@ -21,6 +23,7 @@ use crate::home::{self, Here};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::ui;
+use crate::watch::{self, Watcher};
 
 /// What `create` is told, and `up` too.
 #[derive(Args, Debug, Default)]
@@ -86,6 +89,9 @@ pub(crate) struct UpArgs {
     /// Seconds that containers have to end
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<i64>,
+    /// Follow the files of sources: build anew, copy or restart when they change
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     pub(crate) attached: attached::AttachedArgs,
     /// The services; none is all
@@ -118,23 +124,40 @@ pub(crate) fn up(globals: &Globals, args: &UpArgs) -> anyhow::Result<ExitCode> {
     if globals.dry_run {
         return dry_run(globals, &project, &wishes);
     }
+    let rules = match args.watch {
+        true => Some(args.rules(&project)?),
+        false => None,
+    };
     let interrupt = Interrupt::take()?;
+    let stays = is_attached.then_some(rules.as_ref());
+    carry_out(globals, args, &project, &wishes, &interrupt, stays)
+}
+
+/// Makes and starts what a project says. `stays` is whether what containers print is shown then, and what is watched.
+pub(crate) fn carry_out(
+    globals: &Globals,
+    args: &UpArgs,
+    project: &Project,
+    wishes: &Up,
+    interrupt: &Interrupt,
+    stays: Option<Option<&Rules>>,
+) -> anyhow::Result<ExitCode> {
     let here = Here::open(globals, "run containers")?;
     let containers = here.containers()?;
-    let observed = observe_with_images(&here, &containers, &project)?;
-    let reconciled = reconcile::up(&project, &observed, &wishes)?;
+    let observed = observe_with_images(&here, &containers, project)?;
+    let reconciled = reconcile::up(project, &observed, wishes)?;
     reconciled.warnings.iter().for_each(ui::warn);
     let progress = Progress::new(&globals.progress, "up");
-    let attached = match is_attached {
-        true => Some(Attached::new(
+    let attached = match stays {
+        Some(_) => Some(Attached::new(
             &here,
-            &project,
+            project,
             &args.attached,
             &args.services,
-            &interrupt,
+            interrupt,
             &globals.ansi,
         )?),
-        false => None,
+        None => None,
     };
     if let Some(attached) = &attached {
         let since = Some(jiff::Timestamp::now());
@@ -144,25 +167,24 @@ pub(crate) fn up(globals: &Globals, args: &UpArgs) -> anyhow::Result<ExitCode> {
         }
     }
     let cancel = Cancel::new()?;
-    let commands = Rbuild {
-        globals,
-        project: &project,
-        cancel: &cancel,
-        quiet_build: args.quiet_build,
-        build: None,
-    };
+    let commands =
+        Rbuild { globals, project, cancel: &cancel, quiet_build: args.quiet_build, build: None };
     let work = Apply {
         containers: &containers,
         networks: &here.networks,
-        project: &project,
+        project,
         observed: &observed,
-        wishes: &wishes,
+        wishes,
         files: files::folder(&project.name),
         commands: &commands,
         listener: &|event| {
             progress.event(&event);
             if let Some(attached) = &attached {
                 attached.event(&event);
+            }
+            // What others still build or fetch is of no use then.
+            if let apply::Event::Failed { optional: false, .. } = event {
+                cancel.cancel();
             }
         },
         cancel: &cancel,
@@ -180,7 +202,34 @@ pub(crate) fn up(globals: &Globals, args: &UpArgs) -> anyhow::Result<ExitCode> {
     let Some(attached) = attached else {
         return applied.map(|()| ExitCode::SUCCESS).map_err(Into::into);
     };
-    attached.run(globals, &here, &project, &interrupt, applied, args.timeout)
+    let timeout = args.timeout;
+    let run = attached::Run { globals, here: &here, project, interrupt, timeout, watcher: None };
+    let Some(rules) = stays.flatten().filter(|_| applied.is_ok()) else {
+        return attached.run(&run, applied);
+    };
+    let cancel = Cancel::new()?;
+    let watcher = Watcher {
+        globals,
+        project,
+        rules,
+        cancel: &cancel,
+        prune: true,
+        quiet: args.quiet_build,
+        listener: &|event| attached.event(event),
+        say: &|text| attached.say(text),
+        busy: Mutex::default(),
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if let Err(error) = watcher.run() {
+                cancel.cancel();
+                ui::warn(format_args!("files are not watched any more: {error:#}"));
+            }
+        });
+        let ended = attached.run(&attached::Run { watcher: Some(&watcher), ..run }, applied);
+        watcher.halt();
+        ended
+    })
 }
 
 pub(crate) fn kept(name: &str) -> apply::Event<'_> {
@@ -222,14 +271,34 @@ impl UpArgs {
         UpArgs { create, detach: true, no_deps, services, ..UpArgs::default() }
     }
 
+    /// What is done before files are watched.
+    pub(crate) fn before_watching(services: Vec<String>, quiet_build: bool) -> UpArgs {
+        UpArgs { detach: true, services, quiet_build, ..UpArgs::default() }
+    }
+
+    /// What is watched; something must be.
+    fn rules(&self, project: &Project) -> anyhow::Result<Rules> {
+        let rules = watch::rules(project)?;
+        if rules.is_empty() {
+            bail!(
+                "none of the selected services is configured for watch, see \
+                 https://docs.docker.com/compose/how-tos/file-watch/"
+            );
+        }
+        Ok(rules)
+    }
+
     /// Refuses what does not go together; whether what containers print is shown.
     fn check(&self) -> anyhow::Result<bool> {
-        let stays = self.attached.stays();
+        let stays = self.attached.stays().or(self.watch.then_some("--watch"));
         if let Some(flag) = stays
             && (self.detach || self.wait)
         {
             let other = if self.detach { "--detach" } else { "--wait" };
             bail!("{other} cannot be combined with {flag}");
+        }
+        if self.watch && self.create.no_build {
+            bail!("--no-build and --watch are incompatible");
         }
         Ok(!self.detach && !self.wait && !self.no_start)
     }

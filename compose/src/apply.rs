@@ -125,12 +125,13 @@ struct Work<'a> {
 
 /// Carries out a plan.
 pub fn apply(apply: &Apply<'_>, plan: &Plan) -> Result<(), Failure> {
-    let kept = apply.observed.containers.iter().filter(|instance| !instance.is_one_off());
-    let places = kept.map(|instance| {
+    let mut places: BTreeMap<Slot, Place> = BTreeMap::new();
+    for instance in apply.observed.containers.iter().filter(|it| !it.is_one_off()) {
         let slot = Slot { service: instance.service().to_owned(), number: instance.number() };
-        (slot, Place { id: instance.id().to_owned(), is_new: false })
-    });
-    let work = Work { apply, places: Mutex::new(places.collect()), off: Cancel::new()? };
+        // What an interrupted replacement has left comes behind what it was to replace.
+        places.entry(slot).or_insert(Place { id: instance.id().to_owned(), is_new: false });
+    }
+    let work = Work { apply, places: Mutex::new(places), off: Cancel::new()? };
     let mut schedule = Schedule::new(plan);
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -151,7 +152,7 @@ pub fn apply(apply: &Apply<'_>, plan: &Plan) -> Result<(), Failure> {
             let step = &plan.steps[id.0];
             schedule.finish(id, step);
             if let Err(failure) = result {
-                work.tell_failure(step, &failure, failed.is_some());
+                work.tell_failure(step, &failure);
                 if !step.optional && failed.is_none() {
                     work.off.cancel();
                     failed = Some(failure);
@@ -221,9 +222,9 @@ impl Work<'_> {
         (self.apply.listener)(Event::Progress { kind, name, what, cause, done });
     }
 
-    fn tell_failure(&self, step: &Step, failure: &Failure, is_late: bool) {
+    fn tell_failure(&self, step: &Step, failure: &Failure) {
         // Who was called off did not fail.
-        if is_late && matches!(failure, Failure::Interrupted) {
+        if matches!(failure, Failure::Interrupted) {
             return;
         }
         let (kind, name) = step.action.subject();
@@ -269,7 +270,9 @@ impl Work<'_> {
                     self.apply.commands.remove_image(name).map(drop)
                 })
             }
-            Action::Converge { slot, name, .. } => self.converge(slot, name, cause),
+            Action::Converge { slot, name, replaces, .. } => {
+                self.converge(slot, name, replaces.as_deref(), cause)
+            }
             Action::PreStart { slot } => self.pre_start(slot, cause),
             Action::Start { slot, name } => self.start(slot, name, cause),
             Action::RestartAfter { slot, name, services } => {

@@ -218,23 +218,31 @@ fn canonical_mount(
         Err(_) if unreadable == Unreadable::Keep => return Ok(()),
         Err(wrong) => return Err(node.wrong(path, wrong)),
     };
-    let text = |text: String| Value::Text(text);
-    let mut options = Map::new();
     let kind = if short.is_bind { "bind" } else { "volume" };
-    let mut option = |key: &str, value| options.insert(key.to_owned(), node.with(value));
+    let mut bind = Map::new();
     if short.is_bind {
         // In short syntax, a source that is missing is made, as docker always did.
-        option("create_host_path", Value::Bool(true));
-        short.propagation.map(|value| option("propagation", text(value)));
-        short.selinux.map(|value| option("selinux", text(value)));
-    } else if short.nocopy {
-        option("nocopy", Value::Bool(true));
+        bind.insert("create_host_path".to_owned(), node.with(Value::Bool(true)));
     }
-    let target = clean(&short.target);
-    let mut mount = node.map([("type", text(kind.to_owned())), ("target", text(target))]);
-    let options = node.with(Value::Map(options));
+    // Volumes may have these too; they stay options of a bind mount.
+    for (key, value) in [("propagation", short.propagation), ("selinux", short.selinux)] {
+        if let Some(value) = value {
+            bind.insert(key.to_owned(), node.text(value));
+        }
+    }
+    let mut volume = Map::new();
+    if short.nocopy {
+        volume.insert("nocopy".to_owned(), node.with(Value::Bool(true)));
+    }
+    let target = Value::Text(clean(&short.target));
+    let mut mount = node.map([("type", Value::Text(kind.to_owned())), ("target", target)]);
     if let Some(map) = mount.as_map_mut() {
-        map.insert(kind.to_owned(), options);
+        if !bind.is_empty() {
+            map.insert("bind".to_owned(), node.with(Value::Map(bind)));
+        }
+        if !short.is_bind || !volume.is_empty() {
+            map.insert("volume".to_owned(), node.with(Value::Map(volume)));
+        }
         if !short.source.is_empty() {
             map.insert("source".to_owned(), node.text(short.source));
         }

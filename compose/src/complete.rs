@@ -280,36 +280,41 @@ fn from_environment(node: &mut Node, environment: &BTreeMap<String, String>, kee
 
 /// Services whose namespaces, volumes or names are used must be there first.
 fn imply_dependencies(service: &mut Node) {
-    let mut implied: Vec<(String, bool)> = Vec::new();
+    // Each stands where the service says what implies it.
+    let mut implied: Vec<(String, Node)> = Vec::new();
+    let mut imply = |name: &str, at: &Node, restart: bool| {
+        let dependency = at.map([
+            ("condition", text("service_started")),
+            ("restart", Value::Bool(restart)),
+            ("required", Value::Bool(true)),
+        ]);
+        implied.push((name.to_owned(), dependency));
+    };
     let items = |key: &str| service.get(key).and_then(Node::as_list).unwrap_or_default().iter();
-    for link in items("links").filter_map(Node::as_text) {
-        implied.push((link.split(':').next().unwrap_or(link).to_owned(), true));
-    }
-    for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
-        let value = service.get(key).and_then(Node::as_text);
-        if let Some(other) = value.and_then(|value| value.strip_prefix("service:")) {
-            implied.push((other.to_owned(), true));
+    for item in items("links") {
+        if let Some(link) = item.as_text() {
+            imply(link.split(':').next().unwrap_or(link), item, true);
         }
     }
-    for from in items("volumes_from").filter_map(Node::as_text) {
-        if !from.starts_with("container:") {
-            implied.push((from.split(':').next().unwrap_or(from).to_owned(), false));
+    for node in ["network_mode", "ipc", "pid", "uts", "cgroup"].map(|key| service.get(key)) {
+        let value = node.and_then(Node::as_text);
+        if let (Some(node), Some(other)) = (node, value.and_then(|v| v.strip_prefix("service:"))) {
+            imply(other, node, true);
+        }
+    }
+    for item in items("volumes_from") {
+        if let Some(from) = item.as_text().filter(|from| !from.starts_with("container:")) {
+            imply(from.split(':').next().unwrap_or(from), item, false);
         }
     }
     if implied.is_empty() {
         return;
     }
     default(service, "depends_on", Value::Map(Map::new()));
-    let Some(dependencies) = service.get_mut("depends_on") else {
-        return;
-    };
-    for (name, restart) in implied {
-        let dependency = dependencies.map([
-            ("condition", text("service_started")),
-            ("restart", Value::Bool(restart)),
-            ("required", Value::Bool(true)),
-        ]);
-        default(dependencies, &name, dependency.value);
+    if let Some(map) = service.get_mut("depends_on").and_then(Node::as_map_mut) {
+        for (name, dependency) in implied {
+            map.entry(name).or_insert(dependency);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Phase 17: what services refer to is there, and what they say goes together.
 //!
-//! Looks at the typed model, where places are gone: what is wrong names the service instead.
+//! Looks at the typed model, where places are gone: what is wrong names the service, and [`crate::locate`] finds
+//! where that stands.
 
 use std::collections::BTreeMap;
 
@@ -190,8 +191,9 @@ fn references(project: &Project, name: &str, service: &Service) -> Found {
 /// A reference to a service that is not there.
 fn dependencies(project: &Project, name: &str, service: &Service) -> Found {
     let missing = |attribute, other: &str| {
+        let others = project.services.keys().filter(|known| known.as_str() != name);
+        let suggestion = nearest(other, others.map(String::as_str));
         let (service, name) = (name.to_owned(), other.to_owned());
-        let suggestion = suggested(other, &project.services);
         Some((attribute, Wrong::UndefinedService { service, name, suggestion }))
     };
     for (other, how) in &service.depends_on {
@@ -263,6 +265,7 @@ fn cycle(project: &Project) -> Result<(), Error> {
                     let chain = way[from..].iter().map(|(name, _)| (*name).to_owned());
                     return Err(Error::DependencyCycle {
                         chain: chain.chain([other.to_owned()]).collect(),
+                        place: None,
                     });
                 }
                 None => {

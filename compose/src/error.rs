@@ -88,6 +88,8 @@ pub enum Error {
         path: PathBuf,
         /// The service that names it.
         service: String,
+        /// Where it names it.
+        place: Option<Place>,
     },
     /// A service that was asked for and does not exist.
     #[error("no such service: {service}{suggestion}")]
@@ -114,6 +116,8 @@ pub enum Error {
     DependencyCycle {
         /// The services, the first one again at the end.
         chain: Vec<String>,
+        /// Where the first one says that it waits.
+        place: Option<Place>,
     },
     /// Something that a compose file says is wrong.
     #[error(transparent)]
@@ -129,12 +133,14 @@ impl From<Mistake> for Error {
 impl Error {
     /// The error as a person is shown it: where, what, and the line with a caret.
     pub fn render(&self) -> String {
-        match self {
-            Self::Mistake(mistake) => match &mistake.place {
-                Some(place) => format!("{}: {mistake}\n{}", place.name(), place.excerpt()),
-                None => mistake.to_string(),
-            },
-            other => {
+        let place = match self {
+            Self::Mistake(mistake) => mistake.place.as_ref(),
+            Self::DependencyCycle { place, .. } | Self::ServiceFile { place, .. } => place.as_ref(),
+            _ => None,
+        };
+        match (place, self) {
+            (Some(place), _) => format!("{}: {self}\n{}", place.name(), place.excerpt()),
+            (None, other) => {
                 let mut shown = other.to_string();
                 let mut cause = std::error::Error::source(other);
                 while let Some(error) = cause {

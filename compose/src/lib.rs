@@ -30,6 +30,7 @@ pub mod images;
 mod include;
 mod interpolate;
 pub mod load;
+mod locate;
 pub mod make;
 mod merge;
 pub mod model;

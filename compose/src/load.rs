@@ -36,6 +36,7 @@ use crate::extends::{self, Chain};
 use crate::field::Field;
 use crate::include;
 use crate::interpolate;
+use crate::locate;
 use crate::merge;
 use crate::model::Project;
 use crate::node::{Map, Node, Value};
@@ -63,6 +64,9 @@ pub fn load(request: &Request, warnings: &mut Warnings) -> Result<Project, Error
     let read =
         |model: &mut Map, key: &str| model.remove(key).unwrap_or_else(|| found.nothing.clone());
     let root = Path::ROOT;
+    // What is wrong with the whole is found when places are gone, and shown where it stands nevertheless.
+    let services = model.get("services").cloned().unwrap_or_else(|| found.nothing.clone());
+    let located = |error| locate::locate(error, &services);
     let mut project = Project {
         name,
         services: Field::read(read(&mut model, "services"), &root.key("services"))?,
@@ -82,16 +86,16 @@ pub fn load(request: &Request, warnings: &mut Warnings) -> Result<Project, Error
     let profiles = discover::profiles(request, &found.environment);
     project.apply_profiles(profiles);
     if !skip.consistency {
-        consistency::check(&mut project)?;
+        consistency::check(&mut project).map_err(located)?;
     }
     project.select(&request.services)?;
     if !request.all_resources {
         project.drop_unused();
     }
     if !skip.environment {
-        variable_files::read_environments(&mut project, warnings)?;
+        variable_files::read_environments(&mut project, warnings).map_err(located)?;
     }
-    variable_files::read_labels(&mut project, warnings)?;
+    variable_files::read_labels(&mut project, warnings).map_err(located)?;
     Ok(project)
 }
 

@@ -198,7 +198,7 @@ impl Node {
     }
 }
 
-/// A number as Go's `%v` writes it: shortest, with an exponent below 1e-4 and from 1e21 on.
+/// A number as Go's `%v` writes it: shortest, with an exponent below 1e-4 and from 1e6 on.
 pub(crate) fn go_float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -207,7 +207,7 @@ pub(crate) fn go_float(value: f64) -> String {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let size = value.abs();
-    if size == 0.0 || (1e-4..1e21).contains(&size) {
+    if size == 0.0 || (1e-4..1e6).contains(&size) {
         return value.to_string();
     }
     let shown = format!("{value:e}");
@@ -241,17 +241,20 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_go_writes_them() {
-        let shown = [1.5, 1e3, 0.5, 1e21, 1e20, 1e-5, -2.5e-7, 0.0, 123_456_789.25].map(go_float);
+        let shown = [1.5, 1e3, 0.5, 1e21, 1e6, 999_999.5, 1e-5, -2.5e-7, 0.0, -0.0, 123_456_789.25]
+            .map(go_float);
         let expected = [
             "1.5",
             "1000",
             "0.5",
             "1e+21",
-            "100000000000000000000",
+            "1e+06",
+            "999999.5",
             "1e-05",
             "-2.5e-07",
             "0",
-            "123456789.25",
+            "-0",
+            "1.2345678925e+08",
         ];
         assert_eq!(shown, expected);
     }

@@ -68,6 +68,13 @@ impl Instance {
         self.label(labels::ONEOFF).eq_ignore_ascii_case("true")
     }
 
+    /// Whether it was made to take another one's place and has not got that one's name yet: twelve digits of its id stand
+    /// in front of it.
+    pub fn is_replacement(&self) -> bool {
+        let (digits, rest) = self.name().split_at_checked(12).unwrap_or_default();
+        rest.starts_with('_') && digits.bytes().all(|it| it.is_ascii_hexdigit())
+    }
+
     /// The config hash that it was made with.
     pub fn hash(&self) -> &str {
         self.label(labels::CONFIG_HASH)
@@ -97,6 +104,15 @@ impl Observed {
         service: &'b str,
     ) -> impl Iterator<Item = &'a Instance> + use<'a, 'b> {
         self.containers.iter().filter(move |it| !it.is_one_off() && it.service() == service)
+    }
+
+    /// The ids of all services' containers that `up` keeps, in the order of their numbers.
+    pub fn ids(&self) -> BTreeMap<String, Vec<String>> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for instance in self.containers.iter().filter(|it| !it.is_one_off()) {
+            all.entry(instance.service().to_owned()).or_default().push(instance.id().to_owned());
+        }
+        all
     }
 
     /// The container of this id.
@@ -136,7 +152,8 @@ pub fn observe(
     let mut instances =
         instances(containers, |instance| instance.label(labels::PROJECT) == project)?;
     instances.sort_by(|a, b| {
-        (a.service(), a.number(), a.name()).cmp(&(b.service(), b.number(), b.name()))
+        let place = |it: &Instance| (it.service().to_owned(), it.number(), it.is_replacement());
+        place(a).cmp(&place(b)).then_with(|| a.name().cmp(b.name()))
     });
     let networks = Definitions::new(store.root(), networks).list()?;
     let volumes = Volumes::open(store)?.list()?;

@@ -15,6 +15,9 @@ use crate::observe::{Instance, Observed};
 use crate::order;
 use crate::plan::{Action, Condition, Plan, Slot, StepId};
 
+/// As many containers a service may have.
+const MOST_REPLICAS: i64 = 10_000;
+
 /// When a container that is there is made anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recreate {
@@ -150,6 +153,17 @@ fn changed_sharing(wanted: &Wanted<'_>, instance: &Instance) -> Option<String> {
         (&service.ipc, &host.ipc_mode, "IPC namespace"),
         (&service.pid, &host.pid_mode, "PID namespace"),
     ];
+    for text in &service.volumes_from {
+        let other = text.split(':').next().unwrap_or_default();
+        let Some(ids) = wanted.others.get(other).filter(|_| !text.starts_with("container:")) else {
+            continue;
+        };
+        let is_there =
+            |id: &String| host.volumes_from.iter().any(|has| has.starts_with(id.as_str()));
+        if !ids.iter().any(is_there) {
+            return Some(format!("the container of {other}, whose volumes it has, is made anew"));
+        }
+    }
     for (says, has, what) in shared {
         if let Some(other) = says.strip_prefix("service:") {
             let ids = wanted.others.get(other);
@@ -179,6 +193,7 @@ pub fn up(project: &Project, observed: &Observed, wishes: &Up) -> Result<Reconci
             )));
         }
     }
+    check_replicas(project)?;
     let work = images::plan(project, &observed.images, &wishes.images)?;
     let mut planner = Planner {
         project,
@@ -191,7 +206,7 @@ pub fn up(project: &Project, observed: &Observed, wishes: &Up) -> Result<Reconci
         services: BTreeMap::new(),
         waits: BTreeMap::new(),
         leaving: BTreeSet::new(),
-        others: BTreeMap::new(),
+        others: observed.ids(),
     };
     planner.networks()?;
     planner.volumes()?;
@@ -208,6 +223,19 @@ pub fn up(project: &Project, observed: &Observed, wishes: &Up) -> Result<Reconci
         planner.wait_for_all();
     }
     Ok(planner.done)
+}
+
+/// Refuses a service with more containers than any machine could run.
+fn check_replicas(project: &Project) -> Result<(), Failure> {
+    for (name, service) in &project.services {
+        let wanted = service.replicas();
+        if wanted > MOST_REPLICAS {
+            return Err(Failure::Refused(format!(
+                "service {name:?} is to have {wanted} containers: {MOST_REPLICAS} are the most that are made of one service"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The steps of a service that others wait for.
@@ -425,7 +453,8 @@ impl<'a> Planner<'a> {
             observed.containers.iter().filter(|it| !it.is_one_off() && it.service() == name)
         {
             let proper = make::name(self.project, name, service, instance.number());
-            if !instance.name().ends_with(&format!("_{proper}")) {
+            let is_ours = instance.is_replacement() && instance.name()[13..] == proper;
+            if !is_ours {
                 there.push(instance);
                 continue;
             }

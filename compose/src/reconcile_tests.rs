@@ -77,13 +77,15 @@ fn instance(
     let nowhere = Project { services: BTreeMap::new(), ..project.clone() };
     let fallback = crate::model::Service::default();
     let service = project.services.get(name).unwrap_or(&fallback);
+    let others = project.services.keys().map(|name| (name.clone(), vec![format!("{name}1")]));
+    let others: BTreeMap<String, Vec<String>> = others.collect();
     let request = make::request(&make::Container {
         project: if project.services.contains_key(name) { project } else { &nowhere },
         service_name: name,
         service,
         number,
         image: "sha256:1",
-        others: &BTreeMap::new(),
+        others: &others,
         previous: None,
         files: std::path::Path::new("/run"),
         one_off: false,
@@ -236,15 +238,7 @@ fn who_shares_a_network_with_a_new_container_is_new_too() {
             "services: {{vpn: {{image: x, command: {command}}}, app: {{image: x, network_mode: 'service:vpn'}}}}"
         ))
     };
-    let mut there = There::of(&of("one"), &["vpn/1"]);
-    let mut app = instance(&of("one"), "vpn", 1, &there.observed.networks);
-    let labels = &mut app.record.config.labels;
-    labels.insert(labels::SERVICE.to_owned(), "app".to_owned());
-    labels.insert(labels::CONFIG_HASH.to_owned(), crate::hash::service(&of("one").services["app"]));
-    app.record.id = "app1".to_owned();
-    app.record.name = "p-app-1".to_owned();
-    app.record.host_config.network_mode = "container:vpn1".to_owned();
-    there.observed.containers.push(app);
+    let mut there = There::of(&of("one"), &["vpn/1", "app/1"]);
     assert_eq!(there.up(&of("one"), &Up::default()), "");
     let plan = there.up(&of("two"), &Up::default());
     assert!(
@@ -257,6 +251,20 @@ fn who_shares_a_network_with_a_new_container_is_new_too() {
         plan.contains("p-app-1: recreate (the container of vpn, whose network it shares"),
         "{plan}"
     );
+}
+
+#[test]
+fn who_shares_with_a_service_that_is_not_selected_stays() {
+    let mut project = project(
+        "services: {vpn: {image: x}, app: {image: x, network_mode: 'service:vpn', volumes_from: [vpn]}}",
+    );
+    let mut there = There::of(&project, &["vpn/1", "app/1"]);
+    assert_eq!(there.up(&project, &Up::default()), "");
+    project.select_alone(&["app".to_owned()]).expect("app");
+    assert_eq!(there.up(&project, &Up::default()), "");
+    there.instance(1).record.host_config.volumes_from = vec!["gone".to_owned()];
+    let plan = there.up(&project, &Up::default());
+    assert!(plan.contains("(the container of vpn, whose volumes it has, is made anew)"), "{plan}");
 }
 
 #[test]

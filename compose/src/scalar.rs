@@ -24,6 +24,7 @@ fn resolve(text: &str) -> Value {
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
             return Value::Float(f64::INFINITY);
         }
+        "-0" => return Value::Float(-0.0),
         "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
         _ => {}
     }
@@ -158,6 +159,7 @@ mod tests {
             ("1_000", Value::Int(1000)),
             ("-0x10", Value::Int(-16)),
             ("1e3", Value::Float(1000.0)),
+            ("-0", Value::Float(-0.0)),
             (".5", Value::Float(0.5)),
             (".", Value::Text(".".to_owned())),
             ("-", Value::Text("-".to_owned())),

@@ -82,7 +82,7 @@ pub(crate) fn read_environments(
             let path = PathBuf::from(&file.path);
             if !path.exists() {
                 if file.required.0 {
-                    return Err(Error::ServiceFile { what: "env", path, service: name.clone() });
+                    return Err(missing("env", path, name));
                 }
                 continue;
             }
@@ -99,14 +99,18 @@ pub(crate) fn read_environments(
     Ok(())
 }
 
+fn missing(what: &'static str, path: PathBuf, service: &str) -> Error {
+    Error::ServiceFile { what, path, service: service.to_owned(), place: None }
+}
+
 /// Puts the labels of `label_file` below those of `labels`.
 pub(crate) fn read_labels(project: &mut Project, warnings: &mut Warnings) -> Result<(), Error> {
     for (name, service) in &mut project.services {
         let mut labels = BTreeMap::new();
-        for file in std::mem::take(&mut service.label_file) {
+        for file in &service.label_file {
             let path = PathBuf::from(file);
             if !path.exists() {
-                return Err(Error::ServiceFile { what: "label", path, service: name.clone() });
+                return Err(missing("label", path, name));
             }
             let known = labels.clone();
             let lookup = |name: &str| BTreeMap::get(&known, name).cloned();

@@ -135,7 +135,8 @@ impl<'a> Builder<'a> {
 
     /// Adds what `<<` names where the mapping itself says nothing.
     fn merge(&self, map: &mut Map, from: Node) -> Result<(), Mistake> {
-        let place = from.place();
+        // An alias has its anchor's place, which is not where the mistake is.
+        let place = from.key_place();
         let sources = match from.value {
             Value::List(list) => list,
             _ => vec![from],
@@ -208,7 +209,7 @@ impl<'a> Builder<'a> {
             Some(Inside::Map { map, key, merged }) => {
                 if let Some((key, key_at)) = key.take() {
                     match key.as_str() {
-                        "<<" => merged.push(node),
+                        "<<" => merged.push(node.keyed(key_at)),
                         _ => {
                             map.insert(key, node.keyed(key_at));
                         }
@@ -255,6 +256,12 @@ mod tests {
     fn merge_keys_add_what_is_not_there() {
         let text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: [*a, *b], x: 5}\n";
         assert_eq!(json(text), r#"{"a":{"x":1,"y":2},"b":{"y":3,"z":4},"c":{"x":5,"y":2,"z":4}}"#);
+    }
+
+    #[test]
+    fn a_merge_of_text_is_shown_where_it_is_merged() {
+        let error = read("a: &a text\nb:\n  <<: *a\n").unwrap_err();
+        assert!(error.contains("f:3:3: the merge key `<<` needs a mapping"), "{error}");
     }
 
     #[test]

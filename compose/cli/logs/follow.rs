@@ -18,10 +18,10 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags};
 
 use super::{Log, Wanted, print_line};
+use crate::ending::Ending;
 use crate::home::Here;
 use crate::printer::{Printer, label};
 use crate::ui;
-use crate::watch::Ending;
 
 /// How long a container's state may take to say what comes after its end, and how often it is looked at.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -15,11 +15,17 @@ use crate::reconcile::{Recreate, Wanted, decide};
 
 impl Work<'_> {
     /// Makes a container, or makes it anew if it is not as it should be.
-    pub(super) fn converge(&self, slot: &Slot, name: &str, cause: &str) -> Result<(), Failure> {
+    pub(super) fn converge(
+        &self,
+        slot: &Slot,
+        name: &str,
+        replaces: Option<&str>,
+        cause: &str,
+    ) -> Result<(), Failure> {
         let service = self.service(&slot.service);
         let image = self.image_of(&slot.service, service)?;
         let others = self.others();
-        let Some(instance) = self.observed(slot) else {
+        let Some(instance) = replaces.and_then(|id| self.apply.observed.by_id(id)) else {
             return self.told(("Container", name), ["Creating", "Created"], cause, || {
                 let record = self.create(slot, service, &image, &others, None, name)?;
                 self.put(slot, &record.id);
@@ -225,12 +231,6 @@ impl Work<'_> {
         let wishes = self.apply.wishes;
         let is_named = wishes.named.is_empty() || wishes.named.iter().any(|name| name == service);
         if is_named { wishes.recreate } else { wishes.recreate_dependencies }
-    }
-
-    /// The container that a slot had when the plan was made.
-    fn observed(&self, slot: &Slot) -> Option<&Instance> {
-        let mut all = self.apply.observed.of_service(&slot.service);
-        all.find(|instance| instance.number() == slot.number)
     }
 
     /// The ids of all containers, by their services, in order of number.

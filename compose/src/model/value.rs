@@ -328,7 +328,8 @@ pub struct Ulimit {
 
 impl Serialize for Ulimit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.is_single {
+        // A single zero is written as two, as docker compose does; the config hash depends on it.
+        if self.is_single && self.soft != 0 {
             return serializer.serialize_i64(self.soft);
         }
         use serde::ser::SerializeStruct;
