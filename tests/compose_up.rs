@@ -406,6 +406,22 @@ fn bad_projects_are_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_name_that_leads_elsewhere_is_refused_and_nothing_there_is_touched() {
+    let project = Project::of(&two(""));
+    let victim = project.test.outside("victim");
+    fs_err::create_dir(&victim).unwrap();
+    let up = "../".repeat(8);
+    let name = format!("{up}{}", victim.to_str().unwrap().trim_start_matches('/'));
+    for arguments in [["-p", &name, "down"], ["-p", "Foo", "down"], ["-p", "..", "ps"]] {
+        assert!(project.compose(&arguments).failed(1).contains("invalid project name"));
+    }
+    project.test.shell("rm compose.yaml");
+    let by_variable = project.compose_with(&["down"], &[("COMPOSE_PROJECT_NAME", &name)], None);
+    assert!(by_variable.failed(1).contains("invalid project name"), "{by_variable}");
+    assert!(victim.is_dir());
+}
+
+#[test]
 fn ports_and_names_that_are_taken_are_told() {
     let project = Project::of(&format!(
         "services:

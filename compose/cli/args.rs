@@ -59,10 +59,12 @@ pub(crate) struct Globals {
 
 impl Globals {
     /// The project's name, if it was given by name.
-    pub(crate) fn named(&self) -> Option<String> {
+    pub(crate) fn named(&self) -> Result<Option<String>, compose::Error> {
         let given = self.project_name.clone();
         let given = given.or_else(|| std::env::var("COMPOSE_PROJECT_NAME").ok());
-        given.filter(|name| !name.is_empty())
+        let given = given.filter(|name| !name.is_empty());
+        given.as_deref().map_or(Ok(()), compose::check_name)?;
+        Ok(given)
     }
 
     /// Whether the project is called by its name, and nobody says which files it is of.

@@ -75,9 +75,9 @@ pub(crate) fn project_or_name(
     globals: &Globals,
     services: &[String],
 ) -> anyhow::Result<(Option<Project>, String)> {
-    match globals.named().filter(|_| globals.is_only_named()) {
+    match globals.named()?.filter(|_| globals.is_only_named()) {
         Some(name) => Ok((None, name)),
-        None => match (load(globals, services), globals.named()) {
+        None => match (load(globals, services), globals.named()?) {
             (Ok(project), _) => {
                 let name = project.name.clone();
                 Ok((Some(project), name))
@@ -90,7 +90,7 @@ pub(crate) fn project_or_name(
 
 /// The name of the project that is to be shown.
 pub(crate) fn name(globals: &Globals) -> anyhow::Result<String> {
-    match globals.named() {
+    match globals.named()? {
         Some(name) => Ok(name),
         None => Ok(load(globals, &[])?.name),
     }

@@ -161,6 +161,15 @@ pub(crate) fn profiles(request: &Request, environment: &BTreeMap<String, String>
     profiles.map(str::to_owned).collect()
 }
 
+/// Refuses what no project can be called. Names become parts of paths and of other names, so whoever takes one that was
+/// not loaded asks first.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    match !name.is_empty() && normalized(name) == name {
+        true => Ok(()),
+        false => Err(Error::ProjectName { name: name.to_owned() }),
+    }
+}
+
 /// What a project is called: by whoever asks, by the environment, by the last file that names it, or by its folder.
 pub(crate) fn project_name(
     request: &Request,
@@ -171,10 +180,7 @@ pub(crate) fn project_name(
     let variable = found.environment.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
     let given = request.project_name.as_ref().filter(|name| !name.is_empty()).or(variable);
     if let Some(name) = given {
-        return match normalized(name) == *name {
-            true => Ok(name.clone()),
-            false => Err(Error::ProjectName { name: name.clone() }),
-        };
+        return check_name(name).map(|()| name.clone());
     }
     let named = documents.iter().flatten().rev().find_map(|document| document.get("name"));
     if let Some(node) = named.filter(|node| node.as_text().is_some_and(|name| !name.is_empty())) {

@@ -63,6 +63,7 @@ pub mod watch;
 mod words;
 mod yaml;
 
+pub use discover::check_name;
 pub use error::Error;
 pub use model::Project;
 pub use request::{Request, Skip};
