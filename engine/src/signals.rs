@@ -20,6 +20,12 @@ pub fn let_all_come() -> io::Result<()> {
     crate::sys::signal::unblock_all()
 }
 
+/// Has a program that is started with this command killed when the thread that starts it ends, also if that is killed.
+/// Not for a command that this program becomes.
+pub fn die_with_parent(command: &mut std::process::Command) -> &mut std::process::Command {
+    crate::sys::process::die_with_parent(command)
+}
+
 /// Signals that are waited for.
 #[derive(Debug)]
 pub struct Signals {

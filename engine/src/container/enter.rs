@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::thread::ThreadNameSpaceType;
 
 use super::cgroup::Membership;
@@ -32,7 +33,7 @@ use super::running::Running;
 use super::seccomp::Compiled;
 use super::spec::{Process, Seccomp};
 use super::user::Identity;
-use super::wire::{AtStep, ENTER_NAME, Entry, Failure, Report, TARGET_FD};
+use super::wire::{AtStep, ENTER_NAME, Entry, FOLLOWED, Failure, Report, TARGET_FD};
 use super::{cgroup, rlimit};
 use crate::sys::process::{Forked, ParentOfFork, fork_with_pidfd, reset_signals, take_descriptor};
 
@@ -93,9 +94,6 @@ pub(super) fn run(entry: &Entry<'_>, socket: &OwnedFd) -> Result<Infallible, Fai
     // Process 1 cannot end before all processes of the namespace were waited for: one that its
     // starter may forget must be nobody's child.
     let parent = if entry.outlives { ParentOfFork::Own } else { ParentOfFork::Same };
-    // Whoever started us must know of the new process before that can fail, or nobody waits for it:
-    // it begins when our end of the pipe is closed.
-    let (told, tell) = rustix::pipe::pipe().at(|| "make a pipe")?;
     match fork_with_pidfd(parent).map_err(refused_birth)? {
         Forked::Parent(child) => {
             let moved = Report::Moved { pid: child.pid.as_raw_nonzero().get() };
@@ -103,10 +101,21 @@ pub(super) fn run(entry: &Entry<'_>, socket: &OwnedFd) -> Result<Infallible, Fai
             std::process::exit(0)
         }
         Forked::Child => {
-            drop(tell);
-            let _ = rustix::io::read(&told, &mut [0; 1]);
-            drop(told);
+            wait_to_be_followed(socket)?;
             become_process(entry, process, socket)
+        }
+    }
+}
+
+/// Begins when whoever started us knows of this process, or nobody would wait for it, and has waited
+/// for the one that made it, which the container's cgroups count until then.
+fn wait_to_be_followed(socket: &OwnedFd) -> Result<(), Failure> {
+    loop {
+        match rustix::net::recv(socket, &mut [0; FOLLOWED.len()], RecvFlags::empty()) {
+            Err(Errno::INTR) => {}
+            // Nobody is left who could follow it.
+            Ok((_, 0)) | Err(Errno::CONNRESET) => std::process::exit(125),
+            result => return result.map(drop).at(|| "hear from the launching process"),
         }
     }
 }

@@ -13,7 +13,8 @@ use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
+    SocketType,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -25,7 +26,7 @@ use super::error::LaunchError;
 use super::path::MountPoint;
 use super::seccomp::Compiled;
 use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources, Seccomp};
-use super::wire::{ASSIGNMENT_FD, Assignment, INIT_NAME, REAPER_NAME, REPORT_FD, Report};
+use super::wire::{ASSIGNMENT_FD, Assignment, FOLLOWED, INIT_NAME, REAPER_NAME, REPORT_FD, Report};
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::sys::process::{Child, Spawn, spawn};
 
@@ -274,7 +275,11 @@ impl Container {
                     self.terminal = terminal;
                     ready = true;
                 }
-                (Some(Report::Moved { pid }), Some(pidfd)) => self.follow(pid, pidfd)?,
+                (Some(Report::Moved { pid }), Some(pidfd)) => {
+                    self.follow(pid, pidfd)?;
+                    // If it is gone already, the next report says so.
+                    let _ = rustix::net::send(socket, FOLLOWED, SendFlags::NOSIGNAL);
+                }
                 (Some(Report::Moved { .. }), None) => return Err(LaunchError::InitDied),
                 (Some(Report::Failed(failure)), _) => return Err(failure.into()),
                 (None, _) if ready => return Ok(()),

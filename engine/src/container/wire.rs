@@ -82,6 +82,9 @@ pub(super) enum CgroupMount {
     Legacy(String),
 }
 
+/// What the launching process answers to [`Report::Moved`].
+pub(super) const FOLLOWED: &[u8] = b"followed";
+
 /// What init tells.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
@@ -92,7 +95,7 @@ pub(super) enum Report {
         created: Vec<MountPoint>,
     },
     /// The process goes on as another child of the launching process, whose descriptor comes with
-    /// this packet; the one that was started ends.
+    /// this packet; the one that was started ends. The answer is [`FOLLOWED`].
     Moved {
         /// As the launching process sees it.
         pid: i32,

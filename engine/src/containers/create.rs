@@ -5,8 +5,10 @@ use cache::image::Image;
 use cache::oci::{Empty, Healthcheck, Set};
 
 use super::record::{Config, EndpointSettings, HostConfig, Record, RestartPolicy};
+use super::removal::remove_anonymous_volumes;
 use super::{Containers, Error, Result, log};
 use crate::view::View;
+use crate::volume::api::Kind;
 use crate::volume::{self, Resolved, Volumes, bind};
 
 /// A container to be made: what was typed, without what the image says.
@@ -55,25 +57,30 @@ fn make(containers: &Containers<'_>, made_of: Record, request: Request) -> Resul
     if !matches!(mode, "none" | "host") && !mode.starts_with("container:") {
         networks.entry(mode.to_owned()).or_default();
     }
+    let mounts = resolve(containers, &config, &host_config)?;
+    let mut draft = Record { name, config, host_config, networks, mounts, ..made_of };
+    let unnamed =
+        |mount: &Resolved| mount.point.kind == Kind::Volume && mount.point.name.is_empty();
+    let own: Vec<bool> = draft.mounts.iter().map(unnamed).collect();
+    keep(containers, &mut draft).inspect_err(|_| {
+        let mounts = draft.mounts.iter().zip(own).filter_map(|(mount, own)| own.then_some(mount));
+        // The first error is the one to tell.
+        let _ = remove_anonymous_volumes(containers, mounts);
+    })
+}
+
+/// Makes the volumes of a container and puts it on record.
+fn keep(containers: &Containers<'_>, draft: &mut Record) -> Result<Record> {
     let volumes = Volumes::open(containers.store)?;
     let hold = volumes.hold()?;
-    let mut mounts = resolve(containers, &config, &host_config)?;
-    volumes.provide(&hold, &mut mounts)?;
-    volumes.mount(&mounts)?;
-    volumes.fill_all(&mounts, || {
-        let lower = containers.store.lower(&made_of.layers).map_err(std::io::Error::other)?;
+    volumes.provide(&hold, &mut draft.mounts)?;
+    volumes.mount(&draft.mounts)?;
+    volumes.fill_all(&draft.mounts, || {
+        let lower = containers.store.lower(&draft.layers).map_err(std::io::Error::other)?;
         View::overlay(&lower)?.root().try_clone_to_owned()
     })?;
-    let created = super::state::now();
-    let record = containers.add(Record {
-        name,
-        created,
-        config,
-        host_config,
-        mounts,
-        networks,
-        ..made_of
-    })?;
+    draft.created = super::state::now();
+    let record = containers.add(draft.clone())?;
     containers.tell(&record, "create", &[]);
     Ok(record)
 }

@@ -408,7 +408,7 @@ impl<'a> Monitor<'a> {
         if let Some(away) = away {
             fs::remove_dir_all(away)?;
             self.tell("destroy", &[]);
-            super::removal::remove_anonymous_volumes(self.containers, &self.record)?;
+            super::removal::remove_anonymous_volumes(self.containers, &self.record.mounts)?;
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
         let away = containers.take_away(id)?;
         drop(held);
         fs::remove_dir_all(away)?;
-        super::removal::remove_anonymous_volumes(containers, &seen.record)?;
+        super::removal::remove_anonymous_volumes(containers, &seen.record.mounts)?;
         containers.tell(&seen.record, "destroy", &[]);
         done.removed.push(name.clone());
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::protocol::Request;
-use super::{Containers, Error, Record, Result};
+use super::{Containers, Error, Result};
 use crate::volume::api::Kind;
-use crate::volume::{Users, Volumes, is_anonymous};
+use crate::volume::{Resolved, Users, Volumes, is_anonymous};
 
 const KILL: i32 = 9;
 
@@ -62,7 +62,7 @@ pub fn remove(
             if with_volumes
                 || removed == Removed::WithItsMonitor && record.host_config.auto_remove =>
         {
-            remove_anonymous_volumes(containers, &record)?;
+            remove_anonymous_volumes(containers, &record.mounts)?;
         }
         _ => {}
     }
@@ -83,11 +83,13 @@ fn kill(containers: &Containers<'_>, id: &str) -> Result<Removed> {
 }
 
 /// Removes the volumes of a container that nobody named and nobody else uses.
-pub(super) fn remove_anonymous_volumes(containers: &Containers<'_>, record: &Record) -> Result<()> {
-    let named: Vec<&str> = record
-        .mounts
-        .iter()
-        .filter(|mount| mount.point.kind == Kind::Volume)
+pub(super) fn remove_anonymous_volumes<'a>(
+    containers: &Containers<'_>,
+    mounts: impl IntoIterator<Item = &'a Resolved>,
+) -> Result<()> {
+    let named: Vec<&str> = mounts
+        .into_iter()
+        .filter(|mount| mount.point.kind == Kind::Volume && !mount.point.name.is_empty())
         .map(|mount| mount.point.name.as_str())
         .collect();
     if named.is_empty() {

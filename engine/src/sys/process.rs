@@ -84,6 +84,23 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
     }
 }
 
+/// Has the kernel kill the process with the thread that starts it, however that ends
+/// (`PR_SET_PDEATHSIG` of prctl(2)).
+pub(crate) fn die_with_parent(command: &mut std::process::Command) -> &mut std::process::Command {
+    let parent = rustix::process::getpid();
+    let ask = move || {
+        let kill = rustix::process::Signal::KILL;
+        rustix::process::set_parent_process_death_signal(Some(kill))?;
+        // It may have ended before it was asked for.
+        match rustix::process::getppid() {
+            Some(pid) if pid == parent => Ok(()),
+            _ => Err(Errno::SRCH.into()),
+        }
+    };
+    // SAFETY: the closure makes two system calls, allocates nothing and takes no lock.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) }
+}
+
 fn clone_vfork(plan: &Plan, namespaces: c_int) -> io::Result<Child> {
     // Only what the child touches of it is ever there: zeros would be written to all of it.
     let mut stack = Vec::<u128>::with_capacity(STACK_WORDS);
