@@ -61,6 +61,55 @@ fn content_and_mode_count_and_time_does_not() {
     assert!(image.tree_of("src/a.c").starts_with("-rwxr-xr-x"));
 }
 
+/// Files of so many bytes that a first copy writes its layer before it knows its key: small ones, one
+/// that is read while it is written, an empty one, and a link to one.
+fn big_context(test: &Test) {
+    test.shell(
+        "mkdir big; cd big; for i in $(seq 40); do head -c 100000 /dev/zero | tr '\\0' $((i % 7)) > f$i; done
+         head -c 900000 /dev/zero | tr '\\0' x > streamed; ln f1 linked; : > empty
+         touch -d @1000000000 *",
+    );
+}
+
+#[test]
+fn a_big_copy_has_the_same_key_and_layer_when_its_files_are_known_and_when_not() {
+    const COPY: &str = "
+        FROM busybox
+        COPY big /big
+        RUN cat /big/* | wc -c > /bytes
+        ";
+    let (test, other) = (Test::of(COPY), Test::of(COPY));
+    big_context(&test);
+    big_context(&other);
+    let first = test.build(&[]);
+    assert_eq!((first.cached(), first.read("bytes").trim()), (0, "5000000"), "{}", first.log);
+    let layers = first.layers();
+    // Known by their stats, read again because of new times, and known from the start elsewhere.
+    for change in [":", "touch -d @1000000001 big/f7", "cp -a big/f3 f3; cp -a f3 big/f3"] {
+        test.shell(change);
+        let image = test.build(&[]);
+        assert_eq!(
+            (image.cached(), image.layers()),
+            (2, layers.clone()),
+            "{change}: {}",
+            image.log
+        );
+    }
+    assert_eq!(other.build(&[]).layers()[..2], layers[..2]);
+    test.shell("touch -d @1000000000 big/*");
+    assert_eq!(test.build(&["--no-cache"]).layers()[..2], layers[..2]);
+    // A change is one, and its way back is known.
+    test.shell("cp -a big/f3 kept; printf y | dd of=big/f3 conv=notrunc status=none");
+    let changed = test.build(&[]);
+    assert_eq!(changed.cached(), 0, "{}", changed.log);
+    let explained = test.rbuild(&["explain"]).ok();
+    assert!(explained.contains("big/f3") && !explained.contains("big/f4"), "{explained}");
+    test.shell("cp -a kept big/f3");
+    assert_eq!(test.build(&[]).cached(), 2);
+    // What was written for nothing is not there.
+    assert_eq!(test.shell("find $RBUILD_ROOT/tmp -name layer.tar"), "");
+}
+
 #[test]
 fn a_change_that_keeps_size_and_time_is_noticed() {
     let test = Test::of("FROM scratch\nCOPY f /\n");

@@ -50,6 +50,25 @@ pub struct Draft<'store> {
     dir: PathBuf,
 }
 
+/// A layer that is written and not in the store yet.
+#[must_use]
+pub struct Written<'store> {
+    draft: Draft<'store>,
+    layer: Layer,
+}
+
+impl Written<'_> {
+    /// Puts it into the store.
+    pub fn commit(self) -> Result<Layer> {
+        self.draft.publish(self.layer)
+    }
+
+    /// Removes what was written.
+    pub fn discard(self) -> Result<()> {
+        self.draft.store.discard(&self.draft.dir)
+    }
+}
+
 impl<'store> Draft<'store> {
     /// Where a container writes: overlay's upper directory and its work directory.
     pub fn make_upper(&self) -> Result<(PathBuf, PathBuf)> {
@@ -94,8 +113,17 @@ impl<'store> Draft<'store> {
 
     /// Commits the layer of the entries that `write` appends.
     pub fn commit_tar(self, write: impl FnOnce(&mut dyn Append) -> Result<()>) -> Result<Layer> {
+        self.write_tar(write)?.commit()
+    }
+
+    /// Writes the layer of the entries that `write` appends, for who learns only by that whether it
+    /// is needed.
+    pub fn write_tar(
+        self,
+        write: impl FnOnce(&mut dyn Append) -> Result<()>,
+    ) -> Result<Written<'store>> {
         let layer = self.write_entries(write)?;
-        self.publish(layer)
+        Ok(Written { draft: self, layer })
     }
 
     /// Commits a layer that changes nothing.
@@ -140,7 +168,7 @@ impl<'store> Draft<'store> {
             // Also where it is only to tell what cannot be mounted.
             index.0.get_or_insert_with(Builder::new);
         }
-        let (tar, layer) = self.write_tar(|out| {
+        let (tar, layer) = self.write_file(|out| {
             let tee = Tee { input, out };
             let mut archive = layer::reader::entries(io::BufReader::with_capacity(BUFFER, tee));
             while let Some((entry, data)) = archive.next_entry().map_err(not_imported)? {
@@ -183,7 +211,7 @@ impl<'store> Draft<'store> {
     /// Writes the tar of the entries that `write` appends.
     fn write_entries(&self, write: impl FnOnce(&mut dyn Append) -> Result<()>) -> Result<Layer> {
         let mut index = self.index();
-        let (tar, layer) = self.write_tar(|out| {
+        let (tar, layer) = self.write_file(|out| {
             let mut tar = Indexed { tar: LayerWriter::new(out), index: &mut index };
             write(&mut tar)?;
             let failed = |source| Error::Layer {
@@ -197,7 +225,7 @@ impl<'store> Draft<'store> {
     }
 
     /// Writes the tar; it is not synced yet.
-    fn write_tar(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<(File, Layer)> {
+    fn write_file(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<(File, Layer)> {
         let file = fs::File::create(self.dir.join("layer.tar")).map_err(Error::Io)?.into_parts().0;
         let mut out = Pipeline::new(file);
         write(&mut out).map_err(|error| self.unwritten(error))?;

@@ -166,6 +166,11 @@ impl<'a> Imports<'a> {
         }
     }
 
+    /// Whether nothing is offered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offers.is_empty()
+    }
+
     /// Brings the result of a key with this text into the store, if it is offered. One that is
     /// damaged is none, and a problem to be told of.
     pub(crate) fn bring(

@@ -64,6 +64,12 @@ impl Source<'_> {
     pub fn is_file(&self) -> bool {
         self.selected.iter().any(|selected| !selected.is_dir())
     }
+
+    /// The bytes of its files.
+    pub fn bytes(&self) -> u64 {
+        let entries = self.selected.iter().flat_map(|selected| &selected.entries);
+        entries.map(|entry| if entry.metadata.is_dir() { 0 } else { entry.metadata.size }).sum()
+    }
 }
 
 /// Finds the files that a copy takes, from the trees of its sources in order.

@@ -4,6 +4,8 @@
 //! already: directories on the way are made, links in the target are followed inside it, conflicts
 //! are found. [`Plan::write`] then turns it into a tar. Knows nothing of where sources were found.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,10 +15,10 @@ use std::sync::Arc;
 
 use cache::layer::writer::Append;
 use cache::layer::{self, Entry, Kind, Timestamp};
-use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::fs::{FileType, OFlags};
 
 use crate::tree::Tree;
-use crate::view::{self, Metadata, View, join, metadata_at, split, xattrs};
+use crate::view::{self, Metadata, View, join, split, xattrs};
 
 /// Why a copy cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -342,44 +344,46 @@ impl<'a> Plan<'a> {
         }
         self.check_hard_links()?;
         self.order_hard_links();
-        for (_, Planned { mut entry, content, existed, .. }) in self.planned {
-            if let Some(clamp) = clamp.filter(|_| !existed) {
-                entry.mtime = entry.mtime.min(clamp);
-            }
-            match content {
-                Content::None => out.append(&entry, &mut io::empty())?,
-                Content::Range(file, offset) => {
-                    let size = entry.size();
-                    out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
-                }
-                Content::Tree(tree, path, seen) => {
-                    append_file(out, entry, tree, &path, &seen)?;
-                }
+        let mut rest = Vec::from_iter(self.planned.into_values());
+        while !rest.is_empty() {
+            let loaded = files::load(&rest[..files::batch(&rest)])?;
+            let batch = rest.drain(..loaded.len());
+            for (planned, loaded) in batch.zip(loaded) {
+                planned.write(loaded, out, clamp)?;
             }
         }
         Ok(())
     }
 }
 
-/// Writes a tree's file; its attributes are read here, where it is open anyway. A file that is not
-/// what was looked at ends the copy: what is kept under a key must be what the key says.
-fn append_file(
-    out: &mut dyn Append,
-    mut entry: Entry,
-    tree: &Tree,
-    path: &[u8],
-    seen: &Metadata,
-) -> Result<(), Error> {
-    let read = |source| Error::Read { path: shown(path), source };
-    let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
-    entry.xattrs = xattrs(file.as_fd()).map_err(read)?;
-    let file = File::from(file);
-    let appended = out.append(&entry, &mut &file);
-    let now = metadata_at(file.as_fd(), b"", AtFlags::EMPTY_PATH).map_err(read)?;
-    if (now.size, now.mtime, now.ctime) != (seen.size, seen.mtime, seen.ctime) {
-        return Err(Error::Changed(shown(path)));
+impl Planned<'_> {
+    /// Writes one entry; its file may have been read already.
+    fn write(
+        self,
+        loaded: Option<files::Loaded>,
+        out: &mut dyn Append,
+        clamp: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let Planned { mut entry, content, existed, .. } = self;
+        if let Some(clamp) = clamp.filter(|_| !existed) {
+            entry.mtime = entry.mtime.min(clamp);
+        }
+        match (content, loaded) {
+            (Content::None, _) => out.append(&entry, &mut io::empty())?,
+            (Content::Range(file, offset), _) => {
+                let size = entry.size();
+                out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
+            }
+            (Content::Tree(..), Some(loaded)) => {
+                entry.xattrs = loaded.xattrs;
+                out.append(&entry, &mut loaded.content.as_slice())?;
+            }
+            (Content::Tree(tree, path, seen), None) => {
+                files::append(out, entry, tree, &path, &seen)?;
+            }
+        }
+        Ok(())
     }
-    Ok(appended?)
 }
 
 /// The entry of something with this metadata.

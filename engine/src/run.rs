@@ -418,7 +418,7 @@ impl Step<'_, '_> {
         if let Some(record) = self.session.store.record(&image.key())? {
             return Ok(record.layer);
         }
-        let layer = self.write_copy(&[], operation, sources)?;
+        let layer = self.write_copy(&[], operation, sources)?.commit()?.diff_id;
         self.keep(&image, layer, begun)?;
         Ok(layer)
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cache::claim::Claim;
 use cache::digest::Digest;
 use cache::layer::Timestamp;
+use cache::layers::Written;
 use cache::record::Record;
 
 use crate::graph::{Caching, Copy, Git, Http, Inline, Local, Mkdir, Op, Vertex, VertexId};
@@ -27,6 +28,9 @@ use crate::{copy, owner, pattern, run};
 
 /// The time of files given in the text.
 const INLINE_TIME: i64 = plan::EARLIEST.seconds;
+
+/// Bytes of files that take longer to read than it takes to note that they were.
+const WORTH_A_RECORD: u64 = 4 << 20;
 
 /// How often a step looks whether another build has done with it.
 const CLAIM_POLL: Duration = Duration::from_millis(10);
@@ -344,25 +348,49 @@ impl<'p> Step<'_, 'p> {
             .collect::<Result<_, _>>()?;
         let trees: Vec<&Tree> = trees.iter().map(Arc::as_ref).collect();
         let sources = copy::select(operation, &trees)?;
+        let before = keys::copy(operation, &base, "done before\n", self.session.epoch);
+        let first = short.is_none() && self.is_first(&before, &sources)?;
+        let layers = self.layers(operation.base);
+        let written = first.then(|| self.write_copy(layers, operation, &sources)).transpose()?;
         let rows = copy::rows(&sources)?;
         let long = keys::copy(operation, &base, &rows, self.session.epoch);
         let make = || -> Result<_, StepError> {
-            Ok(match self.look_up(&long)? {
-                Some(record) => (record, Outcome::Cached),
-                None => {
-                    let layer =
-                        self.write_copy(self.layers(operation.base), operation, &sources)?;
-                    (self.keep(&long, layer, begun)?, Outcome::Done)
+            Ok(match (self.look_up(&long)?, written) {
+                (Some(record), written) => {
+                    written.map_or(Ok(()), Written::discard)?;
+                    (record, Outcome::Cached)
+                }
+                (None, written) => {
+                    let written = match written {
+                        Some(written) => written,
+                        None => self.write_copy(layers, operation, &sources)?,
+                    };
+                    (self.keep(&long, written.commit()?.diff_id, begun)?, Outcome::Done)
                 }
             })
         };
         let (record, outcome) = self.beside_saving(&trees, make)?;
+        let full = Record { in_full: Some(long.key()), ..record.clone() };
+        if first {
+            self.session.store.put_record(&before.key(), before.text(), &full)?;
+        }
         if let Some(short) = &short {
-            let record = Record { in_full: Some(long.key()), ..record.clone() };
-            self.session.store.put_record(&short.key(), short.text(), &record)?;
+            self.session.store.put_record(&short.key(), short.text(), &full)?;
         }
         let done = self.on_top(operation.base, &record, &long, outcome);
         Ok(Done { short_key: short.map(|short| short.key()), ..done })
+    }
+
+    /// Whether a big copy is done the first time on its base, which `before` is the key of: nothing can
+    /// be found by its files' digests then, so they are learnt while the layer is written, instead of
+    /// by reading all files twice.
+    fn is_first(&self, before: &Preimage, sources: &[copy::Source<'_>]) -> Result<bool, StepError> {
+        let bytes: u64 = sources.iter().map(copy::Source::bytes).sum();
+        let in_vain = self.vertex.caching == Caching::Skip;
+        Ok(bytes >= WORTH_A_RECORD
+            && (in_vain
+                || self.session.imports.is_empty()
+                    && self.session.store.record(&before.key())?.is_none()))
     }
 
     /// Does something while what was learnt of trees is written back, if anything was.
@@ -399,13 +427,13 @@ impl<'p> Step<'_, 'p> {
         Some(names)
     }
 
-    /// Makes the layer of a copy onto the file system that `base` makes.
+    /// Writes the layer of a copy onto the file system that `base` makes.
     pub(crate) fn write_copy(
         &self,
         base: &[Digest],
         operation: &Copy,
         sources: &[copy::Source<'_>],
-    ) -> Result<Digest, StepError> {
+    ) -> Result<Written<'_>, StepError> {
         let base = self.view(base)?;
         let changes = copy::Changes {
             owner: operation.owner.as_deref().map(|spec| look_up_owner(&base, spec)).transpose()?,
@@ -427,9 +455,9 @@ impl<'p> Step<'_, 'p> {
             .map_err(|source| StepError::Look { what: "scratch space".to_owned(), source })
     }
 
-    fn write_plan(&self, plan: Plan<'_>) -> Result<Digest, StepError> {
+    fn write_plan(&self, plan: Plan<'_>) -> Result<Written<'_>, StepError> {
         let mut failed = None;
-        let layer = self.session.store.draft_layer()?.commit_tar(|out| {
+        let written = self.session.store.draft_layer()?.write_tar(|out| {
             plan.write(out, self.clamp()).map_err(|error| {
                 failed = Some(error);
                 cache::Error::Io(io::Error::other("the layer cannot be written"))
@@ -437,7 +465,7 @@ impl<'p> Step<'_, 'p> {
         });
         match failed {
             Some(error) => Err(error.into()),
-            None => Ok(layer?.diff_id),
+            None => Ok(written?),
         }
     }
 
@@ -457,8 +485,8 @@ impl<'p> Step<'_, 'p> {
         let mut plan = Plan::new(&view, NewDirectories { mode: 0o755, uid, gid });
         plan.make_dirs(operation.path.as_bytes())?;
         plan.forget_unchanged();
-        let layer = self.write_plan(plan)?;
-        let record = self.keep(&image, layer, begun)?;
+        let layer = self.write_plan(plan)?.commit()?;
+        let record = self.keep(&image, layer.diff_id, begun)?;
         Ok(self.on_top(operation.base, &record, &image, Outcome::Done))
     }
 }

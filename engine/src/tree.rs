@@ -311,6 +311,27 @@ impl Tree {
         Ok(digests)
     }
 
+    /// Whether this is a tree that remembers digests and does not know that of a file.
+    pub(crate) fn wants_digest(&self, path: &[u8], metadata: &Metadata) -> bool {
+        self.index.as_ref().is_some_and(|index| {
+            index.read().expect("no holder panics").get(path, &index_stat(metadata)).is_none()
+        })
+    }
+
+    /// Remembers what was found in a file. The metadata must have been taken before it was read.
+    pub(crate) fn learn(
+        &self,
+        path: &[u8],
+        metadata: &Metadata,
+        content: ContentHasher,
+        attributes: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) {
+        if let Some(index) = &self.index {
+            let digest = with_attributes(content.finish(), attributes);
+            index.write().expect("no holder panics").set(path, index_stat(metadata), digest);
+        }
+    }
+
     fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
         let mut read = || -> io::Result<ContentDigest> {
             let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
