@@ -1,5 +1,7 @@
 //! Pull and push against a real registry, which `skopeo` fills and reads beside us.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::support::{Outcome, Registry, Test, inspect, layer, need, sha256, write_layout};
@@ -303,6 +305,36 @@ fn a_push_of_what_is_not_there_says_so() {
     let said = outcome.failed(1);
     let expected = format!("An image does not exist locally with the tag: {name}");
     assert!(said.contains(&expected), "{outcome}");
+}
+
+#[test]
+fn a_registry_that_dies_while_it_is_pushed_to_is_named_and_gets_the_rest_later() {
+    let Some(mut registry) = Registry::plain() else { return };
+    let test = Test::of(
+        "
+        FROM busybox
+        RUN head -c 60000000 /dev/urandom > /big
+        CMD [\"sh\", \"-c\", \"wc -c < /big\"]
+        ",
+    );
+    let image = test.build(&[]);
+    let name = registry.name("app");
+    test.rbuild(&["tag", "test", &name]).succeeded();
+    let mut push = test.command(&["push", "--compression", "uncompressed", &name]);
+    push.stdout(Stdio::null()).stderr(Stdio::piped());
+    let push = push.spawn().expect("start a push");
+    registry.die_of_upload("app");
+    let ended = push.wait_with_output().expect("wait for the push");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains(registry.address()), "{said}");
+
+    let _registry = registry.restarted();
+    test.rbuild(&["push", "--compression", "uncompressed", &name]).succeeded();
+    let other = Test::empty();
+    pull(&other, &name).succeeded();
+    assert_eq!(other.rbuild(&["run", "--rm", "--network", "none", &name]).ok(), "60000000\n");
+    assert_eq!(inspect(&other, &name)["Id"], image.id().as_str());
 }
 
 #[test]

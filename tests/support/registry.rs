@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -213,6 +214,29 @@ impl Registry {
         self.requests();
         let log = fs_err::OpenOptions::new().write(true).open(self.access_log());
         log.and_then(|log| log.set_len(0)).expect("empty the access log");
+    }
+
+    /// Kills the registry as soon as it has some of a blob that is sent to a repository, and not all.
+    pub(crate) fn die_of_upload(&mut self, repository: &str) {
+        let uploads = self.repository(repository).join("_uploads");
+        let process = self.process.as_ref().expect("a running registry");
+        let process = Pid::from_child(process);
+        wait("an upload", || {
+            let begun = fs_err::read_dir(&uploads).is_ok_and(|mut uploads| {
+                uploads.any(|upload| upload.is_ok_and(|upload| upload.path().join("data").exists()))
+            });
+            if begun {
+                kill_process(process, Signal::KILL).expect("kill the registry");
+            }
+            begun
+        });
+        self.end();
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn restarted(mut self) -> Self {
+        self.config["http"]["addr"] = json!(self.address);
+        self.started()
     }
 
     /// Ends the process that runs, if any, and starts one with the configuration as it is now.
