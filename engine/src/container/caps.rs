@@ -1,5 +1,7 @@
 //! Capabilities: the names, and giving up all but those a container keeps (`capabilities(7)`).
 
+use std::sync::OnceLock;
+
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::spec::Process;
@@ -115,13 +117,16 @@ impl Capabilities {
         Capabilities(names.filter_map(number).fold(0, |set, number| set | 1 << number))
     }
 
+    /// The kernel is asked for each once: nobody takes any from us but ourselves, last of all.
     fn own_bounding() -> Capabilities {
-        let bits = (0..64)
-            .map(|number| 1 << number)
-            .take_while(|bit| in_bounding_set(CapabilitySet::from_bits_retain(*bit)).is_some())
-            .filter(|bit| in_bounding_set(CapabilitySet::from_bits_retain(*bit)) == Some(true))
-            .fold(0, |set, bit| set | bit);
-        Capabilities(bits)
+        static OWN: OnceLock<Capabilities> = OnceLock::new();
+        *OWN.get_or_init(|| {
+            let answers = (0..64).map_while(|number| {
+                let held = in_bounding_set(CapabilitySet::from_bits_retain(1 << number))?;
+                Some(u64::from(held) << number)
+            });
+            Capabilities(answers.fold(0, |set, bit| set | bit))
+        })
     }
 
     /// Whether the capability of this name (`CAP_SYS_ADMIN`) is in the set.
@@ -146,16 +151,12 @@ fn number(name: &str) -> Option<u32> {
 
 /// Limits what this process and the programs it executes can ever have.
 pub(super) fn limit_bounding_set(kept: Capabilities) -> Result<(), Failure> {
-    for number in 0..64 {
-        let capability = CapabilitySet::from_bits_retain(1 << number);
-        match in_bounding_set(capability) {
-            None => break,
-            Some(true) if !kept.has_number(number) => {
-                rustix::thread::remove_capability_from_bounding_set(capability)
-                    .at(|| "drop capabilities")?;
-            }
-            Some(_) => {}
-        }
+    let own = Capabilities::own_bounding();
+    for number in (0..64).filter(|number| own.has_number(*number) && !kept.has_number(*number)) {
+        rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(
+            1 << number,
+        ))
+        .at(|| "drop capabilities")?;
     }
     Ok(())
 }

@@ -25,8 +25,8 @@ use super::devices::Terminal;
 use super::error::LaunchError;
 use super::exec::Program;
 use super::init::{
-    adjust_oom_score, become_user, die_with_parent, join_cgroups, own_pipes, report, start,
-    stay_inside,
+    adjust_oom_score, become_user, begin_to_enter, die_with_parent, join_cgroups, own_pipes,
+    report, start, stay_inside,
 };
 use super::launch::{Container, Start, Stdio};
 use super::running::Running;
@@ -74,6 +74,7 @@ pub fn exec(container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<Contai
     };
     let mut start = Start::new(&entry, spec.process.terminal, stdio);
     start.args = vec![ENTER_NAME.to_owned()];
+    start.copy = Some(begin_to_enter);
     start.descriptors = vec![(container.pidfd(), TARGET_FD)];
     start.run()
 }

@@ -44,19 +44,30 @@ pub fn is_init() -> bool {
 ///
 /// Only for the first thing in `main`, when [`is_init`] says so, with one thread running.
 pub fn init_main() -> ! {
+    match std::env::args_os().next().is_some_and(|name| name == OsStr::new(ENTER_NAME)) {
+        true => begin_to_enter(),
+        false => begin_to_set_up(),
+    }
+}
+
+/// Becomes a container's init, in this program started again or in a copy of the launching process.
+pub(super) extern "C" fn begin_to_set_up() -> ! {
+    begin(REPORT_FD + 1, |socket| run(&read_assignment()?, socket))
+}
+
+/// Enters a container in the same way.
+pub(super) extern "C" fn begin_to_enter() -> ! {
+    begin(TARGET_FD + 1, |socket| enter::run(&read_assignment()?, socket))
+}
+
+fn begin(next: i32, done: impl FnOnce(&OwnedFd) -> Result<Infallible, Failure>) -> ! {
     let Ok(socket) = take_descriptor(REPORT_FD) else {
         // Somebody else started us under this name: there is nobody to report to.
         std::process::exit(125);
     };
-    let enters = std::env::args_os().next().is_some_and(|name| name == OsStr::new(ENTER_NAME));
-    let next = if enters { TARGET_FD + 1 } else { REPORT_FD + 1 };
-    // What the launching process inherited from others is not the container's to have.
+    // What the launching process has open or inherited from others is not the container's to have.
     let closed = close_from(next.unsigned_abs()).at(|| "close descriptors");
-    let done = closed.and_then(|()| match enters {
-        true => read_assignment().and_then(|entry| enter::run(&entry, &socket)),
-        false => read_assignment().and_then(|assignment| run(&assignment, &socket)),
-    });
-    let failure = match done {
+    let failure = match closed.and_then(|()| done(&socket)) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };

@@ -23,6 +23,7 @@ use serde::Serialize;
 use super::cgroup::{CgroupError, Cgroups};
 use super::devices::{self, Node};
 use super::error::LaunchError;
+use super::init;
 use super::path::MountPoint;
 use super::seccomp::Compiled;
 use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources, Seccomp};
@@ -117,6 +118,8 @@ pub fn launch(spec: &ContainerSpec, stdio: Stdio) -> Result<Container, LaunchErr
     if spec.init {
         let shown = [REAPER_NAME, "--"].map(str::to_owned);
         start.args = shown.into_iter().chain(spec.process.args.iter().cloned()).collect();
+        // It stays what it is, and is to be seen as that.
+        start.copy = None;
     }
     if let Namespace::Path(path) = &spec.pid {
         let namespace = fs_err::File::open(path).map_err(LaunchError::Spawn)?;
@@ -144,6 +147,8 @@ pub(super) struct Start<'a, A> {
     terminal: bool,
     stdio: Stdio,
     pub(super) args: Vec<String>,
+    /// What the program does then, if a copy of this process may do it.
+    pub(super) copy: Option<extern "C" fn() -> !>,
     /// `CLONE_NEW*` flags.
     pub(super) namespaces: i32,
     /// The namespace it is to be born in.
@@ -160,6 +165,7 @@ impl<'a, A: Serialize> Start<'a, A> {
             terminal,
             stdio,
             args: vec![INIT_NAME.to_owned()],
+            copy: Some(init::begin_to_set_up),
             namespaces: 0,
             process_namespace: None,
             descriptors: Vec::new(),
@@ -228,6 +234,7 @@ impl<A> Start<'_, A> {
             args: &args,
             namespaces: self.namespaces,
             descriptors: &descriptors,
+            copy: self.copy,
         };
         match &self.process_namespace {
             None => spawn(&started),

@@ -343,6 +343,7 @@ fn spawn_monitor(assignment: &Assignment, starter: BorrowedFd<'_>) -> io::Result
             (file.as_fd(), ASSIGNMENT_FD),
             (starter, STARTER_FD),
         ],
+        copy: None,
     })
     .map(drop)
 }

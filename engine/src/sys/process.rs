@@ -25,6 +25,9 @@ pub(crate) struct Spawn<'a> {
     pub(crate) namespaces: c_int,
     /// Open descriptors and the numbers they have in the child.
     pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+    /// What the program would do: a copy of this process does it at once if there is a single
+    /// thread. It uses no descriptors but these, has our environment, and is in no core dump.
+    pub(crate) copy: Option<extern "C" fn() -> !>,
 }
 
 /// A started process; nobody has waited for it yet.
@@ -44,7 +47,8 @@ struct Plan {
     errno: AtomicI32,
 }
 
-/// Starts a program with an empty environment, in new namespaces, with all signals blocked.
+/// Starts a program with an empty environment, or a copy of this process that does the same, in new
+/// namespaces, with all signals blocked.
 ///
 /// May be called from any thread of a threaded process: as in `posix_spawn(3)` the child borrows
 /// this thread's memory (`CLONE_VM | CLONE_VFORK`), makes nothing but system calls, and the thread
@@ -60,6 +64,9 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
         .zip(spawn.descriptors)
         .map(|(fd, (_, place))| (fd.as_raw_fd(), *place))
         .collect();
+    if let Some(run) = spawn.copy.filter(|_| has_one_thread()) {
+        return spawn_copy(spawn.namespaces, &descriptors, run);
+    }
     let program = rustix::io::fcntl_dupfd_cloexec(spawn.program, PARKING)?;
     let argv = null_terminated(spawn.args);
     let envp = null_terminated(&[]);
@@ -80,6 +87,40 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
                 rustix::process::WaitIdOptions::EXITED,
             )?;
             Err(io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// A directory has two links beside those of what is in it: here one for each thread (`proc(5)`).
+fn has_one_thread() -> bool {
+    rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)
+}
+
+fn spawn_copy(
+    namespaces: c_int,
+    descriptors: &[(RawFd, RawFd)],
+    run: extern "C" fn() -> !,
+) -> io::Result<Child> {
+    // What is to be printed yet is printed once.
+    io::Write::flush(&mut io::stdout())?;
+    let unblock = BlockedSignals::new();
+    match clone_process(namespaces | libc::SIGCHLD)? {
+        Forked::Parent(child) => {
+            drop(unblock);
+            Ok(child)
+        }
+        Forked::Child => {
+            // What was ours to know is nobody's to read in the place where this goes.
+            let hidden = rustix::process::DumpableBehavior::NotDumpable;
+            let _ = rustix::process::set_dumpable_behavior(hidden);
+            for (from, to) in descriptors {
+                // SAFETY: nothing of this process is used any more but what `run` uses: it never
+                // returns, and no owner of a descriptor is dropped.
+                if unsafe { libc::dup2(*from, *to) } < 0 {
+                    std::process::exit(127);
+                }
+            }
+            run()
         }
     }
 }
@@ -278,19 +319,23 @@ pub(crate) enum ParentOfFork {
 /// Makes a copy of this process, in the process namespace that its children are to be in. Only for
 /// a process with a single thread.
 pub(crate) fn fork_with_pidfd(parent: ParentOfFork) -> io::Result<Forked<Child>> {
+    clone_process(match parent {
+        ParentOfFork::Own => libc::SIGCHLD,
+        ParentOfFork::Same => libc::CLONE_PARENT,
+    })
+}
+
+/// Makes a copy of this process (`clone(2)`); no flag may have it share memory. Only for a process
+/// with a single thread.
+fn clone_process(flags: c_int) -> io::Result<Forked<Child>> {
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_PIDFD
-        | match parent {
-            ParentOfFork::Own => libc::SIGCHLD,
-            ParentOfFork::Same => libc::CLONE_PARENT,
-        };
     let (no_stack, no_tid, no_tls) = (0 as c_long, 0 as c_long, 0 as c_long);
     // SAFETY: without CLONE_VM and with no stack given this is a fork: the child has a copy of
     // everything. With a single thread no lock is held by anybody who is not copied. The kernel
     // writes a descriptor through the pointer. (aarch64 has the last two arguments the other way
     // round; both are unused.)
     let pid = unsafe {
-        let flags = c_long::from(flags);
+        let flags = c_long::from(flags | libc::CLONE_PIDFD);
         libc::syscall(libc::SYS_clone, flags, no_stack, &raw mut pidfd, no_tid, no_tls)
     };
     match Pid::from_raw(check(pid)? as libc::pid_t) {
