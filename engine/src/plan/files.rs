@@ -30,10 +30,12 @@ const BATCH_FILES: usize = 512;
 /// Fewer files than this are read without waking the thread pool.
 const FEW: usize = 16;
 
+/// Extended attributes by their names.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What is in a small file.
-#[derive(Default)]
 pub(super) struct Loaded {
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) xattrs: Xattrs,
     pub(super) content: Vec<u8>,
 }
 
@@ -108,7 +110,7 @@ pub(super) fn append(
     Ok(())
 }
 
-fn open(tree: &Tree, path: &[u8]) -> Result<(File, BTreeMap<Vec<u8>, Vec<u8>>), Error> {
+fn open(tree: &Tree, path: &[u8]) -> Result<(File, Xattrs), Error> {
     let failed = |source| Error::Read { path: shown(path), source };
     let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(failed)?;
     let xattrs = xattrs(file.as_fd()).map_err(failed)?;
