@@ -155,6 +155,9 @@ fn a_build_that_fails_ends_the_others() {
     let failed = project.compose(&["build"]);
     refused(&failed, "build of service bad failed");
     assert!(failed.stderr.contains("broken") && failed.stderr.contains("exit code: 3"), "{failed}");
+    // What it printed was shown as it came.
+    let printed = String::from_utf8_lossy(&failed.stdout).into_owned() + &failed.stderr;
+    assert_eq!(printed.matches("Dockerfile:2\n").count(), 1, "{failed}");
     assert!(begun.elapsed() < Duration::from_secs(60), "{failed}");
 }
 

@@ -209,8 +209,12 @@ fn as_many_containers_run_as_are_wanted_and_orphans_are_told_of() {
     assert_eq!(project.containers(), ["a-1", "a-2", "b-1"]);
     project.compose(&["up", "-d", "--remove-orphans"]).succeeded();
     assert_eq!(project.containers(), ["a-1", "a-2"]);
-    for bad in ["a", "a=x", "a=-1", "nobody=2", "a=99999999999"] {
+    for bad in ["a", "a=x", "nobody=2", "a=99999999999"] {
         project.compose(&["up", "-d", "--scale", bad]).failed(1);
+    }
+    for negative in [&["up", "-d", "--scale", "a=-1"][..], &["scale", "a=-1"]] {
+        let failed = project.compose(negative);
+        assert!(failed.failed(1).contains("a service cannot have -1 containers"), "{failed}");
     }
 }
 
@@ -392,6 +396,14 @@ fn bad_projects_are_refused_before_anything_is_made() {
         ),
         ("services: {a: {image: 127.0.0.1:1/nowhere}}", "pull of 127.0.0.1:1/nowhere failed"),
         ("services: {a: {image: nowhere, pull_policy: never}}", "its pull policy is never"),
+        (
+            "services: {a: {image: busybox, secrets: [s]}}\nsecrets: {s: {environment: NOT_SET}}",
+            "compose.yaml:2:28: environment variable \"NOT_SET\" required by secret",
+        ),
+        (
+            "services: {a: {image: busybox, tmpfs: [/a, b]}}",
+            "compose.yaml:1:44: service \"a\": the mount target \"b\" is not absolute: begin it with /",
+        ),
     ] {
         let project = Project::of(yaml);
         let failed = project.compose(&["up", "-d"]);

@@ -1,33 +1,41 @@
 //! `up` in the foreground: what containers print, until they have ended or somebody wants them to.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+mod follow;
 
-use anyhow::bail;
-use cache::Store;
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
 use clap::Args;
 use compose::Project;
 use compose::apply::{Cancel, Event};
 use compose::failure::Failure;
+use compose::make::labels;
 use compose::observe::{Instance, Observed};
 use compose::teardown;
-use engine::containers::Containers;
-use engine::containers::follow::{Follower, Next, Range};
+use engine::containers::Client;
+use engine::events;
+use follow::Watch;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::args::Globals;
 use crate::down::Change;
+use crate::ends::Ends;
 use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::printer::{Printer, label};
+use crate::turn::Turn;
 use crate::ui;
 use crate::watch::Watcher;
 
 const KILL: i32 = 9;
+/// What a program ends with that was interrupted.
+const INTERRUPTED: u8 = 130;
+/// How often it is looked whether somebody still changes the project whose containers have all ended.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What `up` is told of containers that it stays with.
 #[derive(Args, Debug, Default)]
@@ -126,7 +134,17 @@ pub(crate) struct Attached {
     cascade: Cascade,
     exit_code_from: Option<String>,
     watch: Watch,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    watched: Mutex<Watched>,
+}
+
+/// Containers that are watched now.
+#[derive(Default)]
+struct Watched {
+    /// Their ids.
+    ids: BTreeSet<String>,
+    /// The ids of those that cannot be.
+    lost: BTreeSet<String>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What it takes to stay with containers.
@@ -139,15 +157,6 @@ pub(crate) struct Run<'a> {
     pub(crate) timeout: Option<i64>,
     /// What follows files, if something does: containers come and go then.
     pub(crate) watcher: Option<&'a Watcher<'a>>,
-}
-
-/// What each thread has.
-#[derive(Clone)]
-struct Watch {
-    root: PathBuf,
-    printer: Arc<Printer>,
-    stop: Arc<Cancel>,
-    news: Sender<News>,
 }
 
 impl Attached {
@@ -163,6 +172,7 @@ impl Attached {
         let shown = args.shown(project, named)?;
         let colors = if args.no_color { ui::Colors::Never } else { ui::colors(ansi) };
         let printer = Printer::new(!args.no_log_prefix, args.timestamps, colors);
+        let ends = Ends::of(here.store.root(), &project.name).context("cannot read the events")?;
         let mut labels = Vec::new();
         for name in &shown {
             let service = &project.services[name];
@@ -182,17 +192,19 @@ impl Attached {
             watch: Watch {
                 root: here.store.root().to_owned(),
                 printer: Arc::new(printer),
+                ends: Arc::new(Mutex::new(ends)),
                 stop: Arc::new(Cancel::new()?),
                 news: interrupt.sender(),
             },
-            threads: Mutex::default(),
+            watched: Mutex::default(),
         })
     }
 
     /// Begins to watch what has been started.
     pub(crate) fn event(&self, event: &Event<'_>) {
-        if let Event::Running { service, id, name, since } = event {
-            self.begin(service, id, name, *since);
+        if let Event::Running { service, id, name, since, output } = event {
+            let output = output.lock().expect("no holder panics").take();
+            self.begin(service, id, name, *since, output);
         }
     }
 
@@ -201,28 +213,90 @@ impl Attached {
         self.watch.printer.say(text);
     }
 
-    fn begin(&self, service: &str, id: &str, name: &str, since: Option<jiff::Timestamp>) {
+    fn begin(
+        &self,
+        service: &str,
+        id: &str,
+        name: &str,
+        since: Option<jiff::Timestamp>,
+        output: Option<Client>,
+    ) {
         let is_shown = self.shown.contains(service);
         if !is_shown && self.cascade == Cascade::None {
+            return;
+        }
+        let mut watched = self.watched();
+        // What is started anew while its last lines are printed is taken up afterwards.
+        if watched.lost.contains(id) || !watched.ids.insert(id.to_owned()) {
             return;
         }
         let (service, id) = (service.to_owned(), id.to_owned());
         let label = label(&self.project, name);
         let watch = self.watch.clone();
-        let thread = std::thread::spawn(move || {
-            let code = watch.follow(&id, &label, since, is_shown).unwrap_or_else(|error| {
-                ui::warn(format_args!("{label}: {error:#}"));
-                None
-            });
-            if let Some(code) = code {
-                let _ = watch.news.send(News::Ended { service, label, code });
+        watched.threads.push(std::thread::spawn(move || {
+            let tell = |code, restarts| {
+                let (service, label) = (service.clone(), label.clone());
+                let _ = watch.news.send(News::Ended { service, label, code, restarts });
+            };
+            let lines = is_shown.then_some(label.as_str());
+            let followed = watch.follow(&id, lines, (since, output), &|code| tell(code, true));
+            match &followed {
+                Ok(Some(code)) => tell(*code, false),
+                Ok(None) => {}
+                Err(error) => ui::warn(format_args!("{label}: {error:#}")),
             }
-        });
-        self.threads.lock().expect("no holder panics").push(thread);
+            let _ = watch.news.send(News::Left { id, is_lost: followed.is_err() });
+        }));
     }
 
-    fn watched(&self) -> usize {
-        self.threads.lock().expect("no holder panics").len()
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().expect("no holder panics")
+    }
+
+    /// Begins to watch containers that run and are not watched yet, whoever has started them: that of an id, or all.
+    fn take_up(&self, run: &Run<'_>, id: Option<&str>) -> anyhow::Result<()> {
+        if id.is_some_and(|id| self.watched().ids.contains(id)) {
+            return Ok(());
+        }
+        let observed = home::observe(run.here, &run.here.containers()?, &self.project)?;
+        let is_meant = |it: &&Instance| {
+            it.is_active()
+                && !it.is_one_off()
+                && run.project.services.contains_key(it.service())
+                && id.is_none_or(|id| id == it.id())
+        };
+        for instance in observed.containers.iter().filter(is_meant) {
+            let since = instance.state.started_at.parse().ok();
+            self.begin(instance.service(), instance.id(), instance.name(), since, None);
+        }
+        Ok(())
+    }
+
+    /// Has it among the news when somebody starts a container of the project.
+    fn hear_of_starts(&self) -> anyhow::Result<()> {
+        let mut events =
+            events::Follower::from_now(&self.watch.root).context("cannot watch the events")?;
+        let (project, watch) = (self.project.clone(), self.watch.clone());
+        let mut hear = move || -> std::io::Result<()> {
+            loop {
+                for event in events.read()? {
+                    let is_ours = event.actor.attributes.get(labels::PROJECT) == Some(&project);
+                    if is_ours && event.kind == "container" && event.action == "start" {
+                        let _ = watch.news.send(News::Started { id: event.actor.id });
+                    }
+                }
+                let stop = PollFd::new(&*watch.stop, PollFlags::IN);
+                if events.wait(None, stop)? == events::Next::Stopped {
+                    return Ok(());
+                }
+            }
+        };
+        self.watched().threads.push(std::thread::spawn(move || {
+            if let Err(error) = hear() {
+                ui::warn(format_args!("cannot read the events: {error}"));
+            }
+        }));
+        Ok(())
     }
 
     /// Shows what containers print until there is no more, or somebody wants it to end.
@@ -231,55 +305,21 @@ impl Attached {
         run: &Run<'_>,
         applied: Result<(), Failure>,
     ) -> anyhow::Result<ExitCode> {
-        let Run { globals, here, project, interrupt, timeout, watcher } = *run;
-        let stop = |what: &str| -> anyhow::Result<()> {
-            if let Some(watcher) = watcher {
-                watcher.halt();
-            }
-            ui::note(format_args!(" Compose Stopping {what} "));
-            let observed = home::observe(here, &here.containers()?, &project.name)?;
-            let chosen = |instance: &Instance| {
-                !instance.is_one_off() && project.services.contains_key(instance.service())
-            };
-            let plan = teardown::stop(Some(project), &observed, chosen, "up ends");
-            let change = Change {
-                globals,
-                here,
-                project,
-                observed: &observed,
-                interrupt,
-                verb: "stop",
-                timeout,
-                hurry: Some(&|| {
-                    if let Err(error) = kill(here, project) {
-                        ui::warn(format_args!("cannot kill what runs: {error:#}"));
-                    }
-                }),
-            };
-            change.carry_out(&plan)
-        };
-        const GRACEFULLY: &str = "Gracefully Stopping... press Ctrl+C again to force";
-        match applied {
-            Err(Failure::Interrupted) => {
-                stop(GRACEFULLY)?;
-                self.end();
-                return Ok(ExitCode::from(130));
-            }
-            applied => applied?,
+        if matches!(applied, Err(Failure::Interrupted)) {
+            return self.stop_all(run, ExitCode::from(INTERRUPTED));
         }
-        let mut ended = 0;
+        applied?;
         let mut first = None;
-        while watcher.is_some_and(|it| !it.is_halted()) || ended < self.watched() {
-            match interrupt.next() {
-                News::Signal(_) => {
-                    stop(GRACEFULLY)?;
-                    self.end();
-                    return Ok(ExitCode::from(130));
-                }
-                News::Ended { service, label, code } => {
-                    ended += 1;
+        self.hear_of_starts()?;
+        tell_when_unread(run.interrupt);
+        while let Some(news) = self.next(run)? {
+            match news {
+                News::Signal(_) => return self.stop_all(run, ExitCode::from(INTERRUPTED)),
+                News::Unread => return self.stop_all(run, ExitCode::SUCCESS),
+                News::Ended { service, label, code, restarts } => {
                     if self.shown.contains(&service) {
-                        ui::line(format_args!("{label} exited with code {code}"));
+                        let again = if restarts { " (restarting)" } else { "" };
+                        ui::line(format_args!("{label} exited with code {code}{again}"));
                     }
                     let is_cause = match self.cascade {
                         Cascade::None => false,
@@ -289,13 +329,22 @@ impl Attached {
                     let is_asked = self.exit_code_from.as_ref() == Some(&service);
                     if first.is_none() && is_cause {
                         first = Some(code);
-                        stop("Aborting on container exit...")?;
+                        run.stop("Aborting on container exit...")?;
                     }
                     if is_asked {
                         first = Some(code);
                     }
                 }
-                News::Done => {}
+                News::Left { id, is_lost } => {
+                    self.watched().ids.remove(&id);
+                    if is_lost {
+                        self.watched().lost.insert(id);
+                    } else {
+                        self.take_up(run, Some(&id))?;
+                    }
+                }
+                News::Started { id } => self.take_up(run, Some(&id))?,
+                News::Settled | News::Done => {}
             }
         }
         self.end();
@@ -303,50 +352,86 @@ impl Attached {
             .map_or(ExitCode::SUCCESS, |code| ExitCode::from(u8::try_from(code).unwrap_or(255))))
     }
 
+    /// The next news; none when all containers have ended, and nobody is about to start one again.
+    fn next(&self, run: &Run<'_>) -> anyhow::Result<Option<News>> {
+        loop {
+            if run.watcher.is_some_and(Watcher::is_busy) || !self.watched().ids.is_empty() {
+                return Ok(Some(run.interrupt.next()));
+            }
+            if Turn::is_taken(run.here, &self.project)? {
+                match run.interrupt.next_within(LOOK_EVERY) {
+                    None => continue,
+                    news => return Ok(news),
+                }
+            }
+            self.take_up(run, None)?;
+            if self.watched().ids.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Ends, with all containers.
+    fn stop_all(&self, run: &Run<'_>, code: ExitCode) -> anyhow::Result<ExitCode> {
+        run.stop("Gracefully Stopping... press Ctrl+C again to force")?;
+        self.end();
+        Ok(code)
+    }
+
     /// Waits for what has still to be printed.
     fn end(&self) {
         self.watch.stop.cancel();
-        let threads = std::mem::take(&mut *self.threads.lock().expect("no holder panics"));
+        let threads = std::mem::take(&mut self.watched().threads);
         for thread in threads {
             let _ = thread.join();
         }
     }
 }
 
-impl Watch {
-    /// Prints a container's lines until it has ended; how it has. None if nobody wants to know any more.
-    fn follow(
-        &self,
-        id: &str,
-        label: &str,
-        since: Option<jiff::Timestamp>,
-        is_shown: bool,
-    ) -> anyhow::Result<Option<i32>> {
-        let store = Store::open(&self.root)?;
-        let containers = Containers::open(&store)?;
-        let mut follower = Follower::open(&containers, id, Range { since, ..Range::default() })?;
-        follower.follow(&containers)?;
-        let mut is_stopped = false;
-        loop {
-            while let Some(line) = follower.next_line()? {
-                if is_shown {
-                    self.printer.line(label, &line);
-                }
-            }
-            if is_stopped {
-                return Ok(None);
-            }
-            match follower.wait(PollFd::new(&*self.stop, PollFlags::IN))? {
-                Next::More => {}
-                // What was printed until then is shown.
-                Next::Stopped => is_stopped = true,
-                Next::Over => break,
-            }
+impl Run<'_> {
+    /// Stops the project's containers.
+    fn stop(&self, what: &str) -> anyhow::Result<()> {
+        let Run { globals, here, project, interrupt, timeout, watcher } = *self;
+        if let Some(watcher) = watcher {
+            watcher.halt();
         }
-        // One that was removed when it ended is not there to be asked.
-        let code = follower.exit().or_else(|| Some(containers.observe(id).ok()?.state.exit_code));
-        Ok(Some(code.unwrap_or_default()))
+        ui::note(format_args!(" Compose Stopping {what} "));
+        let hurry = || {
+            if let Err(error) = kill(here, project) {
+                ui::warn(format_args!("cannot kill what runs: {error:#}"));
+            }
+        };
+        let _turn = Turn::attend(here, &project.name, interrupt, |_| hurry())?;
+        let observed = home::observe(here, &here.containers()?, &project.name)?;
+        let chosen = |instance: &Instance| {
+            !instance.is_one_off() && project.services.contains_key(instance.service())
+        };
+        let plan = teardown::stop(Some(project), &observed, chosen, "up ends");
+        let change = Change {
+            globals,
+            here,
+            project,
+            observed: &observed,
+            interrupt,
+            verb: "stop",
+            timeout,
+            hurry: Some(&hurry),
+        };
+        change.carry_out(&plan)
     }
+}
+
+/// Has the end of whoever reads standard output among the news.
+fn tell_when_unread(interrupt: &Interrupt) {
+    // A terminal that goes away sends a signal.
+    if ui::stdout_is_terminal() {
+        return;
+    }
+    let news = interrupt.sender();
+    std::thread::spawn(move || {
+        ui::wait_until_unread();
+        let _ = news.send(News::Unread);
+    });
 }
 
 /// Ends a project's containers at once.

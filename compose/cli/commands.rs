@@ -10,14 +10,20 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 use compose::Project;
-use compose::apply::{Cancel, Commands};
+use compose::apply::{Apply, Cancel, Commands, Event};
 use compose::failure::Failure;
+use compose::make::files;
 use compose::model::Hook;
+use compose::observe::Observed;
+use compose::reconcile::Up;
+use engine::containers::Containers;
+use engine::signals::die_with_parent;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args::Globals;
 use crate::build::{self, BuildArgs};
+use crate::home::Here;
 use crate::ui;
 
 /// As many of a command's last lines are shown when it has failed.
@@ -73,13 +79,41 @@ pub(crate) fn turn_into(mut command: Command) -> anyhow::Result<ExitCode> {
     Err(error).with_context(|| format!("cannot start {}", program().display()))
 }
 
+impl<'a> Rbuild<'a> {
+    /// What it takes to carry out a plan, when nothing special is wished.
+    pub(crate) fn work(
+        &'a self,
+        here: &'a Here,
+        containers: &'a Containers<'a>,
+        observed: &'a Observed,
+        listener: &'a (dyn Fn(Event<'_>) + Sync),
+    ) -> Apply<'a> {
+        Apply {
+            containers,
+            networks: &here.networks,
+            project: self.project,
+            observed,
+            wishes: Up::default(),
+            files: files::folder(&self.project.name),
+            commands: self,
+            listener,
+            cancel: self.cancel,
+            parallel: self.globals.parallel(),
+            stop_timeout: None,
+            attaches: false,
+            renew_volumes: false,
+            deadline: None,
+        }
+    }
+}
+
 impl Rbuild<'_> {
     /// Runs a command; each line that it prints is passed on, and the last ones say why it failed.
     fn run(&self, what: &str, command: &mut Command, shown: Shown<'_>) -> Result<i32, Failure> {
         let failed = |error: std::io::Error| Failure::Command { text: format!("{what}: {error}") };
         let (output, writer) = std::io::pipe().map_err(failed)?;
         let second = writer.try_clone().map_err(failed)?;
-        let child = command.stdout(writer).stderr(second).spawn();
+        let child = die_with_parent(command.stdout(writer).stderr(second)).spawn();
         let mut child = child.map_err(|error| Failure::Command {
             text: format!("{what}: cannot start {}: {error}", program().display()),
         })?;
@@ -93,7 +127,7 @@ impl Rbuild<'_> {
         match status.code() {
             Some(0) => Ok(0),
             Some(code) if what.is_empty() => Ok(code),
-            _ => Err(Failure::Command { text: format!("{what} failed:\n{}", last.join("\n")) }),
+            _ => Err(Failure::Command { text: failure(what, &last, shown) }),
         }
     }
 
@@ -210,6 +244,18 @@ impl Commands for Rbuild<'_> {
         command.arg(container);
         command.args(hook.command.iter().flat_map(|command| &command.0));
         self.run("", &mut command, Shown::Beside)
+    }
+}
+
+/// Why a command failed: what it printed last, of which only the error itself is said again if all was shown.
+fn failure(what: &str, last: &[String], shown: Shown<'_>) -> String {
+    if shown == Shown::Later {
+        return format!("{what} failed:\n{}", last.join("\n"));
+    }
+    let error = last.iter().rev().find_map(|line| line.strip_prefix("ERROR: "));
+    match error.or_else(|| last.iter().rev().map(String::as_str).find(|line| !line.is_empty())) {
+        Some(line) => format!("{what} failed: {line}"),
+        None => format!("{what} failed"),
     }
 }
 

@@ -8,6 +8,7 @@ use compose::load::{self, Warnings};
 use compose::{Project, Request, Skip, hash, print};
 
 use crate::args::Globals;
+use crate::pin;
 use crate::ui;
 
 /// What `config` is told.
@@ -37,6 +38,12 @@ pub(crate) struct ConfigArgs {
     /// Do not read the variable files of services
     #[arg(long)]
     no_env_resolution: bool,
+    /// Name images by their digests
+    #[arg(long)]
+    resolve_image_digests: bool,
+    /// Print only the images, by their digests, to be laid over the project
+    #[arg(long)]
+    lock_image_digests: bool,
     /// Print the names of services, one a line
     #[arg(long)]
     services: bool,
@@ -72,7 +79,7 @@ pub(crate) struct ConfigArgs {
 /// Prints what was asked for.
 pub(crate) fn run(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<()> {
     let mut warnings = Warnings::new();
-    let shown = show(&request(globals, args)?, args, &mut warnings);
+    let shown = show(globals, &request(globals, args)?, args, &mut warnings);
     warnings.iter().for_each(ui::warn);
     let shown = shown?;
     match &args.output {
@@ -82,6 +89,13 @@ pub(crate) fn run(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<()> {
         _ => ui::raw(&shown),
     }
     Ok(())
+}
+
+impl ConfigArgs {
+    /// Whether images are named by their digests.
+    fn pins(&self) -> bool {
+        self.resolve_image_digests || self.lock_image_digests
+    }
 }
 
 fn request(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<Request> {
@@ -103,13 +117,18 @@ fn request(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<Request> {
     Ok(request)
 }
 
-fn show(request: &Request, args: &ConfigArgs, warnings: &mut Warnings) -> anyhow::Result<String> {
+fn show(
+    globals: &Globals,
+    request: &Request,
+    args: &ConfigArgs,
+    warnings: &mut Warnings,
+) -> anyhow::Result<String> {
     let lines = |names: Vec<String>| names.into_iter().map(|name| name + "\n").collect::<String>();
     if args.variables {
         return show_variables(request, args, warnings);
     }
     if request.skip.interpolation {
-        return show_untyped(request, args, warnings);
+        return show_untyped(globals, request, args, warnings);
     }
     let mut project = load::load(request, warnings)?;
     if args.services {
@@ -140,6 +159,12 @@ fn show(request: &Request, args: &ConfigArgs, warnings: &mut Warnings) -> anyhow
         let line = |(name, value): (&String, &String)| format!("{name}={value}");
         return Ok(lines(project.environment.iter().map(line).collect()));
     }
+    if args.pins() {
+        pin::resolve(globals, pin::images(&mut project))?;
+    }
+    if args.lock_image_digests {
+        project = pin::lock(project, warnings);
+    }
     let shown = match args.format.as_deref() {
         Some("json") => format!("{:#}", project.to_json()),
         _ => project.to_yaml(),
@@ -149,6 +174,7 @@ fn show(request: &Request, args: &ConfigArgs, warnings: &mut Warnings) -> anyhow
 }
 
 fn show_untyped(
+    globals: &Globals,
     request: &Request,
     args: &ConfigArgs,
     warnings: &mut Warnings,
@@ -159,7 +185,7 @@ fn show_untyped(
                 .to_owned(),
         );
     }
-    let model = load::load_untyped(request, warnings)?;
+    let mut model = load::load_untyped(request, warnings)?;
     let part = match args {
         ConfigArgs { services: true, .. } => Some("services"),
         ConfigArgs { volumes: true, .. } => Some("volumes"),
@@ -172,6 +198,12 @@ fn show_untyped(
     if let Some(part) = part {
         let names = model.get(part).and_then(|part| part.as_object()).into_iter().flatten();
         return Ok(names.map(|(name, _)| format!("{name}\n")).collect());
+    }
+    if args.pins() {
+        pin::resolve(globals, pin::images_untyped(&mut model))?;
+    }
+    if args.lock_image_digests {
+        pin::lock_untyped(&mut model, warnings);
     }
     Ok(match args.format.as_deref() {
         Some("json") => format!("{model:#}"),

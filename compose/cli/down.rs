@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use compose::Project;
-use compose::apply::{self, Apply, Cancel};
+use compose::apply::{self, Apply, Cancel, Event};
 use compose::make::files;
 use compose::observe::Observed;
 use compose::plan::Plan;
-use compose::reconcile::Up;
 use compose::teardown::{self, Down, Images};
 
 use crate::args::Globals;
@@ -17,6 +16,7 @@ use crate::commands::Rbuild;
 use crate::home::{self, Here};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::turn::Turn;
 use crate::ui;
 
 /// What `down` is told.
@@ -44,8 +44,11 @@ pub(crate) fn down(globals: &Globals, args: &DownArgs) -> anyhow::Result<ExitCod
     let (project, name) = home::project_or_name(globals, &[])?;
     let interrupt = Interrupt::take()?;
     let here = Here::open(globals, "remove containers")?;
-    let containers = here.containers()?;
-    let observed = home::observe(&here, &containers, &name)?;
+    let _turn = match globals.dry_run {
+        true => None,
+        false => Some(Turn::take(&here, &name, &interrupt)?),
+    };
+    let observed = home::observe(&here, &here.containers()?, &name)?;
     home::check_services(project.as_ref(), &observed, &args.services)?;
     let wishes = Down {
         named: args.services.clone(),
@@ -119,20 +122,10 @@ impl Change<'_> {
             build: None,
         };
         let progress = Progress::new(&self.globals.progress, self.verb);
+        let listener = |event: Event<'_>| progress.event(&event);
         let work = Apply {
-            containers: &containers,
-            networks: &self.here.networks,
-            project: self.project,
-            observed: self.observed,
-            wishes: &Up::default(),
-            files: files::folder(&self.project.name),
-            commands: &commands,
-            listener: &|event| progress.event(&event),
-            cancel: &cancel,
-            parallel: self.globals.parallel(),
             stop_timeout: self.timeout,
-            renew_volumes: false,
-            deadline: None,
+            ..commands.work(self.here, &containers, self.observed, &listener)
         };
         let apply = || apply::apply(&work, plan);
         let applied = match self.hurry {

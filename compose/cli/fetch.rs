@@ -3,11 +3,9 @@
 use std::sync::Mutex;
 
 use compose::Project;
-use compose::apply::{self, Apply, Cancel, Event};
-use compose::make::files;
+use compose::apply::{self, Cancel, Event};
 use compose::observe::Observed;
 use compose::plan::Plan;
-use compose::reconcile::Up;
 
 use crate::args::Globals;
 use crate::build::BuildArgs;
@@ -46,21 +44,8 @@ pub(crate) fn carry_out(
             _ => {}
         }
     };
-    let work = Apply {
-        containers: &containers,
-        networks: &here.networks,
-        project,
-        observed: &Observed::default(),
-        wishes: &Up::default(),
-        files: files::folder(&project.name),
-        commands: &commands,
-        listener: &listener,
-        cancel: &cancel,
-        parallel: globals.parallel(),
-        stop_timeout: None,
-        renew_volumes: false,
-        deadline: None,
-    };
+    let observed = Observed::default();
+    let work = commands.work(&here, &containers, &observed, &listener);
     interrupt.during(&cancel, || apply::apply(&work, plan))?;
     Ok(missed.into_inner().expect("no holder panics"))
 }

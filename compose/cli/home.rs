@@ -7,6 +7,7 @@ use anyhow::bail;
 use cache::Store;
 use compose::load::{self, Warnings};
 use compose::observe::{self, Observed};
+use compose::runnable::Places;
 use compose::{Error, Project};
 use engine::containers::Containers;
 
@@ -61,12 +62,20 @@ impl Here {
 
 /// Loads the project with the services that are named, all if none are, and what they depend on.
 pub(crate) fn load(globals: &Globals, services: &[String]) -> anyhow::Result<Project> {
+    load_with_places(globals, services).map(|(project, _)| project)
+}
+
+/// The same for who makes containers of it.
+pub(crate) fn load_with_places(
+    globals: &Globals,
+    services: &[String],
+) -> anyhow::Result<(Project, Places)> {
     let mut request = globals.request()?;
     request.services = services.to_vec();
     let mut warnings = Warnings::new();
-    let project = load::load(&request, &mut warnings);
+    let loaded = load::load_with_places(&request, &mut warnings);
     warnings.iter().for_each(ui::warn);
-    Ok(project?)
+    Ok(loaded?)
 }
 
 /// The project that is meant, and its name. One that is called by its name alone is what there is of it, whatever

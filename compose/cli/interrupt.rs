@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use compose::apply::Cancel;
 use engine::signals::{HANG_UP, INTERRUPT, Signals, TERMINATE};
@@ -22,7 +23,25 @@ pub(crate) enum News {
         label: String,
         /// How.
         code: i32,
+        /// Whether it is started again.
+        restarts: bool,
     },
+    /// Nobody follows a container any more.
+    Left {
+        /// Its id.
+        id: String,
+        /// Whether it cannot be followed.
+        is_lost: bool,
+    },
+    /// A container was started, by whomever.
+    Started {
+        /// Its id.
+        id: String,
+    },
+    /// Nobody reads any more what is printed.
+    Unread,
+    /// What was done about changed files is done.
+    Settled,
     /// What was being done is done.
     Done,
 }
@@ -105,5 +124,13 @@ impl Interrupt {
         }
         let came = self.came.lock().expect("no holder panics");
         came.recv().unwrap_or(News::Signal(TERMINATE))
+    }
+
+    /// The same, but waits only so long.
+    pub(crate) fn next_within(&self, time: Duration) -> Option<News> {
+        if let Some(early) = self.early.lock().expect("no holder panics").pop_front() {
+            return Some(early);
+        }
+        self.came.lock().expect("no holder panics").recv_timeout(time).ok()
     }
 }

@@ -16,6 +16,7 @@ use crate::args::Globals;
 use crate::down::Change;
 use crate::home::{self, Here};
 use crate::interrupt::Interrupt;
+use crate::turn::Turn;
 use crate::ui;
 
 /// What `start` is told.
@@ -103,16 +104,36 @@ struct Found {
     name: String,
     observed: Observed,
     interrupt: Interrupt,
+    /// Held by what does more than to send signals.
+    turn: Option<Turn>,
 }
 
 impl Found {
-    fn look(globals: &Globals, services: &[String]) -> anyhow::Result<Found> {
+    /// A project that is changed when it is this one's turn.
+    fn in_turn(globals: &Globals, services: &[String]) -> anyhow::Result<Found> {
+        let mut found = Found::open(globals)?;
+        if !globals.dry_run {
+            found.take_turn()?;
+        }
+        found.look(services)?;
+        Ok(found)
+    }
+
+    fn open(globals: &Globals) -> anyhow::Result<Found> {
         let (project, name) = home::project_or_name(globals, &[])?;
         let interrupt = Interrupt::take()?;
         let here = Here::open(globals, "change containers")?;
-        let observed = home::observe(&here, &here.containers()?, &name)?;
-        home::check_services(project.as_ref(), &observed, services)?;
-        Ok(Found { here, project, name, observed, interrupt })
+        Ok(Found { here, project, name, observed: Observed::default(), interrupt, turn: None })
+    }
+
+    fn take_turn(&mut self) -> anyhow::Result<()> {
+        self.turn = Some(Turn::take(&self.here, &self.name, &self.interrupt)?);
+        Ok(())
+    }
+
+    fn look(&mut self, services: &[String]) -> anyhow::Result<()> {
+        self.observed = home::observe(&self.here, &self.here.containers()?, &self.name)?;
+        home::check_services(self.project.as_ref(), &self.observed, services)
     }
 
     /// Carries out what a plan says, or only says it.
@@ -127,7 +148,7 @@ impl Found {
             ui::raw(plan.to_string());
             return Ok(ExitCode::SUCCESS);
         }
-        let Found { here, project, name, observed, interrupt } = self;
+        let Found { here, project, name, observed, interrupt, turn: _turn } = self;
         let project = home::nameless(project, &name);
         let change = Change {
             globals,
@@ -154,7 +175,7 @@ fn is_of(services: &[String]) -> impl Fn(&Instance) -> bool {
 
 /// Starts.
 pub(crate) fn start(globals: &Globals, args: &StartArgs) -> anyhow::Result<ExitCode> {
-    let found = Found::look(globals, &args.services)?;
+    let found = Found::in_turn(globals, &args.services)?;
     for name in &args.services {
         if found.observed.of_service(name).next().is_none() {
             bail!("service {name:?} has no container to start: make it with: rcompose up {name}");
@@ -166,7 +187,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs) -> anyhow::Result<ExitC
 
 /// Stops.
 pub(crate) fn stop(globals: &Globals, args: &StopArgs) -> anyhow::Result<ExitCode> {
-    let found = Found::look(globals, &args.services)?;
+    let found = Found::in_turn(globals, &args.services)?;
     let cause = "it was asked for";
     let plan =
         teardown::stop(found.project.as_ref(), &found.observed, is_of(&args.services), cause);
@@ -175,32 +196,46 @@ pub(crate) fn stop(globals: &Globals, args: &StopArgs) -> anyhow::Result<ExitCod
 
 /// Stops and starts again.
 pub(crate) fn restart(globals: &Globals, args: &RestartArgs) -> anyhow::Result<ExitCode> {
-    let found = Found::look(globals, &args.services)?;
+    let found = Found::in_turn(globals, &args.services)?;
     let plan = teardown::restart(found.project.as_ref(), &found.observed, is_of(&args.services));
     found.carry_out(globals, "restart", &plan, args.timeout)
 }
 
 /// Removes.
 pub(crate) fn rm(globals: &Globals, args: &RmArgs) -> anyhow::Result<ExitCode> {
-    let found = Found::look(globals, &args.services)?;
+    let mut found = Found::open(globals)?;
+    let asks = !args.force && !globals.dry_run;
+    if args.force && !globals.dry_run {
+        found.take_turn()?;
+    }
+    found.look(&args.services)?;
     let chosen = is_of(&args.services);
-    let plan =
-        teardown::remove(found.project.as_ref(), &found.observed, &chosen, args.stop, args.volumes);
-    if plan.is_empty() {
+    let plan = |found: &Found, chosen: &dyn Fn(&Instance) -> bool| {
+        let (project, observed) = (found.project.as_ref(), &found.observed);
+        teardown::remove(project, observed, chosen, args.stop, args.volumes)
+    };
+    let mut removal = plan(&found, &chosen);
+    if removal.is_empty() {
         ui::note("No stopped containers");
         return Ok(ExitCode::SUCCESS);
     }
     let names = found.observed.containers.iter().filter(|it| chosen(it));
     let names = names.filter(|it| args.stop || !it.is_active());
-    let names: Vec<&str> = names.map(Instance::name).collect();
-    if !args.force && !globals.dry_run && !confirmed(&names)? {
-        return Ok(ExitCode::SUCCESS);
+    let names: Vec<String> = names.map(|it| it.name().to_owned()).collect();
+    if asks {
+        if !confirmed(&names)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Nobody waited for the answer: there may be others by now.
+        found.take_turn()?;
+        found.look(&args.services)?;
+        removal = plan(&found, &|it| chosen(it) && names.iter().any(|name| name == it.name()));
     }
-    found.carry_out(globals, "rm", &plan, None)
+    found.carry_out(globals, "rm", &removal, None)
 }
 
 /// Asks whether containers are really to be removed.
-fn confirmed(names: &[&str]) -> anyhow::Result<bool> {
+fn confirmed(names: &[String]) -> anyhow::Result<bool> {
     ui::screen(&format!("? Going to remove {} [yN] ", names.join(", ")));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
@@ -273,7 +308,8 @@ fn each(
     (verb, [begins, ends]): (&'static str, [&str; 2]),
     work: impl Fn(&engine::containers::Containers<'_>, &Instance) -> engine::containers::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    let found = Found::look(globals, services)?;
+    let mut found = Found::open(globals)?;
+    found.look(services)?;
     let containers = found.here.containers()?;
     let is_chosen = is_of(services);
     let chosen = found.observed.containers.iter().filter(|it| is_chosen(it));

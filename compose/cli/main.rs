@@ -6,6 +6,8 @@ mod build;
 mod commands;
 mod config;
 mod down;
+mod ending;
+mod ends;
 mod events;
 mod fetch;
 mod home;
@@ -18,8 +20,7 @@ mod one;
 // Where things are kept is the same for both programs.
 #[path = "../../engine/cli/paths.rs"]
 mod paths;
-// So is how text fits into a line.
-mod ending;
+mod pin;
 mod port;
 mod printer;
 mod progress;
@@ -29,10 +30,13 @@ mod push;
 mod run;
 mod scale;
 mod stats;
+// So is how text fits into a line.
 #[path = "../../engine/cli/progress/text.rs"]
 mod text;
 mod top;
+mod turn;
 mod ui;
+mod unlogged;
 mod up;
 mod volumes;
 mod wait;

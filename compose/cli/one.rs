@@ -13,7 +13,7 @@ use crate::args::Globals;
 use crate::commands::{program, rbuild, turn_into};
 use crate::home::{self, Here};
 use crate::progress::Progress;
-use crate::run::{Words, is_terminal};
+use crate::run::{ProcessArgs, Words};
 use crate::ui;
 
 /// What `exec` is told.
@@ -24,27 +24,8 @@ use crate::ui;
     override_usage = "rcompose exec [OPTIONS] SERVICE COMMAND [ARGS...]"
 )]
 pub(crate) struct ExecArgs {
-    /// Give it no terminal
-    #[arg(short = 'T', long = "no-TTY", alias = "no-tty")]
-    no_tty: bool,
-    /// Leave it running
-    #[arg(short, long)]
-    detach: bool,
-    /// Keep its input open
-    #[arg(short, long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    interactive: bool,
-    /// Kept for docker compose's sake: it has a terminal where there is one
-    #[arg(short, long, hide = true)]
-    tty: bool,
-    /// Set a variable, or take it over from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// The user it runs as
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Where it starts
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// Give it all capabilities
     #[arg(long)]
     privileged: bool,
@@ -161,6 +142,12 @@ fn running<'a>(observed: &'a Observed, service: &str, index: u32) -> anyhow::Res
     }
 }
 
+/// Adds options that are on.
+fn switch<'a>(command: &mut Command, options: impl IntoIterator<Item = (&'a str, bool)>) {
+    let on = options.into_iter().filter(|(_, is_on)| *is_on);
+    command.args(on.map(|(flag, _)| flag));
+}
+
 /// Adds options that have a value.
 fn add<'a>(
     command: &mut Command,
@@ -182,18 +169,18 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs) -> anyhow::Result<ExitCod
     let instance = running(&observed, service, args.index)?;
     let mut command = rbuild(globals);
     command.arg("exec");
-    for (flag, is_on) in [
-        ("--detach", args.detach),
-        ("--interactive", args.interactive && !args.detach),
-        ("--tty", !args.no_tty && !args.detach && is_terminal()),
-        ("--privileged", args.privileged),
-    ] {
-        if is_on {
-            command.arg(flag);
-        }
-    }
-    add(&mut command, [("--user", &args.user), ("--workdir", &args.workdir)]);
-    for variable in &args.env {
+    let process = &args.process;
+    switch(
+        &mut command,
+        [
+            ("--detach", process.detach),
+            ("--interactive", process.has_input()),
+            ("--tty", process.has_terminal()),
+            ("--privileged", args.privileged),
+        ],
+    );
+    add(&mut command, [("--user", &process.user), ("--workdir", &process.workdir)]);
+    for variable in &process.env {
         command.args(["--env", variable]);
     }
     command.arg(instance.id()).args(words);
@@ -259,11 +246,7 @@ pub(crate) fn cp(globals: &Globals, args: &CpArgs) -> anyhow::Result<ExitCode> {
         };
         let mut command = rbuild(globals);
         command.arg("cp").arg("--quiet");
-        for (flag, is_on) in [("--archive", args.archive), ("--follow-link", args.follow_link)] {
-            if is_on {
-                command.arg(flag);
-            }
-        }
+        switch(&mut command, [("--archive", args.archive), ("--follow-link", args.follow_link)]);
         command.args([place(&args.from, instance.id()), place(&args.to, instance.id())]);
         if globals.dry_run {
             ui::line(format_args!("Container {}: copy {way}", instance.name()));

@@ -24,11 +24,51 @@ use crate::commands::{Rbuild, rbuild, turn_into};
 use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::progress::Progress;
+use crate::turn::Turn;
 use crate::ui;
 use crate::up;
 
 /// How often it is looked whether a container runs whose hooks are waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What `run` and `exec` are told of the process that they start.
+#[derive(Args, Debug)]
+pub(crate) struct ProcessArgs {
+    /// Give it no terminal
+    #[arg(short = 'T', long = "no-TTY", alias = "no-tty")]
+    no_tty: bool,
+    /// Leave it running in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Keep its input open
+    #[arg(short, long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) interactive: bool,
+    /// Kept for docker compose's sake: it has a terminal where there is one
+    #[arg(short, long, hide = true)]
+    tty: bool,
+    /// Set a variable, or take it over from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// The user it runs as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Where it starts
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+}
+
+impl ProcessArgs {
+    /// Whether it is given a terminal: where somebody sits before it.
+    pub(crate) fn has_terminal(&self) -> bool {
+        let is_terminal = || std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        !self.detach && !self.no_tty && is_terminal()
+    }
+
+    /// Whether it is given our input.
+    pub(crate) fn has_input(&self) -> bool {
+        !self.detach && self.interactive
+    }
+}
 
 /// What `run` is told.
 #[derive(Args, Debug)]
@@ -41,21 +81,8 @@ pub(crate) struct RunArgs {
     /// Remove the container when it has ended
     #[arg(long)]
     rm: bool,
-    /// Give it no terminal
-    #[arg(short = 'T', long = "no-TTY", alias = "no-tty")]
-    no_tty: bool,
-    /// Leave it running and print its id
-    #[arg(short, long)]
-    detach: bool,
-    /// Keep its input open
-    #[arg(short, long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    interactive: bool,
-    /// Kept for docker compose's sake: it has a terminal where there is one
-    #[arg(short, long, hide = true)]
-    tty: bool,
-    /// Set a variable, or take it over from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// Read variables from a file
     #[arg(long, value_name = "FILE")]
     env_from_file: Vec<PathBuf>,
@@ -77,12 +104,6 @@ pub(crate) struct RunArgs {
     /// The container's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The user it runs as
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Where it starts
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
     /// Have it known in its networks by the service's names
     #[arg(long)]
     use_aliases: bool,
@@ -137,11 +158,6 @@ impl Words {
     }
 }
 
-/// Whether somebody sits before the program: what gives it a terminal.
-pub(crate) fn is_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
-}
-
 /// Runs.
 pub(crate) fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let [name, command @ ..] = Words::at_least(args.words.as_ref(), 1)? else {
@@ -163,13 +179,15 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<ExitCode>
     let here = Here::open(globals, "run containers")?;
     let containers = here.containers()?;
     let Some(interrupt) = interrupt else { return work.show(&here) };
+    let turn = Turn::take(&here, &work.project.name, &interrupt)?;
     work.prepare(&here, &interrupt)?;
     // Volumes of the command line alone are no part of the project, and are made as they are used.
     work.project.volumes = changed.volumes;
     let observed = home::observe(&here, &containers, &work.project.name)?;
     let record = work.create(&containers, &observed, &slug)?;
     drop(observed);
-    match (args.detach, work.service.post_start.is_empty()) {
+    drop(turn);
+    match (args.process.detach, work.service.post_start.is_empty()) {
         (true, _) => work.start(&here, &containers, &record),
         (false, true) => turn_into(work.attach(&record)),
         (false, false) => work.attend(&containers, &record, &interrupt),
@@ -190,11 +208,12 @@ impl RunArgs {
     /// The project with the service and what it depends on.
     fn project(&self, globals: &Globals, name: &str) -> anyhow::Result<Project> {
         let named = [name.to_owned()];
-        let mut project = home::load(globals, &named)?;
+        let (mut project, places) = home::load_with_places(globals, &named)?;
         if self.no_deps {
             project.select_alone(&named)?;
             project.drop_unused();
         }
+        places.check(&project)?;
         if let Some(when) = self.pull.as_ref().filter(|when| *when != "policy")
             && let Some(service) = project.services.get_mut(name)
         {
@@ -210,23 +229,24 @@ impl RunArgs {
         command: &[String],
         slug: &str,
     ) -> anyhow::Result<Changes> {
+        let process = &self.process;
         let made_up = || format!("{}-{name}-run-{}", project.name, &slug[..12]);
         Ok(Changes {
             name: self.name.clone().unwrap_or_else(made_up),
             command: command.to_vec(),
             entrypoint: self.entrypoint.clone(),
-            environment: self.env.clone(),
+            environment: process.env.clone(),
             env_files: self.env_from_file.clone(),
             labels: self.label.clone(),
             volumes: self.volume.clone(),
             service_ports: self.service_ports,
             publish: self.publish.clone(),
-            user: self.user.clone(),
-            working_dir: self.workdir.clone(),
+            user: process.user.clone(),
+            working_dir: process.workdir.clone(),
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
-            tty: (!self.detach).then(|| !self.no_tty && is_terminal()),
-            stdin_open: (!self.detach).then_some(self.interactive),
+            tty: (!process.detach).then(|| process.has_terminal()),
+            stdin_open: (!process.detach).then_some(process.interactive),
             current_dir: std::env::current_dir().context("cannot tell the current directory")?,
         })
     }
@@ -260,7 +280,7 @@ impl OneOff<'_> {
 
     /// Has the image, the networks and the volumes there, and what the service depends on running.
     fn prepare(&self, here: &Here, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let (globals, project) = (self.globals, &self.project);
+        let project = &self.project;
         let wishes = self.args.wishes(self.name);
         let containers = here.containers()?;
         let observed = up::observe_with_images(here, &containers, project)?;
@@ -273,21 +293,7 @@ impl OneOff<'_> {
         for name in &reconciled.kept {
             listener(up::kept(name));
         }
-        let work = Apply {
-            containers: &containers,
-            networks: &here.networks,
-            project,
-            observed: &observed,
-            wishes: &wishes,
-            files: files::folder(&project.name),
-            commands: &commands,
-            listener: &listener,
-            cancel: &cancel,
-            parallel: globals.parallel(),
-            stop_timeout: None,
-            renew_volumes: false,
-            deadline: None,
-        };
+        let work = Apply { wishes, ..commands.work(here, &containers, &observed, &listener) };
         Ok(interrupt.during(&cancel, || apply::apply(&work, &reconciled.plan))?)
     }
 
@@ -329,7 +335,7 @@ impl OneOff<'_> {
         if args.use_aliases {
             make::networks::use_aliases(&container, &mut request);
         }
-        let is_given_input = !args.detach && args.interactive;
+        let is_given_input = args.process.has_input();
         request.config.attach_stdin = is_given_input;
         request.config.stdin_once = is_given_input;
         request.config.labels.insert(labels::SLUG.to_owned(), slug.to_owned());
@@ -375,7 +381,7 @@ impl OneOff<'_> {
     fn attach(&self, record: &Record) -> Command {
         let mut command = rbuild(self.globals);
         command.args(["start", "--attach"]);
-        if record.config.open_stdin && self.args.interactive {
+        if record.config.open_stdin && self.args.process.interactive {
             command.arg("--interactive");
         }
         command.arg(&record.id);

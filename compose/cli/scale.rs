@@ -26,8 +26,12 @@ pub(crate) fn scale(globals: &Globals, args: &ScaleArgs) -> anyhow::Result<ExitC
         let Some((service, number)) = given.split_once('=') else {
             bail!("invalid scale specifier: {given}");
         };
-        if number.parse::<u32>().is_err() {
-            bail!("invalid scale specifier: can't parse replica value as int: {given}");
+        match number.parse::<i64>() {
+            Ok(number) if number < 0 => {
+                bail!("invalid scale specifier: {given}: a service cannot have {number} containers")
+            }
+            Ok(_) => {}
+            Err(_) => bail!("invalid scale specifier: can't parse replica value as int: {given}"),
         }
         services.push(service.to_owned());
     }

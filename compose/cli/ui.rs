@@ -28,6 +28,23 @@ pub(crate) fn is_unread() -> bool {
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }
 
+/// Waits until the reader of the answer has gone away, which may be never.
+pub(crate) fn wait_until_unread() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let stdout = io::stdout();
+    let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    loop {
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut polled, None) {
+            Ok(_) if polled[0].revents().intersects(gone) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => loop {
+                std::thread::park();
+            },
+        }
+    }
+}
+
 /// Whether standard output is a terminal.
 pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()

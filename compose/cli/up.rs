@@ -9,7 +9,6 @@ use anyhow::{Context, bail};
 use clap::Args;
 use compose::apply::{self, Apply};
 use compose::images::Wishes;
-use compose::make::files;
 use compose::observe::{self, Observed};
 use compose::reconcile::{self, Recreate, Up};
 use compose::watch::Rules;
@@ -20,8 +19,9 @@ use crate::args::Globals;
 use crate::attached::{self, Attached};
 use crate::commands::Rbuild;
 use crate::home::{self, Here};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, News};
 use crate::progress::Progress;
+use crate::turn::Turn;
 use crate::ui;
 use crate::watch::{self, Watcher};
 
@@ -120,7 +120,7 @@ pub(crate) fn create(globals: &Globals, args: CreateVerb) -> anyhow::Result<Exit
 pub(crate) fn up(globals: &Globals, args: &UpArgs) -> anyhow::Result<ExitCode> {
     let is_attached = args.check()?;
     let project = args.project(globals)?;
-    let wishes = args.wishes(&project);
+    let wishes = args.wishes();
     if globals.dry_run {
         return dry_run(globals, &project, &wishes);
     }
@@ -143,6 +143,7 @@ pub(crate) fn carry_out(
     stays: Option<Option<&Rules>>,
 ) -> anyhow::Result<ExitCode> {
     let here = Here::open(globals, "run containers")?;
+    let turn = Turn::take(&here, &project.name, interrupt)?;
     let containers = here.containers()?;
     let observed = observe_with_images(&here, &containers, project)?;
     let reconciled = reconcile::up(project, &observed, wishes)?;
@@ -163,35 +164,30 @@ pub(crate) fn carry_out(
         let since = Some(jiff::Timestamp::now());
         for instance in attached::running(&observed, &reconciled.kept) {
             let (service, id, name) = (instance.service(), instance.id(), instance.name());
-            attached.event(&apply::Event::Running { service, id, name, since });
+            let output = &Mutex::default();
+            attached.event(&apply::Event::Running { service, id, name, since, output });
         }
     }
     let cancel = Cancel::new()?;
     let commands =
         Rbuild { globals, project, cancel: &cancel, quiet_build: args.quiet_build, build: None };
+    let listener = |event: apply::Event<'_>| {
+        progress.event(&event);
+        if let Some(attached) = &attached {
+            attached.event(&event);
+        }
+        // What others still build or fetch is of no use then.
+        if let apply::Event::Failed { optional: false, .. } = event {
+            cancel.cancel();
+        }
+    };
     let work = Apply {
-        containers: &containers,
-        networks: &here.networks,
-        project,
-        observed: &observed,
-        wishes,
-        files: files::folder(&project.name),
-        commands: &commands,
-        listener: &|event| {
-            progress.event(&event);
-            if let Some(attached) = &attached {
-                attached.event(&event);
-            }
-            // What others still build or fetch is of no use then.
-            if let apply::Event::Failed { optional: false, .. } = event {
-                cancel.cancel();
-            }
-        },
-        cancel: &cancel,
-        parallel: globals.parallel(),
+        wishes: wishes.clone(),
+        attaches: attached.is_some(),
         stop_timeout: args.timeout,
         renew_volumes: args.renew_anon_volumes,
         deadline: args.wait_timeout.map(|it| (Instant::now() + Duration::from_secs(it), it)),
+        ..commands.work(&here, &containers, &observed, &listener)
     };
     for name in &reconciled.kept {
         progress.event(&kept(name));
@@ -199,6 +195,7 @@ pub(crate) fn carry_out(
     let applied = interrupt.during(&cancel, || apply::apply(&work, &reconciled.plan));
     drop(work);
     drop(progress);
+    drop(turn);
     let Some(attached) = attached else {
         return applied.map(|()| ExitCode::SUCCESS).map_err(Into::into);
     };
@@ -208,6 +205,7 @@ pub(crate) fn carry_out(
         return attached.run(&run, applied);
     };
     let cancel = Cancel::new()?;
+    let news = interrupt.sender();
     let watcher = Watcher {
         globals,
         project,
@@ -217,6 +215,7 @@ pub(crate) fn carry_out(
         quiet: args.quiet_build,
         listener: &|event| attached.event(event),
         say: &|text| attached.say(text),
+        settled: &|| drop(news.send(News::Settled)),
         busy: Mutex::default(),
     };
     std::thread::scope(|scope| {
@@ -305,7 +304,7 @@ impl UpArgs {
 
     /// The project, with as many containers of each service as the flags say.
     fn project(&self, globals: &Globals) -> anyhow::Result<Project> {
-        let mut project = home::load(globals, &self.services)?;
+        let (mut project, places) = home::load_with_places(globals, &self.services)?;
         if self.no_deps {
             project.select_alone(&self.services)?;
         }
@@ -313,10 +312,14 @@ impl UpArgs {
             let (name, number) = given.split_once('=').with_context(|| {
                 format!("invalid --scale option {given:?}: write SERVICE=NUMBER")
             })?;
-            let number: i64 =
-                number.parse().ok().filter(|number| *number >= 0).with_context(|| {
-                    format!("invalid --scale option {given:?}: {number:?} is no number")
-                })?;
+            let number: i64 = number.parse().ok().with_context(|| {
+                format!("invalid --scale option {given:?}: {number:?} is no number")
+            })?;
+            if number < 0 {
+                bail!(
+                    "invalid --scale option {given:?}: a service cannot have {number} containers"
+                );
+            }
             let Some(service) = project.services.get_mut(name) else {
                 bail!("no such service: {name}");
             };
@@ -329,10 +332,11 @@ impl UpArgs {
             }
             service.scale = Some(number);
         }
+        places.check(&project)?;
         Ok(project)
     }
 
-    fn wishes(&self, _project: &Project) -> Up {
+    fn wishes(&self) -> Up {
         let recreate = match (self.create.force_recreate, self.create.no_recreate) {
             (true, _) => Recreate::Always,
             (_, true) => Recreate::Never,

@@ -15,7 +15,7 @@ use compose::Project;
 use compose::apply::{self, Apply, Cancel, Commands, Event};
 use compose::failure::Failure;
 use compose::images::{self, Wishes};
-use compose::make::{files, labels};
+use compose::make::labels;
 use compose::observe::{Instance, Observed};
 use compose::plan::Plan;
 use compose::reconcile::{self, Recreate, Up};
@@ -29,6 +29,7 @@ use crate::commands::{self, Rbuild};
 use crate::home::{self, Here};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::turn::Turn;
 use crate::ui;
 use crate::up::{self, UpArgs};
 
@@ -77,13 +78,16 @@ pub(crate) struct Watcher<'a> {
     pub(crate) listener: &'a (dyn Fn(&Event<'_>) + Sync),
     /// Who hears what is done about changes.
     pub(crate) say: &'a (dyn Fn(&str) + Sync),
+    /// Hears when that is done.
+    pub(crate) settled: &'a (dyn Fn() + Sync),
     /// Held while something is done about changes.
     pub(crate) busy: Mutex<()>,
 }
 
 /// Watches.
 pub(crate) fn watch(globals: &Globals, args: &WatchArgs) -> anyhow::Result<ExitCode> {
-    let project = home::load(globals, &args.services)?;
+    let (project, places) = home::load_with_places(globals, &args.services)?;
+    places.check(&project)?;
     let rules = rules(&project)?;
     if rules.is_empty() {
         bail!(
@@ -123,6 +127,7 @@ pub(crate) fn watch(globals: &Globals, args: &WatchArgs) -> anyhow::Result<ExitC
         quiet: args.quiet,
         listener: &|_| {},
         say: &|text| ui::line(text),
+        settled: &|| {},
         busy: Mutex::default(),
     };
     interrupt.during(&cancel, || watcher.run())?;
@@ -161,9 +166,9 @@ impl Watcher<'_> {
         drop(self.busy.lock());
     }
 
-    /// Whether it has ended or soon does.
-    pub(crate) fn is_halted(&self) -> bool {
-        self.cancel.is_canceled()
+    /// Whether something is done about changes now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.try_lock().is_err()
     }
 
     /// Follows until somebody wants it to end.
@@ -191,7 +196,7 @@ impl Watcher<'_> {
             while let Ok(mut changed) = changes.recv() {
                 // What has changed while something was done is done at once.
                 changes.try_iter().for_each(|more| changed.extend(more));
-                let _busy = self.busy.lock().expect("no holder panics");
+                let busy = self.busy.lock().expect("no holder panics");
                 if self.cancel.is_canceled() {
                     continue;
                 }
@@ -206,6 +211,8 @@ impl Watcher<'_> {
                 {
                     ui::warn(format_args!("Error handling changed files: {error:#}"));
                 }
+                drop(busy);
+                (self.settled)();
             }
             reading.join().expect("reading does not panic")
         })
@@ -222,6 +229,7 @@ impl Watcher<'_> {
             self.sync(here, service, mappings)?;
         }
         if !batch.restart.is_empty() {
+            let _turn = Turn::unless(here, &self.project.name, self.cancel)?;
             let containers = here.containers()?;
             let observed = home::observe(here, &containers, &self.project.name)?;
             let plan = teardown::restart(Some(self.project), &observed, |instance| {
@@ -327,6 +335,7 @@ impl Watcher<'_> {
             images: Wishes { no_build: true, ..Wishes::default() },
             ..Up::default()
         };
+        let _turn = Turn::unless(here, &project.name, self.cancel)?;
         let observed = up::observe_with_images(here, containers, &project)?;
         let reconciled = reconcile::up(&project, &observed, &wishes)?;
         self.apply(here, containers, &project, &observed, &wishes, &reconciled.plan)
@@ -366,24 +375,12 @@ impl Watcher<'_> {
     ) -> anyhow::Result<()> {
         let commands = self.commands(project);
         let progress = Progress::new(&self.globals.progress, "watch");
-        let work = Apply {
-            containers,
-            networks: &here.networks,
-            project,
-            observed,
-            wishes,
-            files: files::folder(&project.name),
-            commands: &commands,
-            listener: &|event| {
-                progress.event(&event);
-                (self.listener)(&event);
-            },
-            cancel: self.cancel,
-            parallel: self.globals.parallel(),
-            stop_timeout: None,
-            renew_volumes: false,
-            deadline: None,
+        let listener = |event: Event<'_>| {
+            progress.event(&event);
+            (self.listener)(&event);
         };
+        let wishes = wishes.clone();
+        let work = Apply { wishes, ..commands.work(here, containers, observed, &listener) };
         match apply::apply(&work, plan) {
             Err(Failure::Interrupted) => bail!("interrupted"),
             applied => Ok(applied?),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::Instant;
 
-use engine::containers::Containers;
+use engine::containers::{Client, Containers};
 use engine::network::{DefinitionError, Definitions};
 use engine::volume::Volumes;
 
@@ -38,7 +38,6 @@ pub trait Commands: Sync {
 }
 
 /// What happens while a plan is carried out. `what` is docker compose's word for it.
-#[derive(Debug)]
 pub enum Event<'a> {
     /// Something begins, is done, or turns out to be unnecessary.
     Progress {
@@ -74,6 +73,8 @@ pub enum Event<'a> {
         name: &'a str,
         /// What it printed before was printed in an earlier life, or before anybody wanted to know.
         since: Option<jiff::Timestamp>,
+        /// By which it tells what it prints, for whoever takes it, where that is kept nowhere.
+        output: &'a Mutex<Option<Client>>,
     },
 }
 
@@ -88,7 +89,7 @@ pub struct Apply<'a> {
     /// What there was when the plan was made.
     pub observed: &'a Observed,
     /// What `up` was asked for.
-    pub wishes: &'a Up,
+    pub wishes: Up,
     /// Where the project's secrets and configs are kept in memory.
     pub files: PathBuf,
     /// What is done by other programs.
@@ -101,6 +102,8 @@ pub struct Apply<'a> {
     pub parallel: Option<usize>,
     /// Seconds that a container has to end, if not its own; -1 is without end.
     pub stop_timeout: Option<i64>,
+    /// Whether somebody wants to see what containers print.
+    pub attaches: bool,
     /// Whether containers get new volumes in place of those without a name.
     pub renew_volumes: bool,
     /// When waiting for containers has taken too long, and how many seconds that is.
@@ -348,16 +351,6 @@ impl Work<'_> {
 
     fn remove_network(&self, name: &str) -> Result<(), Failure> {
         let definitions = Definitions::new(self.apply.containers.store.root(), self.apply.networks);
-        let instances = self.apply.observed.containers.iter();
-        for instance in instances.filter(|it| it.record.networks.contains_key(name)) {
-            // Whoever is removed by another step is gone already.
-            let _ = engine::containers::stop(
-                self.apply.containers,
-                instance.id(),
-                None,
-                self.apply.stop_timeout,
-            );
-        }
         match definitions.find(name).and_then(|network| definitions.remove(&network)) {
             Err(DefinitionError::NotFound { .. }) => Ok(()),
             removed => Ok(removed?),

@@ -16,6 +16,9 @@ use crate::variable_files;
 const NAMES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
+/// As long a project's name may be: those of its networks begin with it and may have 200 characters.
+const LONGEST_NAME: usize = 128;
+
 /// Files that are laid over them without being named.
 const OVERRIDES: [&str; 4] = [
     "compose.override.yml",
@@ -165,8 +168,18 @@ pub(crate) fn profiles(request: &Request, environment: &BTreeMap<String, String>
 /// not loaded asks first.
 pub fn check_name(name: &str) -> Result<(), Error> {
     match !name.is_empty() && normalized(name) == name {
-        true => Ok(()),
+        true => check_length(name, None),
         false => Err(Error::ProjectName { name: name.to_owned() }),
+    }
+}
+
+fn check_length(name: &str, node: Option<&Node>) -> Result<(), Error> {
+    match name.len() {
+        length if length > LONGEST_NAME => {
+            let place = node.map(Node::place);
+            Err(Error::LongProjectName { length, most: LONGEST_NAME, place })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -191,11 +204,12 @@ pub(crate) fn project_name(
         };
         let name = if request.skip.normalization { name } else { normalized(&name) };
         if !name.is_empty() {
-            return Ok(name);
+            return check_length(&name, Some(node)).map(|()| name);
         }
     }
     let dir = found.working_dir.file_name().unwrap_or_default();
-    Ok(normalized(&dir.to_string_lossy()))
+    let name = normalized(&dir.to_string_lossy());
+    check_length(&name, None).map(|()| name)
 }
 
 fn interpolated(
@@ -218,4 +232,44 @@ fn normalized(name: &str) -> String {
     let name = name.to_lowercase();
     let allowed = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     name.chars().filter(allowed).collect::<String>().trim_start_matches(['_', '-']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a project of this file in this folder.
+    fn name(dir: &str, file: &str) -> String {
+        let request = Request {
+            files: vec!["-".to_owned()],
+            stdin: Some(format!("{file}services: {{a: {{image: x}}}}\n").into_bytes()),
+            current_dir: dir.into(),
+            ..Request::default()
+        };
+        let loaded = load::load(&request, &mut Vec::new());
+        loaded.map_or_else(|error| error.render(), |project| project.name)
+    }
+
+    #[test]
+    fn a_folder_whose_name_has_no_latin_letters_gives_no_name() {
+        assert_eq!(name("/work/Мой shop", ""), "shop");
+        let text = name("/work/проект", "");
+        assert!(text.contains("none can be made of the folder /work/проект"), "{text}");
+        assert!(text.contains("with -p, COMPOSE_PROJECT_NAME or `name:`"), "{text}");
+        assert_eq!(name("/work/проект", "name: given\n"), "given");
+    }
+
+    #[test]
+    fn a_name_is_only_so_long() {
+        let long = "a".repeat(LONGEST_NAME);
+        let refused =
+            format!("project name has {} characters: 128 are the most; ", LONGEST_NAME + 1);
+        assert_eq!(name("/", &format!("name: {long}\n")), long);
+        let text = name("/", &format!("name: {long}a\n"));
+        assert!(text.starts_with(&format!("-:1:7: {refused}")), "{text}");
+        assert!(name(&format!("/{long}a"), "").starts_with(&refused));
+        assert!(
+            check_name(&format!("{long}a")).is_err_and(|it| it.to_string().starts_with(&refused))
+        );
+    }
 }

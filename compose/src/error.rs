@@ -66,9 +66,26 @@ pub enum Error {
     },
     /// No name could be found for the project.
     #[error(
-        "project name must not be empty: give one with -p, COMPOSE_PROJECT_NAME or `name:` in the compose file"
+        "project name must not be empty: none can be made of the folder {}, in whose name is neither a letter from a to \
+         z nor a digit; give one with -p, COMPOSE_PROJECT_NAME or `name:` in the compose file", dir.display()
     )]
-    NoProjectName,
+    NoProjectName {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A name of which no names of networks and containers can be made.
+    #[error(
+        "project name has {length} characters: {most} are the most; give another one with -p, COMPOSE_PROJECT_NAME or \
+         `name:` in the compose file"
+    )]
+    LongProjectName {
+        /// How many it has.
+        length: usize,
+        /// How many are allowed.
+        most: usize,
+        /// Where it stands.
+        place: Option<Place>,
+    },
     /// A variable file that cannot be understood.
     #[error("failed to read {}: line {line}: {wrong}", path.display())]
     VariableFile {
@@ -135,7 +152,9 @@ impl Error {
     pub fn render(&self) -> String {
         let place = match self {
             Self::Mistake(mistake) => mistake.place.as_ref(),
-            Self::DependencyCycle { place, .. } | Self::ServiceFile { place, .. } => place.as_ref(),
+            Self::DependencyCycle { place, .. }
+            | Self::ServiceFile { place, .. }
+            | Self::LongProjectName { place, .. } => place.as_ref(),
             _ => None,
         };
         match (place, self) {
@@ -464,6 +483,9 @@ pub enum Wrong {
         /// What does not go together.
         reason: String,
     },
+    /// Something in the way of a service's containers.
+    #[error("{0}")]
+    Unrunnable(String),
     /// A key of a variable file with a space.
     #[error("key cannot contain a space")]
     KeyWithSpace,

@@ -60,6 +60,19 @@ pub enum Failure {
         /// Its name.
         name: String,
     },
+    /// Others are on a network that has to be made anew.
+    #[error(
+        "network {name} is not what the compose file says and has to be made anew, but containers are on it that this \
+         does not change: {}: stop them with: rbuild stop {}",
+        users.join(", "),
+        users.join(" ")
+    )]
+    NetworkInUse {
+        /// Its name.
+        name: String,
+        /// The containers.
+        users: Vec<String>,
+    },
     /// An image is not there and may not be fetched.
     #[error("service {service:?} has no image: {image} is not here{why}")]
     NoImage {

@@ -2,6 +2,9 @@
 //!
 //! They are docker compose's: SHA-256 of the service's JSON as Go writes it, without what can change while the
 //! container stays. So containers that one of the two programs has made are up to date for the other.
+//!
+//! The content of secrets and configs is no part of them: a container keeps what it was made with until it is made anew,
+//! which is what docker compose does too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -50,6 +50,7 @@ mod reconcile_tests;
 mod relative;
 pub mod request;
 mod reset;
+pub mod runnable;
 mod scalar;
 mod select;
 mod shape;

@@ -45,6 +45,7 @@ use crate::place::Source;
 use crate::relative::Base;
 use crate::request::{Request, Skip};
 use crate::reset::Resets;
+use crate::runnable::Places;
 use crate::template::{self, Variable, Variables};
 use crate::unique;
 use crate::validate;
@@ -59,7 +60,16 @@ pub type Warnings = Vec<String>;
 
 /// Loads a project.
 pub fn load(request: &Request, warnings: &mut Warnings) -> Result<Project, Error> {
+    load_with_places(request, warnings).map(|(project, _)| project)
+}
+
+/// Loads a project of which containers are to be made: what is in the way of that has a place.
+pub fn load_with_places(
+    request: &Request,
+    warnings: &mut Warnings,
+) -> Result<(Project, Places), Error> {
     let (found, name, mut model) = model(request, warnings)?;
+    let places = Places::of(&model);
     let skip = request.skip;
     let read =
         |model: &mut Map, key: &str| model.remove(key).unwrap_or_else(|| found.nothing.clone());
@@ -96,7 +106,7 @@ pub fn load(request: &Request, warnings: &mut Warnings) -> Result<Project, Error
         variable_files::read_environments(&mut project, warnings).map_err(located)?;
     }
     variable_files::read_labels(&mut project, warnings).map_err(located)?;
-    Ok(project)
+    Ok((project, places))
 }
 
 /// Loads files as far as they can be without knowing variables: what `config --no-interpolate` prints.
@@ -156,7 +166,7 @@ fn model(request: &Request, warnings: &mut Warnings) -> Result<(Found, String, M
         return Err(Error::Empty { name: names.join(", ") });
     }
     if name.is_empty() {
-        return Err(Error::NoProjectName);
+        return Err(Error::NoProjectName { dir: found.working_dir });
     }
     model.remove("name");
     if !request.skip.normalization {

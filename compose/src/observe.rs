@@ -22,6 +22,8 @@ pub struct Observed {
     pub containers: Vec<Instance>,
     /// All networks, by their names.
     pub networks: BTreeMap<String, NetworkDefinition>,
+    /// The names of containers that are not the project's and run, by the networks that they are on.
+    pub strangers: BTreeMap<String, BTreeSet<String>>,
     /// All volumes, by their names.
     pub volumes: BTreeMap<String, Volume>,
     /// The images that were asked for and are here, by the names that they were asked for with.
@@ -83,6 +85,13 @@ impl Instance {
     /// Whether its program runs and is not frozen.
     pub fn is_running(&self) -> bool {
         self.state.status == Status::Running
+    }
+
+    /// Whether it is on a network now.
+    pub fn is_on(&self, network: &str) -> bool {
+        self.is_active()
+            && (self.record.networks.contains_key(network)
+                || self.state.networks.contains_key(network))
     }
 
     /// Whether it has to be stopped before it can be removed.
@@ -149,8 +158,15 @@ pub fn observe(
     images: &BTreeSet<String>,
 ) -> Result<Observed, Failure> {
     let store = containers.store;
-    let mut instances =
-        instances(containers, |instance| instance.label(labels::PROJECT) == project)?;
+    let is_ours = |instance: &Instance| instance.label(labels::PROJECT) == project;
+    let (mut instances, others): (Vec<Instance>, Vec<Instance>) =
+        instances(containers, |_| true)?.into_iter().partition(is_ours);
+    let mut strangers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for other in others.iter().filter(|it| it.is_active()) {
+        for network in other.record.networks.keys().chain(other.state.networks.keys()) {
+            strangers.entry(network.clone()).or_default().insert(other.name().to_owned());
+        }
+    }
     instances.sort_by(|a, b| {
         let place = |it: &Instance| (it.service().to_owned(), it.number(), it.is_replacement());
         place(a).cmp(&place(b)).then_with(|| a.name().cmp(b.name()))
@@ -166,6 +182,7 @@ pub fn observe(
     Ok(Observed {
         containers: instances,
         networks: networks.into_iter().map(|it| (it.name.clone(), it)).collect(),
+        strangers,
         volumes: volumes.into_iter().map(|it| (it.name.clone(), it)).collect(),
         images: found,
     })

@@ -85,7 +85,7 @@ pub enum Action {
         /// Its name.
         name: String,
     },
-    /// Take the project's containers off a network, and remove it.
+    /// Remove a network that no container is on any more.
     RemoveNetwork {
         /// Its name.
         name: String,

@@ -41,8 +41,11 @@ impl Project {
 
 /// A value in YAML.
 pub fn yaml(value: &impl serde::Serialize) -> String {
-    // Lists stand deeper than their keys, as docker compose has them.
-    let options = serde_saphyr::ser_options! { compact_list_indent: false };
+    // Lists stand deeper than their keys, and long lines are one line, as docker compose has them.
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: false,
+        folded_wrap_chars: usize::MAX,
+    };
     serde_saphyr::to_string_with_options(value, options)
         .expect("maps with text keys can be written")
 }

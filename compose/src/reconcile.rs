@@ -1,6 +1,8 @@
 //! Station 3: the difference between what a project says and what there is, as a plan. Pure: looks at nothing, changes
 //! nothing.
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::containers::Status;
@@ -206,11 +208,13 @@ pub fn up(project: &Project, observed: &Observed, wishes: &Up) -> Result<Reconci
         services: BTreeMap::new(),
         waits: BTreeMap::new(),
         leaving: BTreeSet::new(),
+        stops: BTreeMap::new(),
         others: observed.ids(),
     };
     planner.networks()?;
     planner.volumes()?;
     planner.images = images::steps(&mut planner.done.plan, project, work);
+    planner.changed_networks()?;
     planner.orphans();
     for name in order::sorted(&order::of_project(project)) {
         match wishes.one_off.as_ref() == Some(&name) {
@@ -261,86 +265,15 @@ struct Planner<'a> {
     waits: BTreeMap<(String, Condition, bool), StepId>,
     /// Networks that are made anew.
     leaving: BTreeSet<String>,
+    /// The stops of containers that are on them, by the containers' ids.
+    stops: BTreeMap<&'a str, StepId>,
     /// The ids of the containers that stay.
     others: BTreeMap<String, Vec<String>>,
 }
 
 impl<'a> Planner<'a> {
-    fn networks(&mut self) -> Result<(), Failure> {
-        for (key, network) in &self.project.networks {
-            let name = network.name.clone();
-            let found = self.observed.networks.get(&name);
-            if network.external {
-                if found.is_none() {
-                    return Err(Failure::NoNetwork { name });
-                }
-                continue;
-            }
-            let create = Action::CreateNetwork { key: key.clone(), name: name.clone() };
-            let Some(found) = found else {
-                let step = self.done.plan.add(create, "it is not there", []);
-                self.networks.insert(key.clone(), step);
-                continue;
-            };
-            let label = |label| found.labels.get(label).map_or("", String::as_str);
-            if found.is_predefined() {
-                continue;
-            }
-            if label(labels::NETWORK) != key || label(labels::PROJECT) != self.project.name {
-                return Err(Failure::ForeignNetwork { name });
-            }
-            let hash = label(labels::CONFIG_HASH);
-            if !hash.is_empty() && hash != hash::network(network) {
-                let cause = "its configuration has changed";
-                let remove = Action::RemoveNetwork { name: name.clone() };
-                let removed = self.done.plan.add(remove, cause, []);
-                self.leaving.insert(key.clone());
-                let step = self.done.plan.add(create, cause, [removed]);
-                self.networks.insert(key.clone(), step);
-            }
-        }
-        Ok(())
-    }
-
-    fn volumes(&mut self) -> Result<(), Failure> {
-        for (key, volume) in &self.project.volumes {
-            let name = volume.name.clone();
-            let found = self.observed.volumes.get(&name);
-            if volume.external {
-                if found.is_none() {
-                    return Err(Failure::NoVolume { name });
-                }
-                continue;
-            }
-            let Some(found) = found else {
-                let create = Action::CreateVolume { key: key.clone(), name };
-                let step = self.done.plan.add(create, "it is not there", []);
-                self.volumes.insert(key.clone(), step);
-                continue;
-            };
-            let label = |label| {
-                found.labels.as_ref().and_then(|it| it.get(label)).map_or("", String::as_str)
-            };
-            let (owner, hash) = (label(labels::PROJECT), label(labels::CONFIG_HASH));
-            if owner.is_empty() {
-                self.done.warnings.push(format!(
-                    "volume {name:?} already exists but was not created by compose: use `external: true` to use an \
-                     existing volume"
-                ));
-            } else if owner != self.project.name {
-                self.done.warnings.push(format!(
-                    "volume {name:?} already exists but was created for project {owner:?} (expected {:?}): use \
-                     `external: true` to use an existing volume",
-                    self.project.name
-                ));
-            } else if !hash.is_empty() && hash != hash::volume(volume) {
-                self.done.warnings.push(format!(
-                    "volume {name:?} exists but is not what the compose file says; it is left as it is, because its data \
-                     would be lost: remove it with: rbuild volume rm {name}"
-                ));
-            }
-        }
-        Ok(())
+    fn removes_orphans(&self) -> bool {
+        self.wishes.remove_orphans && !self.wishes.ignore_orphans
     }
 
     /// Containers of services that the project has not.
@@ -355,7 +288,7 @@ impl<'a> Planner<'a> {
         if orphans.is_empty() || self.wishes.ignore_orphans {
             return;
         }
-        if !self.wishes.remove_orphans {
+        if !self.removes_orphans() {
             let names: Vec<&str> = orphans.iter().map(|it| it.name()).collect();
             self.done.warnings.push(format!(
                 "Found orphan containers ([{}]) for this project. If you removed or renamed this service in your compose \
@@ -372,8 +305,8 @@ impl<'a> Planner<'a> {
     /// Stops and removes a container.
     fn remove(&mut self, instance: &Instance, cause: &str) -> StepId {
         let (id, name) = (instance.id().to_owned(), instance.name().to_owned());
-        let mut after = None;
-        if instance.is_active() {
+        let mut after = self.stops.get(instance.id()).copied();
+        if instance.is_active() && after.is_none() {
             let stop = Action::Stop { id: id.clone(), name: name.clone() };
             after = Some(self.done.plan.add(stop, cause, []));
         }
@@ -591,6 +524,16 @@ impl<'a> Planner<'a> {
     ) {
         self.done.kept.push(instance.name().to_owned());
         match instance.state.status {
+            Status::Running | Status::Restarting | Status::Paused
+                if self.stops.contains_key(instance.id()) =>
+            {
+                self.done.kept.pop();
+                let networks = self.networks.values().copied();
+                let after = before.start.iter().copied().chain(networks).collect();
+                let before = Before { create: BTreeSet::new(), start: after };
+                let cause = "it was stopped for its network";
+                self.start(slot, shown, cause, &before, None, steps);
+            }
             Status::Running | Status::Restarting | Status::Paused => {
                 let services: Vec<String> = self.restarts(service).cloned().collect();
                 if !services.is_empty() && !self.wishes.no_start {

@@ -172,9 +172,55 @@ fn each_container_that_is_made_anew_has_its_cause() {
         "services: {db: {image: x}, web: {image: x, depends_on: [db]}}
 networks: {default: {internal: true}}",
         &nothing,
-        "  3. Container p-db-1: recreate (the network p_default is made anew) after 2
-  5. Container p-web-1: recreate (the network p_default is made anew) after 2",
+        "  5. Container p-db-1: recreate (the network p_default is made anew) after 4
+  7. Container p-web-1: recreate (the network p_default is made anew) after 4",
     );
+}
+
+#[test]
+fn for_a_network_that_is_made_anew_containers_are_stopped_in_order_when_images_are_there() {
+    let before = project("services: {db: {image: x, build: .}, web: {image: x, depends_on: [db]}}");
+    let now = project(
+        "services: {db: {image: x, build: .}, web: {image: x, depends_on: [db]}}
+networks: {default: {internal: true}}",
+    );
+    let mut there = There::of(&before, &["db/1", "web/1", "web/2"]);
+    let build = crate::images::Wishes { build: true, ..Default::default() };
+    assert_eq!(
+        there.up(&now, &Up { images: build, ..Up::default() }),
+        "  1. Image x: build (a build was asked for)
+  2. Container p-web-1: stop (for the network p_default, which is made anew) after 1
+  3. Container p-web-2: stop (for the network p_default, which is made anew) after 1
+  4. Container p-db-1: stop (for the network p_default, which is made anew) after 1, 2, 3
+  5. Network p_default: remove (its configuration has changed) after 2, 3, 4
+  6. Network p_default: create (its configuration has changed) after 5
+  7. Container p-db-1: recreate (the network p_default is made anew) after 1, 6
+  8. Container p-db-1: start (it is to run) after 7
+  9. Container p-web-2: remove (1 of web are wanted) after 3
+ 10. Container p-web-1: recreate (the network p_default is made anew) after 1, 6
+ 11. Container p-web-1: start (it is to run) after 8, 10
+"
+    );
+    let strangers = ["other".to_owned(), "run".to_owned()];
+    there.observed.strangers.insert("p_default".to_owned(), strangers.into());
+    let refused = "network p_default is not what the compose file says and has to be made anew, but containers are on \
+                   it that this does not change: other, run: stop them with: rbuild stop other run";
+    assert_eq!(there.up(&now, &Up::default()), refused);
+    there.observed.strangers.clear();
+    // One of `run`, and one of a service that is not in the project any more, are left alone.
+    for (label, value) in [(labels::ONEOFF, "True"), (labels::SERVICE, "gone")] {
+        let mut there = There {
+            observed: there.observed.clone(),
+            _store: tempfile::tempdir().expect("a folder"),
+        };
+        there.instance(1).record.config.labels.insert(label.to_owned(), value.to_owned());
+        let text = there.up(&now, &Up::default());
+        assert!(text.contains("does not change: p-web-1: stop"), "{text}");
+        let wishes = Up { remove_orphans: true, ..Up::default() };
+        let text = there.up(&now, &wishes);
+        let removed = "Container p-web-1: remove (no service of the project has it) after";
+        assert_eq!(text.contains(removed), label == labels::SERVICE, "{text}");
+    }
 }
 
 #[test]

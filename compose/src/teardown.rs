@@ -60,7 +60,7 @@ fn dependents(dependencies: &Dependencies) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 /// Stops containers, those that depend on others first; the stop of each, by its id.
-fn stop_each<'a>(
+pub(crate) fn stop_each<'a>(
     plan: &mut Plan,
     instances: &[&'a Instance],
     dependencies: &Dependencies,

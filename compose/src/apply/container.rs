@@ -1,11 +1,13 @@
 //! The steps that containers take: made, made anew, started, stopped, removed.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use engine::containers::create::create;
-use engine::containers::{Record, Status};
+use engine::containers::protocol::Request;
+use engine::containers::{Client, Record, Status};
 
-use super::{Event, Place, Work, of};
+use super::{Apply, Event, Place, Work, of};
 use crate::failure::Failure;
 use crate::make::{self, files};
 use crate::model::{Hook, Service};
@@ -63,7 +65,9 @@ impl Work<'_> {
         let containers = self.apply.containers;
         let until_then = format!("{}_{name}", old.record.short_id());
         let record = self.create(slot, service, image, others, Some(&old.record), &until_then)?;
-        if old.is_active() {
+        // It may have been stopped on the way, for the sake of its network.
+        let seen = containers.observe(old.id()).map_err(|source| of(old.name(), source))?;
+        if seen.state.status.is_active() {
             self.run_hooks(&service.pre_stop, "pre_stop", old.id(), old.name())?;
         }
         engine::containers::stop(containers, old.id(), None, self.apply.stop_timeout)
@@ -129,18 +133,30 @@ impl Work<'_> {
                 // They may have gone with the machine's memory.
                 self.write_files(&slot.service, service)?;
             }
-            engine::containers::ensure_running(containers, &id, self.apply.networks)
-                .map_err(|source| of(name, source))?;
-            self.tell_running(slot, &id, name);
+            let output = self.begin(&id).map_err(|source| of(name, source))?;
+            self.tell_running(slot, &id, name, &Mutex::new(output));
             let hooks = service.map_or(&[][..], |service| &service.post_start);
             self.run_hooks(hooks, "post_start", &id, name)
         })
     }
 
-    fn tell_running(&self, slot: &Slot, id: &str, name: &str) {
+    /// Starts a container; what comes of it is a connection if what it prints is wanted and kept nowhere.
+    fn begin(&self, id: &str) -> engine::containers::Result<Option<Client>> {
+        let Apply { containers, networks, attaches, .. } = *self.apply;
+        if attaches && containers.record(id)?.host_config.log_config.kind == "none" {
+            let request = Request::Attach { stdin: false, output: true, starter: true };
+            // Somebody else may have been faster.
+            if let Ok(client) = engine::containers::start(containers, id, networks, request) {
+                return Ok(Some(client));
+            }
+        }
+        engine::containers::ensure_running(containers, id, networks).map(|()| None)
+    }
+
+    fn tell_running(&self, slot: &Slot, id: &str, name: &str, output: &Mutex<Option<Client>>) {
         let state = self.apply.containers.observe(id).map(|observed| observed.state);
         let since = state.ok().and_then(|state| state.started_at.parse().ok());
-        (self.apply.listener)(Event::Running { service: &slot.service, id, name, since });
+        (self.apply.listener)(Event::Running { service: &slot.service, id, name, since, output });
     }
 
     /// Starts a container again if one of these services has a new container.
@@ -228,7 +244,7 @@ impl Work<'_> {
     }
 
     fn recreate(&self, service: &str) -> Recreate {
-        let wishes = self.apply.wishes;
+        let wishes = &self.apply.wishes;
         let is_named = wishes.named.is_empty() || wishes.named.iter().any(|name| name == service);
         if is_named { wishes.recreate } else { wishes.recreate_dependencies }
     }

@@ -1,0 +1,117 @@
+//! One container's lines, from its log or as they come, until it has ended.
+
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use cache::Store;
+use compose::apply::Cancel;
+use engine::containers::follow::{Follower, Next, Range};
+use engine::containers::log::Line;
+use engine::containers::{Client, Containers};
+use rustix::event::{PollFd, PollFlags};
+
+use crate::ends::{Ends, Unclear};
+use crate::interrupt::News;
+use crate::printer::Printer;
+use crate::unlogged::Unlogged;
+
+/// What each thread has.
+#[derive(Clone)]
+pub(super) struct Watch {
+    pub(super) root: PathBuf,
+    pub(super) printer: Arc<Printer>,
+    pub(super) ends: Arc<Mutex<Ends>>,
+    pub(super) stop: Arc<Cancel>,
+    pub(super) news: Sender<News>,
+}
+
+impl Watch {
+    /// Prints a container's lines, if they have a name, until it has ended; how it has. None if nobody wants to know any
+    /// more. `restarts` hears how it has ended whenever it is started again.
+    pub(super) fn follow(
+        &self,
+        id: &str,
+        label: Option<&str>,
+        (since, output): (Option<jiff::Timestamp>, Option<Client>),
+        restarts: &dyn Fn(i32),
+    ) -> anyhow::Result<Option<i32>> {
+        let store = Store::open(&self.root)?;
+        let containers = Containers::open(&store)?;
+        let mut lines = match output {
+            Some(client) => Lines::Passing(Unlogged::of(client)),
+            None => Lines::open(&containers, id, since)?,
+        };
+        let mut is_stopped = false;
+        let mut unclear = Unclear::default();
+        loop {
+            // First: what it printed until then is there to be read.
+            let ends = self.ends.lock().expect("no holder panics").take(id, &mut unclear);
+            ends.context("cannot read the events")?;
+            let codes = unclear.restarts(&containers, id);
+            while let Some(line) = lines.next()? {
+                if let Some(label) = label {
+                    self.printer.line(label, &line);
+                }
+            }
+            codes.into_iter().for_each(restarts);
+            if is_stopped {
+                return Ok(None);
+            }
+            match lines.wait(PollFd::new(&*self.stop, PollFlags::IN))? {
+                Next::More => {}
+                // What was printed until then is shown.
+                Next::Stopped => is_stopped = true,
+                Next::Over => break,
+            }
+        }
+        // One that was removed when it ended is not there to be asked.
+        let code = lines.exit().or_else(|| Some(containers.observe(id).ok()?.state.exit_code));
+        Ok(Some(code.unwrap_or_default()))
+    }
+}
+
+/// What a container prints.
+enum Lines {
+    /// As its log has it.
+    Kept(Follower),
+    /// As it comes.
+    Passing(Unlogged),
+}
+
+impl Lines {
+    fn open(
+        containers: &Containers<'_>,
+        id: &str,
+        since: Option<jiff::Timestamp>,
+    ) -> anyhow::Result<Lines> {
+        if containers.record(id)?.host_config.log_config.kind == "none" {
+            return Ok(Lines::Passing(Unlogged::open(containers, id)?));
+        }
+        let mut follower = Follower::open(containers, id, Range { since, ..Range::default() })?;
+        follower.follow(containers)?;
+        Ok(Lines::Kept(follower))
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<Line>> {
+        match self {
+            Lines::Kept(follower) => Ok(follower.next_line()?),
+            Lines::Passing(unlogged) => Ok(unlogged.next_line()),
+        }
+    }
+
+    fn wait(&mut self, stop: PollFd<'_>) -> anyhow::Result<Next> {
+        match self {
+            Lines::Kept(follower) => Ok(follower.wait(stop)?),
+            Lines::Passing(unlogged) => unlogged.wait(stop),
+        }
+    }
+
+    fn exit(&self) -> Option<i32> {
+        match self {
+            Lines::Kept(follower) => follower.exit(),
+            Lines::Passing(unlogged) => unlogged.exit(),
+        }
+    }
+}

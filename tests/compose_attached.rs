@@ -1,0 +1,113 @@
+//! `rcompose up` in the foreground: what it says of containers that end, and when it ends itself.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::support::project::Project;
+
+#[test]
+fn a_container_that_is_started_again_is_told_of_each_time() {
+    let project = Project::of(
+        "services:
+  a: {image: busybox, command: sh -c 'echo try; exit 3', restart: 'on-failure:2'}
+",
+    );
+    let up = project.compose(&["up"]);
+    let text = up.ok();
+    let expected = "a-1  | try\na-1 exited with code 3 (restarting)\n".repeat(2);
+    let expected = format!("{expected}a-1  | try\na-1 exited with code 3\n");
+    assert!(text.ends_with(&expected), "{text}");
+    let aborted = project.compose(&["up", "--abort-on-container-exit"]);
+    assert_eq!(aborted.code, Some(3), "{aborted}");
+    assert!(aborted.stderr.contains("Aborting on container exit..."), "{aborted}");
+}
+
+#[test]
+fn it_ends_and_stops_all_when_nobody_reads_any_more() {
+    let project = Project::of(
+        "services:
+  a: {image: busybox, command: sh -c 'trap \"exit 0\" TERM; while true; do echo line; sleep 0.1; done'}
+",
+    );
+    let mut command = project.command(&["up"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "Attaching to a-1\n");
+    drop(stdout);
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{told}");
+    assert!(told.contains("Gracefully Stopping"), "{told}");
+    assert_eq!(project.shown("a", "{{.State.Status}}"), "exited");
+}
+
+#[test]
+fn it_ends_with_the_last_container_also_while_files_are_watched() {
+    let project = Project::of(
+        "services:
+  a:
+    image: busybox
+    command: sleep 1
+    develop: {watch: [{action: restart, path: .}]}
+",
+    );
+    let up = project.compose(&["up", "--watch"]);
+    let text = up.ok();
+    assert!(text.contains("Watch enabled"), "{up}");
+    assert!(text.ends_with("a-1 exited with code 0\n"), "{up}");
+}
+
+#[test]
+fn what_is_kept_in_no_log_is_shown_nevertheless() {
+    let project = Project::of(
+        "services:
+  a:
+    image: busybox
+    command: sh -c 'echo first; echo wrong >&2; printf last; exit 4'
+    logging: {driver: none}
+",
+    );
+    let up = project.compose(&["up"]);
+    assert_eq!(up.ok(), "Attaching to a-1\na-1  | first\na-1  | last\na-1 exited with code 4\n");
+    assert!(up.stderr.contains("a-1  | wrong\n"), "{up}");
+    let logs = project.compose(&["logs"]);
+    assert!(logs.succeeded().stderr.contains("Can't retrieve logs for \"a-1\""), "{logs}");
+}
+
+#[test]
+fn it_stays_with_containers_that_somebody_starts_again() {
+    let project = Project::of(
+        "services:
+  a: {image: busybox, command: sh -c 'trap \"exit 0\" TERM; echo hello; sleep 600 & wait'}
+",
+    );
+    let mut command = project.command(&["up"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = String::new();
+    let mut read = |expected: &str| {
+        seen.clear();
+        stdout.read_line(&mut seen).unwrap();
+        assert_eq!(seen, expected);
+    };
+    read("Attaching to a-1\n");
+    read("a-1  | hello\n");
+    project.compose(&["restart"]).succeeded();
+    read("a-1 exited with code 0\n");
+    read("a-1  | hello\n");
+    project.compose(&["up", "-d", "--scale", "a=2"]).succeeded();
+    read("a-2  | hello\n");
+    project.compose(&["up", "-d", "--force-recreate"]).succeeded();
+    for _ in 0..2 {
+        seen.clear();
+        stdout.read_line(&mut seen).unwrap();
+        assert!(seen.ends_with("exited with code 0\n"), "{seen}");
+    }
+    seen.clear();
+    stdout.read_line(&mut seen).unwrap();
+    assert_eq!(seen, "a-1  | hello\n");
+    project.compose(&["down"]).succeeded();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

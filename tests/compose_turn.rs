@@ -1,0 +1,81 @@
+//! Several `rcompose` of one project at once: who changes it, and who waits.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStderr, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::containers::soon;
+use crate::support::project::Project;
+
+const IDLE: &str = "sh -c 'trap exit TERM; sleep 600 & wait'";
+
+/// Starts `rcompose`, whose messages are read as they come.
+fn start(project: &Project, arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
+    let mut command = project.command(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    (child, stderr)
+}
+
+/// Reads up to the line that has this text.
+#[track_caller]
+fn read_to(stderr: &mut impl BufRead, text: &str) {
+    let mut seen = String::new();
+    while !seen.lines().last().is_some_and(|line| line.contains(text)) {
+        assert_ne!(stderr.read_line(&mut seen).unwrap(), 0, "no {text:?} in\n{seen}");
+    }
+}
+
+#[test]
+fn one_at_a_time_changes_a_project_and_who_waits_can_be_interrupted() {
+    let project = Project::of(&format!(
+        "services:
+  slow:
+    image: busybox
+    command: {IDLE:?}
+    healthcheck: {{test: [CMD, test, -e, /shared/ready], interval: 100ms, retries: 1000}}
+    volumes: [shared:/shared]
+  last: {{image: busybox, command: {IDLE:?}, depends_on: {{slow: {{condition: service_healthy}}}}}}
+volumes: {{shared: }}
+"
+    ));
+    let (mut first, mut told) = start(&project, &["up", "-d"]);
+    read_to(&mut told, "slow-1 Started");
+    let waiting = format!("waiting for another rcompose that changes project {:?}", project.name);
+    let (mut second, mut told) = start(&project, &["up", "-d"]);
+    read_to(&mut told, &waiting);
+    let (mut third, mut told) = start(&project, &["down"]);
+    read_to(&mut told, &waiting);
+    kill_process(Pid::from_child(&third), Signal::INT).unwrap();
+    assert_eq!(third.wait().unwrap().code(), Some(130));
+    // What only shows something, and signals, wait for nobody.
+    project.compose(&["ps"]).succeeded();
+    project.compose(&["pause", "slow"]).succeeded();
+    project.compose(&["unpause", "slow"]).succeeded();
+    project.test.rbuild(&["exec", &project.id("slow"), "touch", "/shared/ready"]).ok();
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(project.containers(), ["last-1", "slow-1"]);
+    let many: Vec<_> = (0..3).map(|_| start(&project, &["up", "-d", "--force-recreate"])).collect();
+    for (mut child, mut told) in many {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut told, &mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
+    }
+}
+
+#[test]
+fn what_only_shows_lines_keeps_nobody_waiting() {
+    let project = Project::of(&format!("services: {{a: {{image: busybox, command: {IDLE:?}}}}}"));
+    let (mut up, _told) = start(&project, &["up"]);
+    soon("it runs", || {
+        let names = project.test.rbuild(&["ps", "--format", "{{.Names}}"]).ok();
+        names.lines().count() == 1
+    });
+    let down = project.compose(&["down"]);
+    assert!(!down.succeeded().stderr.contains("waiting for another"), "{down}");
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+    assert!(project.containers().is_empty());
+}
