@@ -23,6 +23,7 @@ mod compose_wild;
 mod config;
 mod container_files;
 mod containers;
+mod containers_broken;
 mod containers_changed;
 mod containers_life;
 mod containers_real;

@@ -1,6 +1,6 @@
 //! Connects this terminal, or these pipes, with a container: `run`, `start -a` and `attach`.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -63,6 +63,8 @@ pub(crate) enum Ended {
     Exited(i32),
     /// The keys to leave were typed.
     Detached,
+    /// Nobody takes what the program prints any more; it goes on.
+    Unread,
     /// The monitor was killed.
     Lost,
 }
@@ -123,6 +125,7 @@ pub(crate) fn exit_code(ended: Ended) -> anyhow::Result<ExitCode> {
     match ended {
         Ended::Exited(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(255))),
         Ended::Detached => Ok(ExitCode::SUCCESS),
+        Ended::Unread => Ok(ExitCode::FAILURE),
         Ended::Lost => {
             anyhow::bail!("the container's monitor was killed, and the container with it")
         }
@@ -256,12 +259,15 @@ fn show(client: &mut Client, left: Option<BorrowedFd<'_>>) -> anyhow::Result<End
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
         while let Some(frame) = client.next_frame()? {
-            match frame {
-                // A reader that is gone does not keep the container from ending.
-                Frame::Stdout(bytes) => ui::raw(&bytes),
-                Frame::Stderr(bytes) => drop(io::stderr().write_all(&bytes)),
+            let passed_on = match frame {
+                Frame::Stdout(bytes) => ui::pass_on(&bytes, "/dev/stdout", io::stdout()),
+                Frame::Stderr(bytes) => ui::pass_on(&bytes, "/dev/stderr", io::stderr()),
                 Frame::Exited(code) | Frame::Failed(code, _) => return Ok(Ended::Exited(code)),
-                _ => {}
+                _ => Ok(()),
+            };
+            if let Err(error) = passed_on {
+                ui::error(&error);
+                return Ok(Ended::Unread);
             }
         }
         let mut polled = vec![PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)];

@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use engine::container::{Stdio, Stream};
-use engine::containers::exec::{Request, exec, new_id, tell_end};
+use engine::containers::exec::{Request, new_id, tell_end};
 use engine::containers::{Containers, Error};
-use engine::signals::{RESIZE, Signals};
 
-use crate::exec::attend;
+use crate::exec::exec_and_attend;
 use crate::paths::Home;
 use crate::ui;
 
@@ -65,10 +63,7 @@ pub(crate) fn enter(home: &Home, args: &EnterArgs) -> anyhow::Result<ExitCode> {
         ..Request::default()
     };
     let exec_id = request.id.clone();
-    let signals = Signals::take(&[RESIZE])?;
-    let stdio = Stdio { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit };
-    let process = exec(&containers, &id, request, stdio)?;
-    let code = attend(process, true, &signals)?;
+    let code = exec_and_attend(&containers, &id, request, true)?;
     tell_end(&containers, &id, &exec_id, code);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use engine::container::{Container, Stdio, Stream, tty};
+use engine::container::{Pipes, Stdio, tty};
 use engine::containers::exec::{Request, exec, exec_detached, new_id, tell_end};
 use engine::containers::{Containers, execs};
 use engine::signals::{RESIZE, Signals};
@@ -84,26 +84,33 @@ pub(crate) fn exec_verb(home: &Home, args: &ExecArgs) -> anyhow::Result<ExitCode
         exec_detached(&containers, &id, request)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let signals = Signals::take(&[RESIZE])?;
-    let stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
-    let stdio = Stdio { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit };
     // One that is not shown runs all the same.
     let listed = execs::list(&containers, &id, &exec_id).ok();
-    let container = exec(&containers, &id, request, stdio)?;
-    let code = attend(container, args.interactive, &signals)?;
+    let code = exec_and_attend(&containers, &id, request, args.interactive)?;
     drop(listed);
     tell_end(&containers, &id, &exec_id, code);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
 }
 
-/// Relays a process's terminal, if it has one, until it ends; its exit code.
-pub(crate) fn attend(
-    mut process: Container,
+/// Starts a process and relays its streams or its terminal until it ends; its exit code.
+pub(crate) fn exec_and_attend(
+    containers: &Containers<'_>,
+    id: &str,
+    request: Request,
     interactive: bool,
-    signals: &Signals,
 ) -> anyhow::Result<i32> {
+    let signals = Signals::take(&[RESIZE])?;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    if !request.tty {
+        let (stdio, pipes) = Pipes::make(interactive)?;
+        let process = exec(containers, id, request, stdio)?;
+        let outputs = [stdout.as_fd(), stderr.as_fd()];
+        let relayed = pipes.relay(stdin.as_fd(), outputs, process.pidfd.as_fd());
+        relayed.context("relay what the process reads and writes")?;
+        return Ok(process.wait().context("wait for the process")?.code);
+    }
+    let mut process = exec(containers, id, request, Stdio::default())?;
     if let Some(master) = process.terminal.take() {
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let raw = tty::RawMode::set(stdin.as_fd())?;
         let input = interactive.then(|| stdin.as_fd());
         let relayed = tty::relay(input, stdout.as_fd(), master.as_fd(), Some(signals.as_fd()));

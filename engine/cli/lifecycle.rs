@@ -232,10 +232,13 @@ pub(crate) fn rm(home: &Home, args: &RmArgs) -> anyhow::Result<ExitCode> {
     each(home, &args.containers, |containers, name| {
         match containers.find(name) {
             Ok(id) => {
-                if remove(containers, &id, args.force, args.volumes)? == Removed::WithItsMonitor {
+                let removed = remove(containers, &id, args.force, args.volumes)?;
+                if removed == Removed::WithItsMonitor {
                     ui::note(format_args!(
                         "WARNING: the monitor of container {name} did not answer and was killed"
                     ));
+                }
+                if removed != Removed::Quietly {
                     sweep(containers)?;
                 }
             }

@@ -24,6 +24,15 @@ pub(crate) fn raw(bytes: &[u8]) {
     note_unwritten(io::stdout().write_all(bytes));
 }
 
+/// Passes on what another program prints, which cannot go on if nobody takes it.
+pub(crate) fn pass_on(bytes: &[u8], to: &str, mut stream: impl Write) -> anyhow::Result<()> {
+    let written = stream.write_all(bytes).and_then(|()| stream.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => anyhow::anyhow!("write {to}: broken pipe"),
+        _ => anyhow::Error::new(error).context(format!("write {to}")),
+    })
+}
+
 /// Whether the reader of the answer has gone away.
 pub(crate) fn is_unread() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -344,42 +344,19 @@ impl<'a> Plan<'a> {
         }
         self.check_hard_links()?;
         self.order_hard_links();
-        let mut rest = Vec::from_iter(self.planned.into_values());
-        while !rest.is_empty() {
-            let loaded = files::load(&rest[..files::batch(&rest)])?;
-            let batch = rest.drain(..loaded.len());
-            for (planned, loaded) in batch.zip(loaded) {
-                planned.write(loaded, out, clamp)?;
+        for (_, Planned { mut entry, content, existed, .. }) in self.planned {
+            if let Some(clamp) = clamp.filter(|_| !existed) {
+                entry.mtime = entry.mtime.min(clamp);
             }
-        }
-        Ok(())
-    }
-}
-
-impl Planned<'_> {
-    /// Writes one entry; its file may have been read already.
-    fn write(
-        self,
-        loaded: Option<files::Loaded>,
-        out: &mut dyn Append,
-        clamp: Option<Timestamp>,
-    ) -> Result<(), Error> {
-        let Planned { mut entry, content, existed, .. } = self;
-        if let Some(clamp) = clamp.filter(|_| !existed) {
-            entry.mtime = entry.mtime.min(clamp);
-        }
-        match (content, loaded) {
-            (Content::None, _) => out.append(&entry, &mut io::empty())?,
-            (Content::Range(file, offset), _) => {
-                let size = entry.size();
-                out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
-            }
-            (Content::Tree(..), Some(loaded)) => {
-                entry.xattrs = loaded.xattrs;
-                out.append(&entry, &mut loaded.content.as_slice())?;
-            }
-            (Content::Tree(tree, path, seen), None) => {
-                files::append(out, entry, tree, &path, &seen)?;
+            match content {
+                Content::None => out.append(&entry, &mut io::empty())?,
+                Content::Range(file, offset) => {
+                    let size = entry.size();
+                    out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
+                }
+                Content::Tree(tree, path, seen) => {
+                    files::append(out, entry, tree, &path, &seen)?;
+                }
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use engine::containers::create::create;
 use engine::containers::protocol::Request;
-use engine::containers::{Client, Record, Status};
+use engine::containers::{Client, Record, Removed, Status};
 
 use super::{Apply, Event, Place, Work, of};
 use crate::failure::Failure;
@@ -199,11 +199,17 @@ impl Work<'_> {
         volumes: bool,
         cause: &str,
     ) -> Result<(), Failure> {
+        let containers = self.apply.containers;
         self.told(("Container", name), ["Removing", "Removed"], cause, || {
-            match engine::containers::remove(self.apply.containers, id, false, volumes) {
+            match engine::containers::remove(containers, id, false, volumes) {
                 // Somebody else was faster, or it is one that goes when it ends.
                 Err(engine::containers::Error::NotFound(_)) => Ok(()),
-                removed => removed.map(drop).map_err(|source| of(name, source)),
+                Ok(Removed::Quietly) => Ok(()),
+                // Its monitor was killed once, and what that held is left.
+                Ok(_) => engine::containers::reconcile::reconcile(containers, self.apply.networks)
+                    .map(drop)
+                    .map_err(|source| of(name, source)),
+                Err(source) => Err(of(name, source)),
             }
         })
     }

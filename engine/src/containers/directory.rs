@@ -319,8 +319,8 @@ impl<'a> Containers<'a> {
         let written =
             self.sync_names().and_then(|()| Ok(write_config(&self.dir(&after.id), after)?));
         let old = if written.is_ok() { &before.name } else { &after.name };
-        let removed = fs::remove_file(self.name_path(old));
-        written.and(Ok(removed?))
+        let unlinked = self.unlink_name(old, &after.id);
+        written.and(unlinked)
     }
 
     /// Removes a container that does not run, with its name. It is gone for all others at once;
@@ -334,18 +334,28 @@ impl<'a> Containers<'a> {
 
     /// Takes a container out of sight; its monitor's place must be held.
     pub(super) fn take_away(&self, id: &str) -> Result<PathBuf> {
-        let lock = self.lock()?;
-        let name = self.record(id).map(|record| record.name).unwrap_or_default();
-        if !name.is_empty() && self.holder(&name).is_some_and(|holder| holder == id) {
-            fs::remove_file(self.name_path(&name))?;
-        }
-        drop(lock);
         let away = self.store.scratch_dir()?;
+        let _lock = self.lock()?;
+        let name = self.record(id).map(|record| record.name).unwrap_or_default();
         match fs::rename(self.dir(id), &away) {
             // Somebody else has held its lock, and removed it, while we waited for that.
-            Err(_) if !self.dir(id).exists() => Err(Error::NotFound(id.to_owned())),
-            moved => Ok(moved.map(|()| away)?),
+            Err(_) if !self.dir(id).exists() => return Err(Error::NotFound(id.to_owned())),
+            moved => moved?,
         }
+        // Not before: a container that is there has its name, wherever we are killed.
+        if !name.is_empty() {
+            self.unlink_name(&name, id)?;
+        }
+        Ok(away)
+    }
+
+    /// Takes a name away from a container that has it.
+    fn unlink_name(&self, name: &str, id: &str) -> Result<()> {
+        let path = self.name_path(name);
+        if fs::read_link(&path).is_ok_and(|link| link.as_os_str() == id) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ pub fn after_death(
 }
 
 /// A monitor that ends by itself says so.
-fn is_abandoned(state: &State) -> bool {
+pub(super) fn is_abandoned(state: &State) -> bool {
     !state.status.is_active() && state.monitor != 0
 }
 

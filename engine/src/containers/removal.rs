@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::protocol::Request;
+use super::reconcile::is_abandoned;
 use super::{Containers, Error, Result};
 use crate::volume::api::Kind;
 use crate::volume::{Resolved, Users, Volumes, is_anonymous};
@@ -35,6 +36,8 @@ pub enum Removed {
     Quietly,
     /// Its monitor did not answer and was killed: what it held is left, to be reconciled.
     WithItsMonitor,
+    /// Its monitor had been killed before: the same is left.
+    Abandoned,
 }
 
 /// Removes a container; one that runs only with `force`, which kills it.
@@ -52,6 +55,9 @@ pub fn remove(
             // It was one that is removed when it ends.
             return Ok(removed);
         }
+    }
+    if containers.observe(id).is_ok_and(|observed| is_abandoned(&observed.state)) {
+        removed = Removed::Abandoned;
     }
     containers.remove(id)?;
     if let Ok(record) = &record {

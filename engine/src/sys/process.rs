@@ -161,15 +161,11 @@ fn clone_vfork(plan: &Plan, namespaces: c_int) -> io::Result<Child> {
             &raw mut pidfd,
         )
     };
-    let error = io::Error::last_os_error();
+    let made = check(c_long::from(pid));
     drop(unblock);
-    match Pid::from_raw(pid) {
-        Some(pid) if pid.as_raw_nonzero().get() > 0 => {
-            // SAFETY: clone succeeded, so it stored a new descriptor that nobody else owns.
-            Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
-        }
-        _ => Err(error),
-    }
+    let pid = Pid::from_raw(made? as libc::pid_t).ok_or(Errno::INVAL)?;
+    // SAFETY: clone succeeded, so it stored a new descriptor that nobody else owns.
+    Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
 /// The child's whole life: no allocation, no lock, no panic.
