@@ -32,6 +32,9 @@ const INLINE_TIME: i64 = plan::EARLIEST.seconds;
 /// Bytes of files that take longer to read than it takes to note that they were.
 const WORTH_A_RECORD: u64 = 4 << 20;
 
+/// How often files are copied that change meanwhile, before that is an error.
+const MOST_ATTEMPTS: usize = 4;
+
 /// How often a step looks whether another build has done with it.
 const CLAIM_POLL: Duration = Duration::from_millis(10);
 
@@ -99,6 +102,15 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// Whether a file was written to while it was copied.
+    fn is_changed_source(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan(plan::Error::Changed(_))
+                | Self::Copy(copy::Error::Plan(plan::Error::Changed(_)))
+        )
+    }
+
     /// The error with all its causes, in one line.
     pub fn whole(&self) -> String {
         let mut text = self.to_string();
@@ -347,13 +359,39 @@ impl<'p> Step<'_, 'p> {
             .map(|source| self.tree(source.from))
             .collect::<Result<_, _>>()?;
         let trees: Vec<&Tree> = trees.iter().map(Arc::as_ref).collect();
-        let sources = copy::select(operation, &trees)?;
-        let before = keys::copy(operation, &base, "done before\n", self.session.epoch);
-        let first = short.is_none() && self.is_first(&before, &sources)?;
+        let mut attempts = 1;
+        let (record, long, outcome) = loop {
+            match self.copy_files(operation, &base, &trees, begun) {
+                // A log, or what an editor writes: the next moment may be a quieter one.
+                Err(error) if error.is_changed_source() && attempts < MOST_ATTEMPTS => {
+                    attempts += 1
+                }
+                done => break done?,
+            }
+        };
+        if let Some(short) = &short {
+            let record = Record { in_full: Some(long.key()), ..record.clone() };
+            self.session.store.put_record(&short.key(), short.text(), &record)?;
+        }
+        let done = self.on_top(operation.base, &record, &long, outcome);
+        Ok(Done { short_key: short.map(|short| short.key()), ..done })
+    }
+
+    /// Copies files as they are now, or finds that this was done before.
+    fn copy_files(
+        &self,
+        operation: &Copy,
+        base: &Digest,
+        trees: &[&Tree],
+        begun: Instant,
+    ) -> Result<(Record, Preimage, Outcome), StepError> {
+        let sources = copy::select(operation, trees)?;
+        let before = keys::copy(operation, base, "done before\n", self.session.epoch);
+        let first = self.is_first(&before, &sources, trees)?;
         let layers = self.layers(operation.base);
         let written = first.then(|| self.write_copy(layers, operation, &sources)).transpose()?;
         let rows = copy::rows(&sources)?;
-        let long = keys::copy(operation, &base, &rows, self.session.epoch);
+        let long = keys::copy(operation, base, &rows, self.session.epoch);
         let make = || -> Result<_, StepError> {
             Ok(match (self.look_up(&long)?, written) {
                 (Some(record), written) => {
@@ -369,28 +407,30 @@ impl<'p> Step<'_, 'p> {
                 }
             })
         };
-        let (record, outcome) = self.beside_saving(&trees, make)?;
-        let full = Record { in_full: Some(long.key()), ..record.clone() };
+        let (record, outcome) = self.beside_saving(trees, make)?;
         if first {
-            self.session.store.put_record(&before.key(), before.text(), &full)?;
+            let record = Record { in_full: Some(long.key()), ..record.clone() };
+            self.session.store.put_record(&before.key(), before.text(), &record)?;
         }
-        if let Some(short) = &short {
-            self.session.store.put_record(&short.key(), short.text(), &full)?;
-        }
-        let done = self.on_top(operation.base, &record, &long, outcome);
-        Ok(Done { short_key: short.map(|short| short.key()), ..done })
+        Ok((record, long, outcome))
     }
 
     /// Whether a big copy is done the first time on its base, which `before` is the key of: nothing can
     /// be found by its files' digests then, so they are learnt while the layer is written, instead of
     /// by reading all files twice.
-    fn is_first(&self, before: &Preimage, sources: &[copy::Source<'_>]) -> Result<bool, StepError> {
+    fn is_first(
+        &self,
+        before: &Preimage,
+        sources: &[copy::Source<'_>],
+        trees: &[&Tree],
+    ) -> Result<bool, StepError> {
         let bytes: u64 = sources.iter().map(copy::Source::bytes).sum();
-        let in_vain = self.vertex.caching == Caching::Skip;
-        Ok(bytes >= WORTH_A_RECORD
-            && (in_vain
-                || self.session.imports.is_empty()
-                    && self.session.store.record(&before.key())?.is_none()))
+        if bytes < WORTH_A_RECORD || !trees.iter().any(|tree| tree.remembers_digests()) {
+            return Ok(false);
+        }
+        let looks_up = self.vertex.caching != Caching::Skip;
+        let is_offered = !self.session.imports.is_empty();
+        Ok(!looks_up || !is_offered && self.session.store.record(&before.key())?.is_none())
     }
 
     /// Does something while what was learnt of trees is written back, if anything was.

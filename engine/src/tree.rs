@@ -311,6 +311,11 @@ impl Tree {
         Ok(digests)
     }
 
+    /// Whether this is a tree that remembers its files' digests.
+    pub(crate) fn remembers_digests(&self) -> bool {
+        self.index.is_some()
+    }
+
     /// Whether this is a tree that remembers digests and does not know that of a file.
     pub(crate) fn wants_digest(&self, path: &[u8], metadata: &Metadata) -> bool {
         self.index.as_ref().is_some_and(|index| {
