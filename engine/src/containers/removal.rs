@@ -56,7 +56,8 @@ pub fn remove(
             return Ok(removed);
         }
     }
-    if containers.observe(id).is_ok_and(|observed| is_abandoned(&observed.state)) {
+    let is_left = || containers.observe(id).is_ok_and(|observed| is_abandoned(&observed.state));
+    if removed == Removed::Quietly && is_left() {
         removed = Removed::Abandoned;
     }
     containers.remove(id)?;
