@@ -7,7 +7,7 @@
 mod spreading;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -22,6 +22,20 @@ use super::spec::{Below, Mount, MountSource, Propagation};
 use super::wire::{AtStep, Failure};
 use crate::overlay::{self, Overlay, stack_over_root, unstack_from_root};
 use crate::sys::mount::{Attributes, set_attributes};
+
+/// Files below /proc that may be covered.
+const EMULATED: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+];
 
 /// A mount that is nowhere yet, and where it is to go.
 pub(super) struct Source<'a> {
@@ -81,12 +95,15 @@ pub(super) fn open_sources(
 /// Mounts the sources in the root, in order.
 pub(super) fn attach(root: &mut Root, sources: Vec<Source<'_>>) -> Result<(), Failure> {
     for Source { mount, tree, kind, no_devices } in sources {
+        // Before anything is made there; once it is found, links are followed too.
+        refuse_in_proc(mount, &tree, &without_dots(&mount.target))?;
         let existing = root.open(&mount.target).ok();
         let place = root
             .ensure(&mount.target, kind)
             .at(|| format!("create mount point {}", mount.target.display()))?;
         refuse_root(root, &mount.target, &place)?;
-        refuse_hidden_proc(&mount.target, &place)?;
+        let found = root.path_of(&place).at(|| format!("look at {}", mount.target.display()))?;
+        refuse_in_proc(mount, &tree, &found)?;
         if let (Some(existing), MountSource::TmpfsWith { options, .. }) = (existing, &mount.source)
             && !options.iter().any(|(name, _)| name == "mode")
         {
@@ -138,17 +155,40 @@ fn refuse_root(root: &Root, target: &Path, place: &OwnedFd) -> Result<(), Failur
     Ok(())
 }
 
-/// Refuses a target that a link in the image led into /proc: what is mounted there decides what
-/// later steps of ours write to.
-fn refuse_hidden_proc(target: &Path, place: &OwnedFd) -> Result<(), Failure> {
-    let file_system = rustix::fs::fstatfs(place).at(|| format!("look at {}", target.display()))?;
-    if file_system.f_type == rustix::fs::PROC_SUPER_MAGIC && !target.starts_with("/proc") {
-        return Err(Failure::Refused(format!(
-            "mount {}: the target is inside /proc",
-            target.display()
-        )));
+/// Refuses to cover anything of /proc, as runc does (`checkProcMount`): what is there decides what
+/// is masked and what later steps of ours write to. `path` is free of links; who is allowed to be
+/// there is either a proc file system itself or one of the files that lxcfs emulates.
+fn refuse_in_proc(mount: &Mount, tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let refused = |why| {
+        let message =
+            format!("{}: {path:?} cannot be mounted because it is {why}", describe(mount));
+        Err(Failure::Refused(message))
+    };
+    let Ok(below) = path.strip_prefix("/proc") else { return Ok(()) };
+    if below.as_os_str().is_empty() {
+        let file_system = rustix::fs::fstatfs(tree).at(|| describe(mount))?;
+        return match file_system.f_type == rustix::fs::PROC_SUPER_MAGIC {
+            true => Ok(()),
+            false => refused("not of type proc"),
+        };
     }
-    Ok(())
+    match EMULATED.iter().any(|emulated| below == Path::new(emulated)) {
+        true => Ok(()),
+        false => refused("inside /proc"),
+    }
+}
+
+/// A path as text says, without what `.` and `..` stand for.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
 }
 
 /// What a failed mount is called in messages.

@@ -145,13 +145,18 @@ impl Root {
         Ok(())
     }
 
-    /// A directory's path relative to the root. The root is mounted over `/`, so the kernel names
-    /// its directories as the container will.
+    /// A directory's path relative to the root.
     fn place_of(&self, directory: &OwnedFd) -> Result<PathBuf, Errno> {
-        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let path = self.path_of(directory)?;
+        Ok(path.strip_prefix("/").unwrap_or(&path).to_owned())
+    }
+
+    /// The path of what was found in the root, free of links. The root is mounted over `/`, so the
+    /// kernel names what is in it as the container will.
+    pub(super) fn path_of(&self, found: &OwnedFd) -> Result<PathBuf, Errno> {
+        let link = format!("/proc/self/fd/{}", found.as_raw_fd());
         let path = rustix::fs::readlink(link, Vec::new())?;
-        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-        Ok(path.strip_prefix("/").unwrap_or(path).to_owned())
+        Ok(PathBuf::from(OsStr::from_bytes(path.as_bytes())))
     }
 
     fn directories_above(&self, parent: &Path) -> Result<Vec<Directory>, Errno> {

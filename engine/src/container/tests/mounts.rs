@@ -80,6 +80,53 @@ fn mounts_are_made_in_order_and_links_stay_inside() {
 }
 
 #[test]
+fn nothing_is_mounted_in_proc_but_what_runc_allows() {
+    let mut machine = Machine::new();
+    let (host, lower) = (machine.path("host"), machine.path("lower"));
+    fs::create_dir_all(host.join("sub")).unwrap();
+    fs::write(host.join("file"), "emulated\n").unwrap();
+    std::os::unix::fs::symlink("/proc", lower.join("kernel")).unwrap();
+    std::os::unix::fs::symlink("/proc/uptime", lower.join("etc/uptime")).unwrap();
+    std::os::unix::fs::symlink("../kernel/irq", lower.join("etc/irq")).unwrap();
+    std::os::unix::fs::symlink("/kernel/self", host.join("self")).unwrap();
+    let tmpfs = || MountSource::Tmpfs { size: None, mode: 0o755 };
+    let inside = |path: &str| format!("{path:?} cannot be mounted because it is inside /proc");
+    let own = "\"/proc\" cannot be mounted because it is not of type proc".to_owned();
+    for (mounts, refused) in [
+        (vec![mount("/proc", tmpfs())], Some(own.clone())),
+        (vec![bind(&host, "/proc")], Some(own.clone())),
+        (vec![bind(&host, "/kernel")], Some(own.clone())),
+        (vec![bind(&host, "/etc/../proc/.")], Some(own)),
+        (vec![mount("/proc/acpi", tmpfs())], Some(inside("/proc/acpi"))),
+        (vec![bind(&host, "/proc/nosuch")], Some(inside("/proc/nosuch"))),
+        (vec![bind(&host, "/kernel/irq")], Some(inside("/proc/irq"))),
+        (vec![bind(&host, "/etc/irq")], Some(inside("/proc/irq"))),
+        (vec![bind(&host.join("file"), "/proc/version")], Some(inside("/proc/version"))),
+        (
+            vec![bind(&host, "/data"), bind(&host, "/data/self/attr")],
+            Some("inside /proc".to_owned()),
+        ),
+        (vec![bind(Path::new("/proc"), "/proc")], None),
+        (vec![bind(&host.join("file"), "/proc/cpuinfo")], None),
+        (vec![bind(&host.join("file"), "/etc/uptime")], None),
+        (vec![bind(&host, "/procedure")], None),
+    ] {
+        let what = format!("{mounts:?}");
+        machine.spec.mounts = mounts;
+        match (machine.run(&["true"]), refused) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => {
+                let text = chain(&error);
+                assert!(text.contains(&expected), "{what}: {text}");
+            }
+            (ended, refused) => panic!("{what}: {:?} instead of {refused:?}", ended.map(drop)),
+        }
+    }
+    machine.spec.mounts = vec![bind(&host.join("file"), "/etc/uptime")];
+    assert_eq!(machine.sh("cat /proc/uptime"), "emulated");
+}
+
+#[test]
 fn mount_points_do_not_stay_in_the_layer() {
     let mut machine = Machine::new();
     let (upper, lower) = (machine.path("upper"), machine.path("lower"));
