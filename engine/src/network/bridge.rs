@@ -22,6 +22,7 @@ use super::namespace::{DEVICE, NetworkNamespace};
 use super::netlink::{Refusal, Socket};
 use super::plan::{Addresses, Bridge, Outside, Plan, Subnets};
 use super::subnet::{Subnet, choose_ipv4, choose_ipv6};
+use super::sweep::sweep_away;
 use super::{Error, nat, reservation, sysctl};
 
 /// The MTU of a machine that is connected to nothing.
@@ -77,10 +78,13 @@ impl Network {
     /// As [`open`](Network::open), for a bridge of which more is said.
     pub(super) fn open_planned(directory: &Path, name: &str, plan: &Plan) -> Result<Self, Error> {
         let files = Files::lock(directory, name)?;
-        if let Some(definition) = &plan.definition
-            && !definition.exists()
-        {
-            return Err(Error::Removed { definition: definition.clone() });
+        if let Some(reservation) = &plan.reservation {
+            if !reservation.is_kept(name) {
+                // To lock a directory is to make it. What this does not remove, a sweep does.
+                let _ = sweep_away(files, name);
+                return Err(Error::Removed { definition: reservation.definition.clone() });
+            }
+            reservation::write(&files, reservation)?;
         }
         let network = Self::set_up(&files, name, plan)?;
         network.leases.join().map_err(|source| files.failure(source))?;

@@ -4,8 +4,9 @@
 //! Does not know where definitions are kept, nor whether a bridge is up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use super::DEFAULT_BRIDGE;
 use super::definition_error::DefinitionError;
 use super::plan::{Outside, Plan, Subnets};
 use super::record::EndpointRecord;
+use super::reservation::Reservation;
 use super::subnet::{Address, Subnet};
 
 /// Docker's options of the driver `bridge` that mean something here.
@@ -229,6 +231,18 @@ impl NetworkDefinition {
         self.masquerade().map(drop)
     }
 
+    /// A user's network, as its file has it.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let definition = serde_json::from_slice(&fs_err::read(path)?)?;
+        Ok(NetworkDefinition { path: Some(path.to_owned()), ..definition })
+    }
+
+    /// The subnets that are to be no other network's.
+    pub(super) fn reservation(&self) -> Option<Reservation> {
+        let (definition, (ipv4, ipv6)) = (self.path.clone()?, self.subnets());
+        Some(Reservation { definition, ipv4: ipv4?, ipv6 })
+    }
+
     /// The bridge that it is.
     pub(super) fn plan(&self) -> Result<Plan, DefinitionError> {
         if self.is_predefined() {
@@ -251,7 +265,7 @@ impl NetworkDefinition {
             (false, true) => Outside::Masqueraded,
             (false, false) => Outside::Routed,
         };
-        plan.definition.clone_from(&self.path);
+        plan.reservation = self.reservation();
         Ok(plan)
     }
 

@@ -25,8 +25,8 @@ use super::files::{self, Files};
 use super::ipam::{self, Asked, Taken};
 use super::netlink::Socket;
 use super::record::{self, EndpointRecord};
-use super::reservation::{self, Reservation};
-use super::sweep::sweep_bridge;
+use super::reservation;
+use super::sweep::sweep_away;
 use super::{Error, link};
 use crate::events::{Event, emit};
 
@@ -108,7 +108,7 @@ impl Definitions {
         let bytes = serde_json::to_vec(&definition).expect("a definition prints into memory");
         files::write_whole(&self.directory, &file_name(&definition.name), &bytes)
             .map_err(|source| file_error(&path, source))?;
-        if let Err(error) = self.reserve(&definition) {
+        if let Err(error) = self.reserve(&definition, &bridge) {
             let _ = fs_err::remove_file(&path);
             return Err(error.into());
         }
@@ -180,19 +180,15 @@ impl Definitions {
             return Err(DefinitionError::RemovePredefined { name });
         };
         let _lock = self.lock()?;
+        // Before its bridge's directory is locked, and so made: another may have removed both.
+        if !NetworkDefinition::read(path).is_ok_and(|there| there.id == definition.id) {
+            return Err(DefinitionError::NotFound { name });
+        }
         let bridge = definition.bridge_name();
         let files = self.unused(definition, &bridge)?;
-        match fs_err::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(DefinitionError::NotFound { name });
-            }
-            result => result.map_err(|source| file_error(path, source))?,
-        }
+        fs_err::remove_file(path).map_err(|source| file_error(path, source))?;
         self.tell("destroy", definition);
-        if sweep_bridge(&files, &bridge)? {
-            files.remove()?;
-        }
-        Ok(())
+        Ok(sweep_away(files, &bridge)?)
     }
 
     /// The files of a network that nobody is connected to. Whoever uses the bridge and is not
@@ -251,8 +247,9 @@ impl Definitions {
     }
 
     /// Keeps the definition's subnets from being chosen by other stores.
-    fn reserve(&self, definition: &NetworkDefinition) -> Result<(), Error> {
-        reserve(&self.runtime, definition)
+    fn reserve(&self, definition: &NetworkDefinition, bridge: &str) -> Result<(), Error> {
+        let Some(reservation) = definition.reservation() else { return Ok(()) };
+        reservation::write(&Files::lock(&self.runtime, bridge)?, &reservation)
     }
 
     /// The networks that users made, in the order of their names.
@@ -262,14 +259,10 @@ impl Definitions {
             files::names(&self.directory).map_err(|source| file_error(&self.directory, source))?;
         for name in names.iter().filter_map(|name| name.strip_suffix(".json")) {
             let path = self.path(name);
-            let bytes = match fs_err::read(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                bytes => bytes.map_err(|source| file_error(&path, source))?,
-            };
-            let mut definition: NetworkDefinition = serde_json::from_slice(&bytes)
-                .map_err(|source| file_error(&path, source.into()))?;
-            definition.path = Some(path);
-            all.push(definition);
+            match NetworkDefinition::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                definition => all.push(definition.map_err(|source| file_error(&path, source))?),
+            }
         }
         Ok(all)
     }
@@ -332,14 +325,6 @@ fn has_device(name: &str) -> Result<bool, Error> {
     let refused = |source| Error::SetUpBridge { name: name.to_owned(), source };
     let socket = Socket::route().map_err(refused)?;
     Ok(link::find(&socket, name).map_err(refused)?.is_some())
-}
-
-/// Keeps a definition's subnets from being chosen by other stores.
-pub(super) fn reserve(runtime: &Path, definition: &NetworkDefinition) -> Result<(), Error> {
-    let (Some(ipv4), ipv6) = definition.subnets() else { return Ok(()) };
-    let Some(path) = &definition.path else { return Ok(()) };
-    let reservation = Reservation { definition: path.clone(), ipv4, ipv6 };
-    reservation::write(runtime, &definition.bridge_name(), &reservation)
 }
 
 fn file_name(name: &str) -> String {

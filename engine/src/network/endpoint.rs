@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::bridge::{Leased, Network};
 use super::definition::{Driver, NetworkDefinition};
 use super::definition_error::DefinitionError;
-use super::definitions::{random_id, reserve};
+use super::definitions::random_id;
 use super::files::Files;
 use super::namespace::NetworkNamespace;
 use super::record::{self, EndpointRecord};
@@ -59,7 +59,6 @@ impl Endpoint {
             return Err(DefinitionError::FixedAddress);
         }
         let plan = definition.plan()?;
-        reserve(runtime, definition)?;
         let network = Network::open_planned(runtime, &definition.bridge_name(), &plan)?;
         let leased = network.lease(request.ipv4, request.ipv6)?;
         let connect = || {

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
 use super::lease::Range;
+use super::reservation::Reservation;
 use super::subnet::Subnet;
 
 /// The bit that tells the leases of IPv6 addresses from those of IPv4's.
@@ -63,8 +63,8 @@ pub(super) struct Plan {
     pub(super) excluded: BTreeSet<IpAddr>,
     pub(super) outside: Outside,
     pub(super) mtu: Option<u32>,
-    /// The file that says all this: without it there is to be no bridge.
-    pub(super) definition: Option<PathBuf>,
+    /// What a network keeps for it, without which there is to be no bridge.
+    pub(super) reservation: Option<Reservation>,
 }
 
 impl Plan {
@@ -79,7 +79,7 @@ impl Plan {
             excluded: BTreeSet::new(),
             outside: Outside::Masqueraded,
             mtu: None,
-            definition: None,
+            reservation: None,
         }
     }
 

@@ -101,7 +101,13 @@ pub(super) fn live(bridge: &Path) -> Result<Vec<EndpointRecord>, Error> {
     if !bridge.join("leases").exists() {
         return Ok(Vec::new());
     }
-    Directory::open(bridge)?.records()
+    match Directory::open(bridge) {
+        // Its network has just been removed.
+        Err(Error::Runtime { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(Vec::new())
+        }
+        directory => directory?.records(),
+    }
 }
 
 /// Every record, valid or not. What is no record is passed over: the next writer replaces it.

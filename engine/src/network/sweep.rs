@@ -20,15 +20,21 @@ pub fn sweep(directory: &Path) -> Result<(), Error> {
     let failure = |source| Error::Runtime { path: directory.to_owned(), source };
     for name in files::names(directory).map_err(failure)? {
         let files = Files::lock(directory, &name)?;
-        if sweep_bridge(&files, &name)? && reservation::is_stale(&files.directory) {
-            files.remove()?;
+        match reservation::is_there(&files, &name) {
+            true => drop(sweep_bridge(&files, &name)?),
+            false => sweep_away(files, &name)?,
         }
     }
     Ok(())
 }
 
+/// Removes what nobody uses of one bridge, and its files with it if that is all.
+pub(super) fn sweep_away(files: Files, name: &str) -> Result<(), Error> {
+    if sweep_bridge(&files, name)? { files.remove() } else { Ok(()) }
+}
+
 /// As [`sweep`], for one bridge; whether it is gone.
-pub(super) fn sweep_bridge(files: &Files, name: &str) -> Result<bool, Error> {
+fn sweep_bridge(files: &Files, name: &str) -> Result<bool, Error> {
     let refused = |source| Error::Sweep { name: name.to_owned(), source };
     let socket = Socket::route().map_err(refused)?;
     let leases = files.leases()?;

@@ -278,6 +278,77 @@ fn a_removed_network_is_not_made_again_by_who_knew_it() {
 }
 
 #[test]
+fn who_removes_and_who_connects_at_once_leave_nothing() {
+    on_machine_with_store(|machine| {
+        let own = fs_err::File::open("/proc/thread-self/ns/net").unwrap();
+        let enter = || {
+            move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        };
+        for round in 0..40_u64 {
+            let network = machine.network("short");
+            let start = std::sync::Barrier::new(5);
+            thread::scope(|scope| {
+                for index in 0..2 {
+                    scope.spawn(|| {
+                        enter();
+                        start.wait();
+                        thread::sleep(Duration::from_micros(round % 8 * 200));
+                        let _ = machine.store.remove(&network);
+                    });
+                    let (network, start) = (&network, &start);
+                    scope.spawn(move || {
+                        enter();
+                        let (namespace, name) = (namespace(), format!("c{index}"));
+                        start.wait();
+                        drop(machine.try_connect(network, &namespace, &request(&name)));
+                    });
+                }
+                scope.spawn(|| {
+                    enter();
+                    start.wait();
+                    sweep(machine.runtime).unwrap();
+                });
+            });
+            // Who connected first was in the way of both who would remove it.
+            if machine.store.find("short").is_ok() {
+                remove(machine, &network);
+            }
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                sweep(machine.runtime).unwrap();
+                match crate::network::files::names(machine.runtime).unwrap() {
+                    left if left.is_empty() => break,
+                    left => assert!(Instant::now() < deadline, "round {round}: {left:?}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_network_that_took_another_s_name_has_not_its_bridge() {
+    on_machine_with_store(|machine| {
+        let first = machine.network("name");
+        let directory = machine.runtime.join(first.bridge_name());
+        let reservation = fs_err::read(directory.join("reservation")).unwrap();
+        machine.store.remove(&first).unwrap();
+        let second = machine.network("name");
+        let refused = machine.try_connect(&first, &namespace(), &request("late"));
+        assert!(refused.is_err_and(|error| error.starts_with("the network was removed")));
+        assert!(!directory.exists());
+        let error = machine.store.remove(&first).unwrap_err().to_string();
+        assert!(error.contains("not found"), "{error}");
+        assert!(!directory.exists() && machine.store.find("name").is_ok());
+
+        // As one that was killed while it removed the network leaves it.
+        fs_err::create_dir_all(&directory).unwrap();
+        fs_err::write(directory.join("reservation"), reservation).unwrap();
+        sweep(machine.runtime).unwrap();
+        assert!(!directory.exists() && machine.runtime.join(second.bridge_name()).exists());
+    });
+}
+
+#[test]
 fn sixteen_connect_at_once() {
     on_machine_with_store(|machine| {
         let network = machine.network("many");
