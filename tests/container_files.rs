@@ -254,6 +254,43 @@ fn cp_keeps_attributes_and_gives_files_to_who_they_belong() {
 }
 
 #[test]
+fn the_files_that_tell_of_the_network_are_there_before_and_after() {
+    let test = test();
+    let script = "grep -c mine /etc/hosts; echo 192.0.2.7 mine >> /etc/hosts";
+    let command = ["busybox", "sh", "-c", script];
+    test.rbuild(&[&["create", "--name", "c1", "-h", "told"], &command[..]].concat()).succeeded();
+    let names = ["hosts", "hostname", "resolv.conf"];
+    let copied = |name: &str| {
+        let out = test.rbuild(&["cp", &format!("c1:/etc/{name}"), "-"]).succeeded().stdout.clone();
+        std::fs::write(test.context().join("out.tar"), out).unwrap();
+        test.shell("tar -xOf out.tar")
+    };
+    let paths = "{{.HostsPath}} {{.HostnamePath}} {{.ResolvConfPath}}";
+    let shown = || test.rbuild(&["inspect", "--format", paths, "c1"]).ok();
+    assert_eq!(names.map(copied), ["", "", ""]);
+    assert_eq!(shown().trim(), "");
+
+    // What the container has written stays until it is started again.
+    for _ in 0..2 {
+        assert_eq!(test.rbuild(&["start", "-a", "c1"]).ok(), "0\n");
+    }
+    let found = names.map(copied);
+    assert!(found[0].contains("localhost") && found[0].ends_with("192.0.2.7 mine\n"), "{found:?}");
+    assert_eq!(found[1], "told\n");
+    assert!(found[2].contains("nameserver"), "{found:?}");
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    assert_eq!(shown().split_whitespace().map(read).collect::<Vec<_>>(), found);
+    assert_eq!(test.rbuild(&["diff", "c1"]).ok(), "");
+    // A volume at the place of one is what is there.
+    end(&test);
+    test.shell("echo given > hosts");
+    let bind = format!("{}:/etc/hosts", test.context().join("hosts").display());
+    ended(&test, &["-v", &bind], "cat /etc/hosts");
+    assert_eq!(copied("hosts"), "given\n");
+    end(&test);
+}
+
+#[test]
 fn a_container_that_never_ran_has_files_too() {
     let test = test();
     test.rbuild(&["create", "--name", "c1", "busybox", "cat", "/n"]).succeeded();

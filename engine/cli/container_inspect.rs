@@ -10,7 +10,7 @@ use cache::layer::walk::{HardLinks, Next, walk};
 use cache::lower::Lower;
 use engine::container::{MASKED_PATHS, READ_ONLY_PATHS};
 use engine::containers::record::{EndpointSettings, Record};
-use engine::containers::{Containers, Error, Observed, State, Status, execs, log};
+use engine::containers::{Containers, Error, Observed, State, Status, ToldFiles, execs, log};
 use engine::network::Definitions;
 use fs_err as fs;
 use serde_json::{Map, Value, json};
@@ -25,6 +25,16 @@ pub(crate) fn find(containers: &Containers<'_>, name: &str) -> anyhow::Result<Op
         Err(error) => Err(error.into()),
     }
 }
+
+/// What docker has for other systems, or does not set.
+const NEVER_SET: [&str; 6] = [
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "CpuCount",
+    "CpuPercent",
+    "IOMaximumIOps",
+    "IOMaximumBandwidth",
+];
 
 /// How much of the disk a container takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +81,10 @@ pub(crate) fn document(
     let has_log = log::Plan::parse(&record.host_config.log_config).is_ok_and(|plan| plan.kept);
     let sizes = sized.then(|| Sizes::of(containers, record));
     let definitions = network::definitions(containers.store.root());
+    let told = ToldFiles::find(&dir);
+    let told = |file: fn(&ToldFiles) -> &Path| {
+        told.as_ref().map_or_else(String::new, |told| file(told).display().to_string())
+    };
     Ok(json!({
         "Id": record.id,
         "ID": record.id,
@@ -79,9 +93,9 @@ pub(crate) fn document(
         "Args": args,
         "State": state_shown(state),
         "Image": record.image,
-        "ResolvConfPath": "",
-        "HostnamePath": "",
-        "HostsPath": "",
+        "ResolvConfPath": told(|it| &it.resolv_conf),
+        "HostnamePath": told(|it| &it.hostname),
+        "HostsPath": told(|it| &it.hosts),
         "LogPath": if has_log { log::path(&dir, &record.id).display().to_string() } else { String::new() },
         "Name": format!("/{}", record.name),
         "RestartCount": state.restart_count,
@@ -153,8 +167,15 @@ fn host_config(record: &Record) -> anyhow::Result<Value> {
         host.masked_paths = host.masked_paths.or_else(|| all(&MASKED_PATHS));
         host.readonly_paths = host.readonly_paths.or_else(|| all(&READ_ONLY_PATHS));
     }
+    if host.memory > 0 && host.memory_swap == 0 {
+        // As much swap as memory is the default.
+        host.memory_swap = host.memory.saturating_mul(2).cast_signed();
+    }
     let mut shown =
         with_absent(serde_json::to_value(&host)?, &["Init", "Mounts", "Sysctls", "Tmpfs"]);
+    for name in NEVER_SET {
+        shown[name] = 0.into();
+    }
     for name in ["MaskedPaths", "ReadonlyPaths"] {
         if shown.get(name).is_none() {
             shown[name] = Value::Null;

@@ -13,8 +13,8 @@ use super::record::{HostConfig, Record, ThrottleDevice};
 use super::{Containers, Error, Result, Status};
 use crate::container::options::{SeccompOption, capabilities, security_options};
 use crate::container::spec::{
-    ContainerSpec, Device, DeviceLimit, DeviceRule, Ipc, Mount, Namespace, Process, Resources,
-    Rlimit, Rootfs, Seccomp,
+    ContainerSpec, Device, DeviceLimit, DeviceRule, Ipc, Namespace, Process, Resources, Rlimit,
+    Rootfs, Seccomp,
 };
 use crate::container::{Profile, cdi};
 use crate::open_files::limits_of_container;
@@ -278,17 +278,6 @@ fn rlimits(host: &HostConfig) -> Vec<Rlimit> {
         hard: value(limit.hard),
     };
     host.ulimits.iter().map(limit).collect()
-}
-
-/// A mount of a file with these bytes, which no layer has.
-pub(super) fn file(target: &str, text: String) -> Mount {
-    let source = crate::container::spec::MountSource::File {
-        bytes: text.into_bytes(),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-    };
-    Mount { target: target.into(), source, read_only: false }
 }
 
 fn refused(error: impl std::error::Error) -> Error {

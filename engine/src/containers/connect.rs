@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
@@ -38,6 +38,8 @@ pub(super) struct Connected {
     /// What the container is told whose network it shares: the names of that network are its too.
     shared: Option<Box<Told>>,
     told: Told,
+    /// The container's, where the files are.
+    dir: PathBuf,
 }
 
 /// Makes a container's network.
@@ -53,16 +55,16 @@ pub(super) fn connect(
         mode => match mode.strip_prefix("container:") {
             Some(name) => {
                 connected.network = Network::Path(namespace_of(containers, name, "net")?);
-                let pid = containers.observe(&containers.find(name)?)?.state.pid;
-                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                connected.shared = pid.and_then(Told::of).map(Box::new);
+                let dir = containers.dir(&containers.find(name)?);
+                connected.shared = Told::of(&dir).map(Box::new);
             }
             None => connected.join(containers, record, runtime)?,
         },
     }
     connected.linked = connected.links(containers, record)?;
     connected.told = connected.tell(record)?;
-    connected.files = connected.told.files(record);
+    connected.dir = containers.dir(&record.id);
+    connected.files = connected.told.files(&connected.dir, record)?;
     Ok(connected)
 }
 
@@ -179,9 +181,9 @@ impl Connected {
     }
 
     /// Has the files of the running container tell it of its network as it is now.
-    pub(super) fn tell_again(&mut self, record: &Record, pid: Pid) -> Result<()> {
+    pub(super) fn tell_again(&mut self, record: &Record, _: Pid) -> Result<()> {
         let told = self.tell(record)?;
-        self.told.change_to(&told, record, pid)?;
+        self.told.change_to(&told, &self.dir)?;
         self.told = told;
         Ok(())
     }

@@ -22,7 +22,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::thread::LinkNameSpaceType;
 
 use super::assemble::{causes, image_layers};
-use super::{Containers, Error, Record, Result, State, Status};
+use super::{Containers, Error, Record, Result, State, Status, told};
 use crate::container::{MountPoint, Offline, remove_mount_points};
 use crate::overlay::Overlay;
 use crate::view::View;
@@ -155,7 +155,10 @@ fn root_mount(state: &State) -> std::io::Result<OwnedFd> {
 }
 
 fn open_to_read(containers: &Containers<'_>, record: &Record) -> Result<Files> {
-    let (hold, mounts) = mounts(containers, record)?;
+    let (hold, own) = mounts(containers, record)?;
+    // What else is mounted at one of these paths covers it.
+    let mut mounts = told::mounts(&containers.dir(&record.id));
+    mounts.extend(own);
     let mut files = scratch_root(containers, record, mounts)?;
     files._volumes = Some(hold);
     Ok(files)

@@ -74,6 +74,7 @@ pub use monitor::{is_monitor, monitor_main};
 pub use record::Record;
 pub use removal::{Removed, remove, stop, users};
 pub use state::{State, Status};
+pub use told::ToldFiles;
 
 /// What a function here returns.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,29 +1,29 @@
 //! What a container is told of its network by files in it, and how a running one is told again.
 //!
-//! The files are mounted in the container, which may write to them: only our own lines of its hosts
-//! file are changed, and its `resolv.conf` only as long as it says what we wrote. A file that was
-//! covered or unmounted is the container's own, and left alone.
+//! ```text
+//! <container's directory>/hosts        mounted at /etc/hosts
+//! <container's directory>/hostname     at /etc/hostname
+//! <container's directory>/resolv.conf  at /etc/resolv.conf
+//! ```
+//!
+//! They are written anew whenever it is started, and stay when it has ended. The container may write
+//! to them: only our own lines of its hosts file are changed, and its `resolv.conf` only as long as
+//! it says what we wrote.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, OFlags, StatxAttributes, StatxFlags};
-use rustix::process::Pid;
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt;
 
-use super::assemble::file;
 use super::record::Record;
-use crate::container::spec::Mount;
+use crate::container::spec::{Mount, MountSource};
 use crate::network::resolv;
-use crate::view::View;
 
-const HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// `TMPFS_MAGIC` of statfs(2).
-const TMPFS: i64 = 0x0102_1994;
+const HOSTS: &str = "hosts";
+const HOSTNAME: &str = "hostname";
+const RESOLV_CONF: &str = "resolv.conf";
 
 /// A file that has become longer is not ours to edit.
 const LONGEST: u64 = 1 << 20;
@@ -39,39 +39,75 @@ pub(super) struct Told {
     pub(super) servers: String,
 }
 
+/// Where a container's files are on the host, once it was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldFiles {
+    /// What is at `/etc/hosts`.
+    pub hosts: PathBuf,
+    /// What is at `/etc/hostname`.
+    pub hostname: PathBuf,
+    /// What is at `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+}
+
+impl ToldFiles {
+    /// Those of the container with this directory; none if it was never started.
+    pub fn find(dir: &Path) -> Option<ToldFiles> {
+        let [hosts, hostname, resolv_conf] =
+            [HOSTS, HOSTNAME, RESOLV_CONF].map(|name| dir.join(name));
+        // The last one that is written.
+        resolv_conf.exists().then_some(ToldFiles { hosts, hostname, resolv_conf })
+    }
+}
+
+/// The files of a container that does not run; empty ones, as docker has, if it never did.
+pub(super) fn mounts(dir: &Path) -> Vec<Mount> {
+    let started = ToldFiles::find(dir).is_some();
+    let nothing = || MountSource::File { bytes: Vec::new(), mode: 0o755, uid: 0, gid: 0 };
+    let mount = |name| {
+        let bound = mount(dir, name);
+        if started { bound } else { Mount { source: nothing(), ..bound } }
+    };
+    [HOSTS, HOSTNAME, RESOLV_CONF].map(mount).into()
+}
+
+fn mount(dir: &Path, name: &str) -> Mount {
+    let source = MountSource::Bind(dir.join(name));
+    Mount { target: Path::new("/etc").join(name), source, read_only: false }
+}
+
 impl Told {
-    /// The files, for a container that is to be started.
-    pub(super) fn files(&self, record: &Record) -> Vec<Mount> {
-        vec![
-            file(HOSTS, self.hosts.clone()),
-            file("/etc/hostname", resolv::hostname(&record.config.hostname)),
-            file(RESOLV_CONF, self.servers.clone()),
-        ]
+    /// Writes the files of a container that is to be started.
+    pub(super) fn files(&self, dir: &Path, record: &Record) -> io::Result<Vec<Mount>> {
+        let hostname = resolv::hostname(&record.config.hostname);
+        let write = |(name, text): (&str, &str)| {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o644);
+            let file = options.open(dir.join(name))?;
+            file.file().write_all_at(text.as_bytes(), 0)?;
+            Ok(mount(dir, name))
+        };
+        [(HOSTS, &*self.hosts), (HOSTNAME, &hostname), (RESOLV_CONF, &self.servers)]
+            .into_iter()
+            .map(write)
+            .collect()
     }
 
-    /// What a running container was told; none if it has put something else in its place.
-    pub(super) fn of(pid: Pid) -> Option<Told> {
-        let read = |path: &str| {
-            let mut text = String::new();
-            let file = open(pid, path).ok()??;
-            file.take(LONGEST).read_to_string(&mut text).ok()?;
-            Some(text)
-        };
+    /// What the container with this directory was told; none if it cannot be read.
+    pub(super) fn of(dir: &Path) -> Option<Told> {
+        let read = |name| text(&open(&dir.join(name)).ok()?).ok().flatten();
         Some(Told { hosts: read(HOSTS)?, own: Vec::new(), servers: read(RESOLV_CONF)? })
     }
 
     /// Changes the files of a running container, which say this, to what `now` says.
-    pub(super) fn change_to(&self, now: &Told, record: &Record, pid: Pid) -> io::Result<()> {
-        let edit = |path: &str, change: &dyn Fn(&str) -> String| {
-            let covered = record.mounts.iter().any(|mount| mount.point.destination == path);
-            if covered { Ok(()) } else { edit(pid, path, change) }
-        };
+    pub(super) fn change_to(&self, now: &Told, dir: &Path) -> io::Result<()> {
         if self.own != now.own {
-            edit(HOSTS, &|text| replace_lines(text, &self.own, &now.own))?;
+            edit(&dir.join(HOSTS), |text| replace_lines(text, &self.own, &now.own))?;
         }
         if self.servers != now.servers {
             let ours = |text: &str| text == self.servers;
-            edit(RESOLV_CONF, &|text| if ours(text) { &now.servers } else { text }.to_owned())?;
+            let now = |text: &str| if ours(text) { &now.servers } else { text }.to_owned();
+            edit(&dir.join(RESOLV_CONF), now)?;
         }
         Ok(())
     }
@@ -91,40 +127,29 @@ fn replace_lines(text: &str, before: &[String], now: &[String]) -> String {
     edited
 }
 
-/// Changes a file that we have mounted in a container.
-fn edit(pid: Pid, path: &str, change: &dyn Fn(&str) -> String) -> io::Result<()> {
-    let Some(file) = open(pid, path)? else { return Ok(()) };
-    let mut text = String::new();
-    if (&file).take(LONGEST + 1).read_to_string(&mut text).is_err() || text.len() as u64 > LONGEST {
-        return Ok(());
-    }
+/// Changes a file that is mounted in a container: in place, for there it has no other name.
+fn edit(path: &Path, change: impl Fn(&str) -> String) -> io::Result<()> {
+    let file = open(path)?;
+    let Some(text) = text(&file)? else { return Ok(()) };
     let changed = change(&text);
     if changed == text {
         return Ok(());
     }
     // In this order no reader finds it empty.
-    file.write_all_at(changed.as_bytes(), 0)?;
+    file.file().write_all_at(changed.as_bytes(), 0)?;
     file.set_len(changed.len() as u64)
 }
 
-/// Opens a file that we have mounted in a container; none if something else is there now.
-fn open(pid: Pid, path: &str) -> io::Result<Option<File>> {
-    let root = format!("/proc/{}/root", pid.as_raw_nonzero());
-    // It may have ended, and the path may lead over links, or to nothing.
-    let Ok(root) = View::open(Path::new(&root)) else { return Ok(None) };
-    let relative = path.trim_start_matches('/').as_bytes();
-    let Ok(found) = root.open_at(relative, OFlags::PATH | OFlags::NOFOLLOW) else {
-        return Ok(None);
-    };
-    let stat = rustix::fs::statx(&found, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-    let ours = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-        && FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
-        && rustix::fs::fstatfs(&found)?.f_type == TMPFS;
-    if !ours {
-        return Ok(None);
-    }
-    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-    File::options().read(true).write(true).open(link).map(Some)
+fn open(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// What a file says; nothing if the container has put there what is no text of ours.
+fn text(file: &fs::File) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    file.file().take(LONGEST + 1).read_to_end(&mut bytes)?;
+    let short = bytes.len() as u64 <= LONGEST;
+    Ok(String::from_utf8(bytes).ok().filter(|_| short))
 }
 
 #[cfg(test)]
