@@ -452,6 +452,22 @@ fn what_nobody_typed_is_shown_as_docker_does() {
     let line = [&["run", "--rm", "--network", "none"], &open[..2], &["busybox"], &command[..]];
     let mounts = test.rbuild(&line.concat()).ok();
     assert!(!mounts.contains(" /proc/sys ") && !mounts.contains("/proc/kcore"), "{mounts}");
+    let limit = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}";
+    test.rbuild(&["create", "--name", "limited", "-m", "64m", "busybox"]).succeeded();
+    assert_eq!(shown(&test, "limited", limit), format!("{} {}", 64 << 20, 128 << 20));
+    assert_eq!(shown(&test, "plain", limit), "0 0");
+    let unset = "{{with .HostConfig}}{{.CpuRealtimePeriod}} {{.CpuRealtimeRuntime}} {{.CpuCount}} \
+                 {{.CpuPercent}} {{.IOMaximumIOps}} {{.IOMaximumBandwidth}}{{end}}";
+    assert_eq!(shown(&test, "open", unset), "0 0 0 0 0 0");
+    let row = test.rbuild(&[
+        "ps",
+        "-a",
+        "--filter",
+        "name=open",
+        "--format",
+        "{{.State}} {{js .Command}}",
+    ]);
+    assert_eq!(row.ok(), "created \\\"sh\\\"\n");
     let nils = "{{.Config.OnBuild}} {{.Config.Volumes}} {{.State.Health}} {{.HostConfig.Binds}}";
     assert_eq!(shown(&test, "plain", nils), "[] map[] <nil> []");
 }

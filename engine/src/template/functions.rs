@@ -27,6 +27,7 @@ pub(super) enum Function {
     Printf,
     Println,
     Html,
+    Js,
     Json,
     Split,
     Join,
@@ -38,7 +39,7 @@ pub(super) enum Function {
 }
 
 /// Name and number of arguments; without an upper bound there may be any number.
-const FUNCTIONS: [(&str, Function, usize, Option<usize>); 24] = [
+const FUNCTIONS: [(&str, Function, usize, Option<usize>); 25] = [
     ("and", Function::And, 1, None),
     ("or", Function::Or, 1, None),
     ("not", Function::Not, 1, Some(1)),
@@ -55,6 +56,7 @@ const FUNCTIONS: [(&str, Function, usize, Option<usize>); 24] = [
     ("printf", Function::Printf, 1, None),
     ("println", Function::Println, 0, None),
     ("html", Function::Html, 0, None),
+    ("js", Function::Js, 0, None),
     ("json", Function::Json, 1, Some(1)),
     ("split", Function::Split, 2, Some(2)),
     ("join", Function::Join, 2, Some(2)),
@@ -120,6 +122,7 @@ impl Function {
             Self::Printf => format::printf(text(first)?, &arguments[1..]).into(),
             Self::Println => format::println(arguments).into(),
             Self::Html => escape_html(&format::print(arguments)).into(),
+            Self::Js => escape_js(&format::print(arguments)).into(),
             Self::Json => first.to_string().into(),
             Self::Split => text(first)?.split(text(second)?).map(Value::from).collect(),
             Self::Join => join(first, text(second)?)?.into(),
@@ -324,6 +327,20 @@ fn escape_html(text: &str) -> String {
         '>' => "&gt;".to_owned(),
         '"' => "&#34;".to_owned(),
         '\'' => "&#39;".to_owned(),
+        char => char.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Go's `JSEscapeString`: what a literal of JavaScript may hold, also inside HTML.
+fn escape_js(text: &str) -> String {
+    let escape = |char: char| match char {
+        '\\' | '\'' | '"' => format!("\\{char}"),
+        '<' | '>' | '&' | '=' | '\0'..' ' => format!("\\u{:04X}", u32::from(char)),
+        // Of those that do not print, the ones that end a line there.
+        '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+            format!("\\u{:04X}", u32::from(char))
+        }
         char => char.to_string(),
     };
     text.chars().map(escape).collect()

@@ -131,6 +131,7 @@ fn functions_do_what_docker_says() {
         "true true true false true true",
     );
     check("{{html \"<a & b>\"}}", "&lt;a &amp; b&gt;");
+    check("{{js \"a<b>&=\\\"é'\\\\\\n\"}}", "a\\u003Cb\\u003E\\u0026\\u003D\\\"é\\'\\\\\\u000A");
     check("{{.Label \"b.c\"}}[{{.Label \"x\"}}]{{.Config.Label \"app\"}}", "2[]shop");
 }
 
