@@ -4,6 +4,7 @@
 //! Each takes several names; one that fails does not keep the others from being done.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -16,6 +17,9 @@ use crate::attach::{self, Attachment, DETACH_KEYS};
 use crate::error::Silent;
 use crate::paths::{self, Home};
 use crate::{reconcile, ui};
+
+/// How long a container is removed by force that others start again and again.
+const PERSEVERANCE: Duration = Duration::from_secs(5);
 
 /// What `start` is told.
 #[derive(Args)]
@@ -232,7 +236,7 @@ pub(crate) fn rm(home: &Home, args: &RmArgs) -> anyhow::Result<ExitCode> {
     each(home, &args.containers, |containers, name| {
         match containers.find(name) {
             Ok(id) => {
-                let removed = remove(containers, &id, args.force, args.volumes)?;
+                let removed = remove_in_the_end(containers, &id, args)?;
                 if removed == Removed::WithItsMonitor {
                     ui::note(format_args!(
                         "WARNING: the monitor of container {name} did not answer and was killed"
@@ -251,6 +255,24 @@ pub(crate) fn rm(home: &Home, args: &RmArgs) -> anyhow::Result<ExitCode> {
         }
         Ok(name.to_owned())
     })
+}
+
+/// Removes a container: by force also one that others start again meanwhile, unless they go on with
+/// it.
+fn remove_in_the_end(
+    containers: &Containers<'_>,
+    id: &str,
+    args: &RmArgs,
+) -> engine::containers::Result<Removed> {
+    let since = Instant::now();
+    loop {
+        match remove(containers, id, args.force, args.volumes) {
+            Err(Error::Running(_)) if args.force && since.elapsed() < PERSEVERANCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Removes what a monitor held that was killed.
