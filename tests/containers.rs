@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::Test;
 use crate::support::containers::{run, shown, soon, world};
@@ -284,7 +284,9 @@ fn what_follows_the_image_is_the_commands() {
     assert_eq!(said.ok(), "1 /etc\n");
     let refused = run(&test, &["--nosuch", "busybox"]);
     assert!(refused.failed(125).contains("--nosuch"), "{refused}");
-    assert!(run(&test, &["--rm"]).failed(125).contains("no image is named"));
+    assert!(
+        run(&test, &["--rm"]).failed(1).contains("\"rbuild run\" requires at least 1 argument")
+    );
     test.rbuild(&["create", "--name", "c1", "busybox", "--name", "c2"]).ok();
     assert_eq!(shown(&test, "c1", "{{join .Config.Cmd \" \"}}"), "--name c2");
 }
@@ -341,6 +343,34 @@ fn what_is_refused_leaves_no_container() {
             "cpu real-time runtime cannot be higher than cpu real-time period",
         ),
         (&["--kernel-memory", "x", "busybox"], "invalid size: 'x'"),
+        (
+            &["-m", "-5", "busybox"],
+            "invalid argument \"-5\" for \"-m, --memory\" flag: invalid size",
+        ),
+        (&["--memory-swap", "-5m", "busybox"], "\"-5m\" for \"--memory-swap\" flag: invalid size"),
+        (&["--shm-size", "-1", "busybox"], "invalid size: '-1'"),
+        (&["--cpu-shares", "-1", "busybox"], "invalid CPU shares"),
+        (&["--cpu-period", "-1", "busybox"], "CPU cfs period can not be less than 1ms"),
+        (&["--cpus", "-1", "busybox"], "range of CPUs is from 0.01"),
+        (&["--blkio-weight", "-5", "busybox"], "invalid value '-5' for '--blkio-weight"),
+        (&["-e", "=a", "busybox"], "invalid argument \"=a\" for \"-e, --env\" flag"),
+        (&["--runtime", "foo", "busybox"], "unknown or invalid runtime name: foo"),
+        (&["--name", "/", "busybox"], "Invalid container name (/)"),
+        (
+            &["--log-driver", "none", "--log-opt", "max-size=1", "busybox"],
+            "invalid logging opts for driver none",
+        ),
+        (
+            &["--log-driver", "local", "--log-opt", "tag=x", "busybox"],
+            "unknown log opt 'tag' for log driver local",
+        ),
+        (&["--log-opt", "foo=1", "busybox"], "unknown log opt 'foo' for json-file log driver"),
+        (
+            &["--rm", "-v", "data:/proc/acpi", "busybox"],
+            "\"/proc/acpi\" cannot be mounted because it is inside /proc",
+        ),
+        (&["--rm", "--tmpfs", "/proc", "busybox"], "because it is not of type proc"),
+        (&["--rm", "--mount", "type=tmpfs,dst=/proc/x", "busybox"], "it is inside /proc"),
     ] {
         let refused = run(&test, arguments);
         assert!(refused.failed(125).contains(said), "{refused}");
@@ -349,6 +379,75 @@ fn what_is_refused_leaves_no_container() {
     // What is not there is no failure for `rm -f`, but it was not removed either.
     let gone = test.rbuild(&["rm", "-f", "nosuch"]);
     assert_eq!(gone.ok(), "");
+}
+
+#[test]
+fn an_image_s_volumes_and_links_do_not_lead_into_proc() {
+    let test = Test::of(
+        "FROM busybox\nRUN ln -s /proc /kernel && ln -s proc/sys /knobs\nVOLUME /kernel/irq\n",
+    );
+    test.rbuild(&["build", "-t", "sly", "."]).succeeded();
+    let refused = run(&test, &["--rm", "sly", "true"]);
+    let words = "\"/proc/irq\" cannot be mounted because it is inside /proc";
+    assert!(refused.failed(125).contains(words), "{refused}");
+    test.write("-- Dockerfile\nFROM busybox\nRUN ln -s /proc /kernel\nVOLUME /proc\n");
+    test.rbuild(&["build", "-t", "open", "."]).succeeded();
+    for arguments in [&["open", "true"][..], &["-v", "data:/kernel", "open", "true"]] {
+        let refused = run(&test, &[&["--rm"], arguments].concat());
+        assert!(refused.failed(125).contains("it is not of type proc"), "{refused}");
+    }
+    assert_eq!(test.rbuild(&["ps", "-aq"]).ok(), "");
+    // What docker allows.
+    test.shell("echo '7.00 7.00' > uptime");
+    let emulated = format!("{}:/proc/uptime", test.context().join("uptime").display());
+    let said = run(&test, &["--rm", "-v", &emulated, "busybox", "cat", "/proc/uptime"]);
+    assert_eq!(said.ok(), "7.00 7.00\n");
+    run(&test, &["--rm", "-v", "/proc:/proc", "--runtime", "runc", "busybox", "true"]).succeeded();
+}
+
+#[test]
+fn faults_of_who_types_end_as_with_docker() {
+    let test = world();
+    run(&test, &["-d", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
+    for (line, code, said) in [
+        (&["create"][..], 1, "\"rbuild create\" requires at least 1 argument."),
+        (&["exec", "c1"], 1, "\"rbuild exec\" requires at least 2 arguments."),
+        (&["wait"], 1, "\"rbuild wait\" requires at least 1 argument."),
+        (&["wait", "--nosuch"], 125, "--nosuch"),
+        (&["create", "-m", "-1", "busybox"], 125, "invalid size: '-1'"),
+        (&["exec", "-u", "nosuch", "c1", "true"], 126, "unable to find user nosuch"),
+        (&["exec", "-w", "/nosuch", "c1", "true"], 126, "no such file or directory"),
+        (&["exec", "-w", "etc", "c1", "true"], 126, "an absolute path"),
+        (&["exec", "-e", "=a", "c1", "true"], 125, "invalid environment variable: =a"),
+        (&["exec", "c1", "nosuch"], 127, "executable file not found"),
+        (&["exec", "c1", "/etc/passwd"], 126, "permission denied"),
+        (&["exec", "nosuch", "true"], 1, "No such container: nosuch"),
+    ] {
+        let refused = test.rbuild(line);
+        assert!(refused.failed(code).contains(said), "{line:?}: {refused}");
+    }
+    test.rbuild(&["rm", "-f", "c1"]).ok();
+}
+
+#[test]
+fn force_removes_what_others_start() {
+    let test = world();
+    for round in 0..15 {
+        test.rbuild(&["create", "--name", "c1", "--network", "none", "busybox", "sleep", "600"])
+            .ok();
+        let verbs = [&["start", "c1"][..], &["restart", "-t", "0", "c1"], &["start", "c1"]];
+        let quiet = |line: &&[&str]| {
+            let mut command = test.command(line);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let others: Vec<_> = verbs.iter().map(quiet).collect();
+        std::thread::sleep(Duration::from_millis(round * 4));
+        test.rbuild(&["rm", "-f", "c1"]).succeeded();
+        for mut other in others {
+            other.wait().unwrap();
+        }
+        assert_eq!(test.rbuild(&["ps", "-aq"]).ok(), "", "round {round}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod switches;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use cache::oci::{Empty, StringMap};
 use clap::Args;
 use engine::containers::create::Request;
@@ -22,6 +22,7 @@ use self::resources::FixedResourceArgs;
 pub(crate) use self::resources::ResourceArgs;
 use self::security::SecurityArgs;
 pub(crate) use self::switches::valued;
+use crate::error::InvalidArgument;
 
 /// What `run` and `create` are told of a container.
 #[derive(Args, Clone, Debug, Default)]
@@ -152,14 +153,10 @@ impl CreateArgs {
                 .as_ref()
                 .map(|it| it.display().to_string())
                 .unwrap_or_default(),
-            log_config: LogConfig {
-                kind: self.log_driver.clone().unwrap_or_else(|| "json-file".to_owned()),
-                config: pairs(&self.log_opt, "--log-opt")?,
-            },
+            log_config: self.log_config()?,
             restart_policy: restart_policy(&self.restart)?,
             auto_remove: self.rm,
             group_add: self.group_add.clone(),
-            runtime: "runc".to_owned(),
             init: self.init.then_some(true),
             ..HostConfig::default()
         };
@@ -170,8 +167,18 @@ impl CreateArgs {
         let networks = self.network.apply(&mut config, &mut host)?;
         config.healthcheck = self.health.healthcheck()?;
         let name = self.name.clone().unwrap_or_default();
-        let name = name.strip_prefix('/').unwrap_or(&name).to_owned();
+        // A slash alone is a name like any other, and no valid one.
+        let name = name.strip_prefix('/').filter(|name| !name.is_empty()).unwrap_or(&name);
+        let name = name.to_owned();
         Ok(Request { name, config, host_config: host, networks })
+    }
+
+    fn log_config(&self) -> anyhow::Result<LogConfig> {
+        let kind = self.log_driver.clone().unwrap_or_else(|| "json-file".to_owned());
+        if kind == "none" && !self.log_opt.is_empty() {
+            bail!("invalid logging opts for driver {kind}");
+        }
+        Ok(LogConfig { kind, config: pairs(&self.log_opt, "--log-opt")? })
     }
 
     fn config(&self, image: &str, command: &[String]) -> anyhow::Result<Config> {
@@ -249,7 +256,8 @@ pub(crate) fn restart_policy(text: &str) -> anyhow::Result<RestartPolicy> {
 /// `NAME=VALUE` or, for a variable of ours, `NAME`.
 pub(crate) fn variable(given: &str, env: &mut Vec<String>) -> anyhow::Result<()> {
     if given.is_empty() || given.starts_with('=') {
-        bail!("invalid environment variable: {given}");
+        let invalid = InvalidArgument { flag: "-e, --env", value: given.to_owned() };
+        return Err(anyhow!("invalid environment variable: {given}").context(invalid));
     }
     if given.contains('=') {
         env.push(given.to_owned());

@@ -48,6 +48,7 @@ mod load;
 mod login;
 mod logs;
 mod manifest;
+mod misuse;
 mod network;
 mod output;
 mod paths;
@@ -97,7 +98,11 @@ fn main() -> ExitCode {
     engine::open_files::raise_limit();
     let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => return ui::usage(&error),
+        Err(error) => {
+            let Some(too_few) = misuse::too_few(&error) else { return ui::usage(&error) };
+            ui::error(&too_few);
+            return ExitCode::FAILURE;
+        }
     };
     let done = verb(cli).and_then(|code| ui::answered().map(|()| code));
     match done {

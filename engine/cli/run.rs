@@ -14,7 +14,7 @@ use crate::attach::{self, Attachment, DETACH_KEYS};
 use crate::create_args::{CreateArgs, valued};
 use crate::error::RunFailed;
 use crate::paths::{self, Home};
-use crate::{reconcile, resolve, ui};
+use crate::{misuse, reconcile, resolve, ui};
 
 /// What `run` is told.
 #[derive(Args)]
@@ -80,17 +80,23 @@ pub(crate) fn run(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
         // To docker this is a fault of who types and not of the run: it ends with 1.
         attach::check_terminal(streams.stdin, args.create.tty)?;
     }
-    execute(home, args).context(RunFailed)
+    let (image, command) = image_and_command(args.words.as_ref(), "run")?;
+    execute(home, args, image, command).context(RunFailed)
 }
 
-fn execute(home: &Home, args: &RunArgs) -> anyhow::Result<ExitCode> {
+fn execute(
+    home: &Home,
+    args: &RunArgs,
+    image: &str,
+    command: &[String],
+) -> anyhow::Result<ExitCode> {
     let streams = Streams::parse(&args.create, args.detach)?;
     let detach = attach::keys(&args.detach_keys)?;
     let store = home.open()?;
     store.sweep()?;
     let containers = Containers::open(&store)?;
     reconcile::after_boot(&containers);
-    let record = make(&store, &containers, &args.create, args.words.as_ref(), &streams)?;
+    let record = make(&store, &containers, &args.create, (image, command), &streams)?;
     let attachment = Attachment {
         stdin: streams.stdin && record.config.open_stdin,
         tty: record.config.tty,
@@ -130,10 +136,11 @@ pub(crate) fn start_new(
 
 /// Creates.
 pub(crate) fn create_verb(home: &Home, args: &CreateVerb) -> anyhow::Result<ExitCode> {
+    let words = image_and_command(args.words.as_ref(), "create")?;
     let streams = Streams::parse(&args.create, false)?;
     let store = home.open()?;
     let containers = Containers::open(&store)?;
-    let record = make(&store, &containers, &args.create, args.words.as_ref(), &streams)?;
+    let record = make(&store, &containers, &args.create, words, &streams)?;
     ui::line(&record.id);
     Ok(ExitCode::SUCCESS)
 }
@@ -143,10 +150,9 @@ fn make(
     store: &Store,
     containers: &Containers<'_>,
     args: &CreateArgs,
-    words: Option<&Words>,
+    (image, command): (&str, &[String]),
     streams: &Streams,
 ) -> anyhow::Result<Record> {
-    let (image, command) = image_and_command(words)?;
     if let Some(file) = &args.cidfile
         && file.exists()
     {
@@ -185,10 +191,13 @@ fn make(
     Ok(record)
 }
 
-/// Takes the image from the command.
-fn image_and_command(words: Option<&Words>) -> anyhow::Result<(&str, &[String])> {
+/// Takes the image from the command of a verb.
+fn image_and_command<'a>(
+    words: Option<&'a Words>,
+    verb: &str,
+) -> anyhow::Result<(&'a str, &'a [String])> {
     let words = words.map(|Words::Image(words)| words.as_slice()).unwrap_or_default();
-    let (image, command) = words.split_first().context("no image is named: see --help")?;
+    let (image, command) = words.split_first().ok_or_else(|| misuse::no_image(verb))?;
     Ok((image, command))
 }
 

@@ -6,53 +6,59 @@ use engine::container::options::cpus;
 use engine::containers::record::{HostConfig, ThrottleDevice, Ulimit, WeightDevice};
 use engine::units::{self, parse_memory};
 
+use crate::error::InvalidArgument;
+
+const MEMORY: &str = "-m, --memory";
+const CPU_PERIOD: &str =
+    "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)";
+
 /// What it may use.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub(crate) struct ResourceArgs {
     /// Memory limit, as 512m
-    #[arg(short, long, value_name = "BYTES")]
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true)]
     memory: Option<String>,
     /// Memory and swap limit; -1 is unlimited swap
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory_swap: Option<String>,
     /// Soft memory limit
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory_reservation: Option<String>,
     /// How readily memory is swapped out, 0 to 100
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     memory_swappiness: Option<i64>,
     /// How many CPUs may be used, as 1.5
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     cpus: Option<String>,
     /// Relative CPU weight
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
+    #[arg(short = 'c', long, value_name = "WEIGHT", allow_hyphen_values = true)]
+    cpu_shares: Option<i64>,
     /// CPU time per period, in microseconds
     #[arg(long, value_name = "US", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
     /// The period of --cpu-quota, in microseconds
-    #[arg(long, value_name = "US")]
-    cpu_period: Option<u64>,
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    cpu_period: Option<i64>,
     /// CPUs that may be used, as 0-2
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     cpuset_cpus: Option<String>,
     /// Memory nodes that may be used
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     cpuset_mems: Option<String>,
     /// How many processes may run at once; -1 is unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
     /// Relative block I/O weight, 10 to 1000
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", allow_hyphen_values = true)]
     blkio_weight: Option<u16>,
     /// The period of --cpu-rt-runtime, in microseconds; without that it means nothing
-    #[arg(long, value_name = "US", hide = true)]
+    #[arg(long, value_name = "US", hide = true, allow_hyphen_values = true)]
     cpu_rt_period: Option<u64>,
     /// CPU time for real-time processes per period, in microseconds: 0
-    #[arg(long, value_name = "US", hide = true)]
+    #[arg(long, value_name = "US", hide = true, allow_hyphen_values = true)]
     cpu_rt_runtime: Option<u64>,
     /// Kept for docker's sake, which takes it and does nothing either
-    #[arg(long, value_name = "BYTES", hide = true)]
+    #[arg(long, value_name = "BYTES", hide = true, allow_hyphen_values = true)]
     kernel_memory: Option<String>,
 }
 
@@ -84,7 +90,7 @@ impl ResourceArgs {
                 "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"
             );
         }
-        let memory = self.memory.as_deref().map(bytes).transpose()?.unwrap_or(0);
+        let memory = bytes(MEMORY, self.memory.as_deref())?.unwrap_or(0);
         let swap = host.memory_swap;
         if self.memory_swap.is_none() && swap > 0 && memory > swap.cast_unsigned() {
             bail!(
@@ -96,13 +102,14 @@ impl ResourceArgs {
 
     /// Sets what was given, and leaves the rest.
     pub(crate) fn apply(&self, host: &mut HostConfig) -> anyhow::Result<()> {
-        set(&mut host.memory, self.memory.as_deref().map(bytes).transpose()?);
-        set(
-            &mut host.memory_reservation,
-            self.memory_reservation.as_deref().map(bytes).transpose()?,
-        );
-        if let Some(text) = self.memory_swap.as_deref() {
-            host.memory_swap = if text == "-1" { -1 } else { bytes(text)?.cast_signed() };
+        set(&mut host.memory, bytes(MEMORY, self.memory.as_deref())?);
+        let reservation = self.memory_reservation.as_deref();
+        set(&mut host.memory_reservation, bytes("--memory-reservation", reservation)?);
+        match self.memory_swap.as_deref() {
+            Some("-1") => host.memory_swap = -1,
+            text => {
+                set(&mut host.memory_swap, bytes("--memory-swap", text)?.map(u64::cast_signed));
+            }
         }
         if let Some(value) = self.memory_swappiness {
             if !(-1..=100).contains(&value) {
@@ -121,13 +128,14 @@ impl ResourceArgs {
         if self.cpu_quota.is_some() || self.cpu_period.is_some() {
             host.nano_cpus = 0;
         }
-        set(&mut host.cpu_shares, self.cpu_shares);
+        let no_weight = "invalid CPU shares: they are a weight, a number from 2 to 262144";
+        set(&mut host.cpu_shares, unsigned(self.cpu_shares, no_weight)?);
         set(&mut host.cpu_quota, self.cpu_quota);
-        set(&mut host.cpu_period, self.cpu_period);
+        set(&mut host.cpu_period, unsigned(self.cpu_period, CPU_PERIOD)?);
         set(&mut host.cpuset_cpus, self.cpuset_cpus.clone());
         set(&mut host.cpuset_mems, self.cpuset_mems.clone());
         set(&mut host.blkio_weight, self.blkio_weight);
-        self.kernel_memory.as_deref().map(bytes).transpose()?;
+        bytes("--kernel-memory", self.kernel_memory.as_deref())?;
         let (runtime, period) = (self.cpu_rt_runtime.unwrap_or(0), self.cpu_rt_period);
         if runtime > 0 && period.is_some_and(|period| period > 0 && runtime > period) {
             bail!("cpu real-time runtime cannot be higher than cpu real-time period");
@@ -149,7 +157,7 @@ impl ResourceArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct FixedResourceArgs {
     /// Size of /dev/shm
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     shm_size: Option<String>,
     /// Resource limit, as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
@@ -188,7 +196,7 @@ impl FixedResourceArgs {
         if host.shm_size == 0 {
             host.shm_size = 64 << 20;
         }
-        set(&mut host.shm_size, self.shm_size.as_deref().map(bytes).transpose()?);
+        set(&mut host.shm_size, bytes("--shm-size", self.shm_size.as_deref())?);
         for text in &self.ulimit {
             let units::Ulimit { name, soft, hard } =
                 text.parse().with_context(|| format!("--ulimit {text}"))?;
@@ -257,9 +265,7 @@ fn check_memory(host: &HostConfig) -> anyhow::Result<()> {
         bail!("Range of blkio weight is from 10 to 1000");
     }
     if host.cpu_period > 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
-        bail!(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-        );
+        bail!(CPU_PERIOD);
     }
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         bail!("CPU cfs quota can not be less than 1ms (i.e. 1000)");
@@ -280,6 +286,13 @@ fn set<T>(place: &mut T, value: Option<T>) {
     }
 }
 
-fn bytes(text: &str) -> anyhow::Result<u64> {
-    parse_memory(text).with_context(|| format!("invalid size: '{text}'"))
+/// A size that a flag was given.
+fn bytes(flag: &'static str, text: Option<&str>) -> anyhow::Result<Option<u64>> {
+    let invalid = |text: &str| InvalidArgument { flag, value: text.to_owned() };
+    text.map(|text| parse_memory(text).with_context(|| invalid(text))).transpose()
+}
+
+/// A number that must not be negative.
+fn unsigned(number: Option<i64>, negative: &'static str) -> anyhow::Result<Option<u64>> {
+    number.map(|number| u64::try_from(number).ok().context(negative)).transpose()
 }

@@ -52,13 +52,15 @@ pub(super) struct SecurityArgs {
     /// Kept for docker's sake: on Linux there is nothing but default
     #[arg(long, value_name = "NAME", hide = true)]
     isolation: Option<String>,
-    /// Kept for docker's sake
+    /// Kept for docker's sake: there is runc, by this name or io.containerd.runc.v2
     #[arg(long, value_name = "RUNTIME", hide = true)]
     runtime: Option<String>,
 }
 
 impl SecurityArgs {
     pub(super) fn apply(&self, host: &mut HostConfig) -> anyhow::Result<()> {
+        let runtime = self.runtime.as_deref().filter(|name| !name.is_empty());
+        runtime.unwrap_or("runc").clone_into(&mut host.runtime);
         host.privileged = self.privileged;
         host.cap_add.clone_from(&self.cap_add);
         host.cap_drop.clone_from(&self.cap_drop);

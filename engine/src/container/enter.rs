@@ -184,7 +184,7 @@ fn enter_working_directory(process: &Process) -> Result<(), Failure> {
         return Err(Failure::Refused(text("it needs to be an absolute path")));
     }
     match rustix::process::chdir(cwd) {
-        Err(Errno::NOENT) => Err(Failure::NotFound(text("no such file or directory"))),
+        Err(Errno::NOENT) => Err(Failure::NotExecutable(text("no such file or directory"))),
         Err(Errno::NOTDIR) => Err(Failure::NotExecutable(text("not a directory"))),
         Err(Errno::ACCESS) => Err(Failure::NotExecutable(text("permission denied"))),
         result => result.at(|| text("cannot be entered")),

@@ -214,6 +214,10 @@ fn check(config: &Config, host: &HostConfig) -> Result<()> {
             config.working_dir
         )));
     }
+    if !matches!(host.runtime.as_str(), "" | "runc" | "io.containerd.runc.v2") {
+        let name = &host.runtime;
+        return Err(Error::Refused(format!("unknown or invalid runtime name: {name}")));
+    }
     check_restart(&host.restart_policy)?;
     if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
         return refuse("can't create 'AutoRemove' container with restart policy");

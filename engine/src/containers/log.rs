@@ -84,17 +84,27 @@ impl Plan {
                     Ok(count) if count > 0 => plan.max_file = count,
                     _ => return refuse("max-file cannot be less than 1".to_owned()),
                 },
+                "mode" if !matches!(value.as_str(), "" | "blocking" | "non-blocking") => {
+                    return refuse(format!("logger: logging mode not supported: {value}"));
+                }
+                "max-buffer-size"
+                    if !config.config.get("mode").is_some_and(|mode| mode == "non-blocking") =>
+                {
+                    return refuse(
+                        "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
+                            .to_owned(),
+                    );
+                }
+                "compress" | "mode" | "max-buffer-size" => {}
                 // What they would add to each line is not shown by any command of ours.
-                "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
-                | "max-buffer-size" => {}
+                "labels" | "labels-regex" | "env" | "env-regex" | "tag" if !local => {}
+                other if local => {
+                    return refuse(format!("unknown log opt '{other}' for log driver local"));
+                }
                 other => {
-                    let driver = if local { "local" } else { "json-file" };
-                    return refuse(format!("unknown log opt '{other}' for {driver} log driver"));
+                    return refuse(format!("unknown log opt '{other}' for json-file log driver"));
                 }
             }
-        }
-        if plan.max_size == 0 && plan.max_file > 1 {
-            return refuse("max-file option requires max-size to be set".to_owned());
         }
         Ok(plan)
     }
@@ -323,7 +333,13 @@ mod tests {
         check("local", &[], Ok(Plan { kept: true, max_size: 20 << 20, max_file: 5 }));
         let rotating = [("max-size", "10k"), ("max-file", "3")];
         check("json-file", &rotating, Ok(Plan { kept: true, max_size: 10_000, max_file: 3 }));
-        check("json-file", &[("max-file", "3")], Err("max-file option requires max-size"));
+        check("", &[("max-file", "3")], Ok(Plan { kept: true, max_size: 0, max_file: 3 }));
+        check("local", &[("tag", "x")], Err("unknown log opt 'tag' for log driver local"));
+        check("", &[("mode", "fast")], Err("logger: logging mode not supported: fast"));
+        let buffer = ("max-buffer-size", "1m");
+        check("", &[buffer], Err("max-buffer-size option is only supported with"));
+        let unlimited = Plan { kept: true, max_size: 0, max_file: 1 };
+        check("", &[buffer, ("mode", "non-blocking"), ("tag", "x")], Ok(unlimited));
         check("json-file", &[("max-size", "much")], Err("invalid log-opt max-size"));
         check("json-file", &[("colour", "red")], Err("unknown log opt 'colour' for json-file"));
         check("syslog", &[], Err("no log driver named 'syslog'"));

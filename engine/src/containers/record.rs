@@ -173,7 +173,7 @@ pub struct HostConfig {
     /// Kernel parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: StringMap,
-    /// Always `runc`, which tools look for.
+    /// `runc` or `io.containerd.runc.v2`, which tools look for.
     pub runtime: String,
     /// Unused; docker prints it.
     pub isolation: String,

@@ -86,7 +86,7 @@ fn what_cannot_be_started_has_docker_s_exit_codes() {
     };
     check("foo", "/", 127, "exec: \"foo\": executable file not found in $PATH");
     check("/etc/passwd", "/", 126, "exec: \"/etc/passwd\": permission denied");
-    check("true", "/nope", 127, "chdir to cwd (\"/nope\"): no such file or directory");
+    check("true", "/nope", 126, "chdir to cwd (\"/nope\"): no such file or directory");
     check("true", "/etc/passwd", 126, "chdir to cwd (\"/etc/passwd\"): not a directory");
     let mut unknown = spec(&sleeper.machine, &["true"]);
     unknown.process.user = "nobody".to_owned();
