@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
@@ -37,7 +37,7 @@ pub struct Descriptor {
     /// The content's length in bytes.
     pub size: u64,
     /// Anything said about it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub annotations: StringMap,
     /// What it runs on, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,8 +48,10 @@ pub struct Descriptor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// As Go's GOARCH.
+    #[serde(deserialize_with = "null_as_default")]
     pub architecture: String,
     /// As Go's GOOS.
+    #[serde(deserialize_with = "null_as_default")]
     pub os: String,
     /// As `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,9 +68,10 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests.
+    #[serde(deserialize_with = "null_as_default")]
     pub manifests: Vec<Descriptor>,
     /// Anything said about the index.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub annotations: StringMap,
 }
 
@@ -95,9 +98,10 @@ pub struct Manifest {
     /// The image configuration.
     pub config: Descriptor,
     /// The layers, the base first.
+    #[serde(deserialize_with = "null_as_default")]
     pub layers: Vec<Descriptor>,
     /// Anything said about the image.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub annotations: StringMap,
 }
 
@@ -105,23 +109,25 @@ pub struct Manifest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// As Go's GOARCH.
+    #[serde(deserialize_with = "null_as_default")]
     pub architecture: String,
     /// Who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// How to run it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub config: RunConfig,
     /// When it was made, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// How it was made, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "elements")]
     pub history: Vec<History>,
     /// As Go's GOOS.
+    #[serde(deserialize_with = "null_as_default")]
     pub os: String,
     /// The layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub rootfs: RootFs,
     /// As `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +141,7 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "layers")]
     pub kind: String,
     /// Digests of the uncompressed tars, the base first.
     #[serde(default, deserialize_with = "null_as_default")]
@@ -164,7 +170,11 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Whether the step made no layer.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        skip_serializing_if = "std::ops::Not::not",
+        deserialize_with = "null_as_default"
+    )]
     pub empty_layer: bool,
 }
 
@@ -180,43 +190,43 @@ pub struct Empty {}
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunConfig {
     /// `user[:group]`.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_as_default")]
     pub user: String,
     /// `port/protocol`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub exposed_ports: Set,
     /// `NAME=value`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "elements")]
     pub env: Vec<String>,
     /// The program and its first arguments.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_elements")]
     pub entrypoint: Option<Vec<String>>,
     /// Further arguments, or the program when there is no entry point.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_elements")]
     pub cmd: Option<Vec<String>>,
     /// How to tell whether it works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     /// Whether the command line was a single string (Windows).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not", deserialize_with = "null_as_default")]
     pub args_escaped: bool,
     /// Directories that live outside the image.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub volumes: Set,
     /// Where the program starts.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_as_default")]
     pub working_dir: String,
     /// Instructions for images built on this one.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "elements")]
     pub on_build: Vec<String>,
     /// Anything said about the image.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub labels: StringMap,
     /// What asks the program to stop.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_as_default")]
     pub stop_signal: String,
     /// What runs the shell forms.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_elements")]
     pub shell: Option<Vec<String>>,
     /// Whatever else a base image's configuration had.
     #[serde(flatten)]
@@ -228,22 +238,22 @@ pub struct RunConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
     /// `NONE`, `CMD ...` or `CMD-SHELL ...`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "elements")]
     pub test: Vec<String>,
     /// Between two probes.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_as_default")]
     pub interval: i64,
     /// Of one probe.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_as_default")]
     pub timeout: i64,
     /// In which failures do not count.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_as_default")]
     pub start_period: i64,
     /// Between two probes in the start period.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_as_default")]
     pub start_interval: i64,
     /// Failures in a row that mean unhealthy.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_as_default")]
     pub retries: i64,
 }
 
@@ -251,13 +261,48 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// Go writes an empty slice or map it never made as `null`.
+/// Reads `null` as Go does: as what a field is that is not there. Go writes it for an empty slice
+/// or map that it never made.
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The same for what a list holds too.
+fn elements<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(optional_elements(deserializer)?.unwrap_or_default())
+}
+
+fn optional_elements<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let list: Option<Vec<Option<T>>> = Option::deserialize(deserializer)?;
+    Ok(list.map(|list| list.into_iter().map(Option::unwrap_or_default).collect()))
+}
+
+/// The same for what a map holds.
+fn values<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let map: BTreeMap<String, Option<T>> = null_as_default(deserializer)?;
+    Ok(map.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
+}
+
+/// The only kind of root file system there is.
+fn layers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let kind: Option<String> = Option::deserialize(deserializer)?;
+    Ok(kind.unwrap_or_else(|| RootFs::default().kind))
 }
 
 #[cfg(test)]
@@ -272,9 +317,54 @@ mod tests {
     }
 
     #[test]
-    fn go_null_is_an_empty_list() {
-        let text = r#"{"architecture":"","config":{"Env":null,"Labels":null},"os":"","rootfs":{"type":"layers","diff_ids":null}}"#;
-        let config: ImageConfig = serde_json::from_str(text).expect("parse");
-        assert!(config.config.env.is_empty() && config.rootfs.diff_ids.is_empty());
+    fn null_is_what_is_not_there_as_in_go() {
+        for (text, expected) in [
+            (r#""config":null,"history":null,"rootfs":null"#, ""),
+            (r#""created":null,"author":null,"variant":null"#, ""),
+            (r#""rootfs":{"type":null,"diff_ids":null}"#, ""),
+            (r#""history":[null]"#, r#""history":[{}]"#),
+            (
+                r#""history":[{"created":null,"created_by":null,"empty_layer":null}]"#,
+                r#""history":[{}]"#,
+            ),
+            (r#""config":{"User":null,"WorkingDir":null,"StopSignal":null}"#, ""),
+            (r#""config":{"Env":null,"OnBuild":null,"Cmd":null,"Shell":null}"#, ""),
+            (r#""config":{"Env":["A=b",null]}"#, r#""config":{"Env":["A=b",""]}"#),
+            (r#""config":{"Cmd":[null]}"#, r#""config":{"Cmd":[""]}"#),
+            (r#""config":{"Labels":null,"Volumes":null,"ExposedPorts":null}"#, ""),
+            (r#""config":{"Labels":{"a":null}}"#, r#""config":{"Labels":{"a":""}}"#),
+            (r#""config":{"Volumes":{"/a":null}}"#, r#""config":{"Volumes":{"/a":{}}}"#),
+            (r#""config":{"ArgsEscaped":null,"Healthcheck":null}"#, ""),
+            (
+                r#""config":{"Healthcheck":{"Test":null,"Interval":null,"Retries":null}}"#,
+                r#""config":{"Healthcheck":{}}"#,
+            ),
+        ] {
+            let config = |fields: &str| {
+                let comma = if fields.is_empty() { "" } else { "," };
+                let text = format!(r#"{{"architecture":null,"os":null{comma}{fields}}}"#);
+                serde_json::from_str::<ImageConfig>(&text).expect("parse")
+            };
+            assert_eq!(config(text), config(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn null_in_manifests_is_what_is_not_there() {
+        let digest = Digest::of("");
+        let descriptor = |more: &str| {
+            format!(r#"{{"mediaType":"{CONFIG}","digest":"{digest}","size":0{more}}}"#)
+        };
+        let plain = descriptor("");
+        let null = descriptor(r#","annotations":null,"urls":null,"platform":null"#);
+        let manifest = |config: &str, more: &str| {
+            let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]{more}}}"#);
+            serde_json::from_str::<Manifest>(&text).expect("parse")
+        };
+        let more = r#","mediaType":null,"annotations":null"#;
+        assert_eq!(manifest(&null, more), manifest(&plain, ""));
+        let text = r#"{"schemaVersion":2,"manifests":null,"annotations":{"a":null}}"#;
+        let index: Index = serde_json::from_str(text).expect("parse");
+        assert_eq!(index.annotations["a"], "");
     }
 }
