@@ -100,6 +100,7 @@ fn an_archive_is_imported_with_changes() {
     let inspected = inspect(&test, "imported");
     assert_eq!(inspected["Id"], id.trim());
     assert_eq!(inspected["Config"]["Cmd"], json!(["sh"]));
+    assert_eq!(inspected["Config"]["ArgsEscaped"], json!(null), "only a build says so");
     assert_eq!(
         (&inspected["Config"]["Env"], &inspected["Config"]["WorkingDir"]),
         (&json!(["A=b"]), &json!("/w"))

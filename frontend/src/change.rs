@@ -9,7 +9,7 @@ use crate::expand::Expander;
 use crate::expose::parse_ports;
 use crate::instruction::Kind;
 use crate::lines;
-use crate::lower_stage::{set_config, set_env};
+use crate::lower_stage::{set_config, set_env, shell_of};
 use crate::parse::parse_instruction;
 use crate::span::Lines;
 
@@ -35,7 +35,7 @@ pub fn apply(image: &mut ImageConfig, changes: &[String]) -> Result<(), Error> {
 
 fn change(image: &mut ImageConfig, kind: &Kind, keyword: &str) -> Result<(), Error> {
     let place = |kind| Error::new(kind, Lines::default());
-    let shell = image.config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
+    let shell = shell_of(&image.config);
     match kind {
         Kind::Env(pairs) => {
             for pair in pairs {
@@ -57,7 +57,13 @@ fn change(image: &mut ImageConfig, kind: &Kind, keyword: &str) -> Result<(), Err
             let keyword = keyword.to_uppercase();
             return Err(place(ErrorKind::Instruction(InstructionError::NotAChange { keyword })));
         }
-        kind => set_config(image, kind, &shell, &mut true),
+        kind => {
+            set_config(image, kind, &shell, &mut true);
+            // Only a build says so of a command.
+            if matches!(kind, Kind::Cmd(_)) {
+                image.config.args_escaped = false;
+            }
+        }
     }
     Ok(())
 }

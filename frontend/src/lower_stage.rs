@@ -137,8 +137,7 @@ impl<'l, 'a> StageLowering<'l, 'a> {
     }
 
     fn shell(&self) -> Vec<String> {
-        let default = || DEFAULT_SHELL.map(str::to_owned).to_vec();
-        self.image.config.shell.clone().unwrap_or_else(default)
+        shell_of(&self.image.config)
     }
 
     /// The value of a variable here: what the image sets wins over what is declared.
@@ -365,6 +364,12 @@ impl<'l, 'a> StageLowering<'l, 'a> {
             }
         }
     }
+}
+
+/// What runs the shell forms; some programs write an empty list where there is none.
+pub(crate) fn shell_of(config: &RunConfig) -> Vec<String> {
+    let given = config.shell.clone().filter(|shell| !shell.is_empty());
+    given.unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec())
 }
 
 /// Changes what an instruction without a layer changes.

@@ -36,6 +36,9 @@ pub(crate) fn base(name: &str) -> BaseImage {
     let mut image = BaseImage { reference: name.to_owned(), ..Default::default() };
     image.config.config.env = vec!["PATH=/bin".into(), "BASE=yes".into()];
     image.config.config.cmd = Some(vec!["base".into()]);
+    if name == "shell-less" {
+        image.config.config.shell = Some(Vec::new());
+    }
     if name == "triggers" {
         image.config.config.on_build = vec!["ENV T=1".into(), "RUN trigger".into()];
     }
@@ -87,6 +90,18 @@ fn only_needed_stages_are_lowered_and_named_as_buildkit_does() {
     );
     let target = |request: &mut Request| request.target = Some("ONE".into());
     assert_eq!(names(&lowered(text, target)), ["[one 1/2] FROM a", "[one 2/2] RUN 1"]);
+}
+
+#[test]
+fn a_base_with_an_empty_shell_has_the_usual_one() {
+    let lowered = lowered("FROM shell-less\nRUN x\nCMD y\n", |_| {});
+    let run = lowered.definition.vertices.iter().find_map(|vertex| match &vertex.op {
+        Op::Run(run) => Some(run.args.clone()),
+        _ => None,
+    });
+    assert_eq!(run.unwrap(), ["/bin/sh", "-c", "x"]);
+    let cmd = lowered.images[0].config.config.cmd.clone();
+    assert_eq!(cmd.unwrap(), ["/bin/sh", "-c", "y"]);
 }
 
 #[test]
