@@ -25,6 +25,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::measure;
 use crate::regular;
+use crate::removal::remove_dir_all;
 use crate::store::Store;
 
 /// Where Linux tells which start of the machine this is (random(4)).
@@ -113,7 +114,7 @@ impl Store {
             let _ = self.write_atomically(&path, &boot);
             Ok(())
         })?;
-        trash.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(Error::Io))
+        trash.iter().try_for_each(|path| remove_dir_all(path).map_err(Error::Io))
     }
 }
 
@@ -167,7 +168,7 @@ impl Checker<'_> {
             }
             Ok(true)
         })?;
-        trash.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(Error::Io))?;
+        trash.iter().try_for_each(|path| remove_dir_all(path).map_err(Error::Io))?;
         Ok(removed)
     }
 
@@ -177,7 +178,7 @@ impl Checker<'_> {
             return Ok(());
         }
         let trash = self.store.take_away(place)?;
-        trash.map_or(Ok(()), |trash| fs::remove_dir_all(trash).map_err(Error::Io))
+        trash.map_or(Ok(()), |trash| remove_dir_all(trash).map_err(Error::Io))
     }
 }
 

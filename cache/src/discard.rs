@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use fs_err as fs;
+use crate::removal::remove_dir_all;
 
 /// A thread that removes, started when there is something to remove. Dropping it waits for it.
 #[derive(Default)]
@@ -20,7 +20,7 @@ impl Discarder {
         let mut worker = self.0.lock().expect("no holder panics");
         let (queue, _) = worker.get_or_insert_with(|| {
             let (queue, paths) = channel::<PathBuf>();
-            let remove = move || paths.iter().for_each(|path| drop(fs::remove_dir_all(path)));
+            let remove = move || paths.iter().for_each(|path| drop(remove_dir_all(path)));
             (queue, std::thread::spawn(remove))
         });
         // The thread ends only when the queue does.

@@ -59,6 +59,7 @@ pub mod platforms;
 pub mod prune;
 pub mod record;
 mod regular;
+pub mod removal;
 mod reserve;
 mod scratch;
 pub mod store;

@@ -29,6 +29,7 @@ use crate::known::BLOBS;
 use crate::measure::{self, Measures};
 use crate::record::Record;
 use crate::regular;
+use crate::removal::remove_dir_all;
 use crate::store::Store;
 
 /// What a thing in the store is; in this order they go: who needs something before what it needs.
@@ -223,7 +224,7 @@ impl Store {
         });
         // Others need not wait for this; after a crash the directories are swept with our scratch.
         for path in trash {
-            fs::remove_dir_all(path).map_err(Error::Io)?;
+            remove_dir_all(path).map_err(Error::Io)?;
         }
         pruned
     }
@@ -253,7 +254,7 @@ impl Store {
                     // layer is not there.
                     Err(_) => {
                         let _ = fs::remove_file(path.join("layer.tar"));
-                        fs::remove_dir_all(path)
+                        remove_dir_all(path)
                     }
                 }
             }

@@ -21,6 +21,7 @@ use rustix::fs::IFlags;
 
 use crate::error::{Error, Result};
 use crate::lock;
+use crate::removal::remove_dir_all;
 
 /// An odd number: its multiples are all different until 2^32 of them have been.
 const STRIDE: u32 = 0x9e37_79b9;
@@ -81,8 +82,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is swept later.
-        let _ = fs::remove_dir_all(&self.dir);
-        let _ = fs::remove_file(&self.lock_path);
+        if remove_dir_all(&self.dir).is_ok() {
+            let _ = fs::remove_file(&self.lock_path);
+        }
     }
 }
 
@@ -96,8 +98,10 @@ pub(crate) fn sweep(tmp: &Path) -> Result<()> {
         // Another sweeper or a finishing owner may remove the file first.
         let Ok(file) = fs::File::open(&path) else { continue };
         if file.file().try_lock().is_ok() {
-            let _ = fs::remove_dir_all(path.with_extension(""));
-            let _ = fs::remove_file(&path);
+            match remove_dir_all(path.with_extension("")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+                _ => drop(fs::remove_file(&path)),
+            }
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::layer::unpack::{Form, UnpackStats, unpack_layer};
 use crate::lower::Mark;
 use crate::regular;
+use crate::removal::remove_dir_all;
 use crate::store::Store;
 
 /// Big enough that a read costs little beside the copying.
@@ -64,7 +65,7 @@ impl Store {
             Ok(()) => Ok(tree),
             // Another thread or process was faster; its tree is as good.
             Err(_) if tree.is_dir() => {
-                fs::remove_dir_all(temp).map_err(Error::Io)?;
+                remove_dir_all(temp).map_err(Error::Io)?;
                 Ok(tree)
             }
             Err(error) => Err(error),

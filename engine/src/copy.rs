@@ -158,7 +158,7 @@ fn read_link(tree: &Tree, entry: &Entry) -> Result<Vec<u8>, Error> {
 }
 
 fn read_failed(entry: &Entry, source: io::Error) -> Error {
-    Error::Read { path: format!("/{}", String::from_utf8_lossy(&entry.path)), source }
+    Error::Read { path: tree::shown(&entry.path), source }
 }
 
 fn owner_of(tree: &Tree, entry: &Entry) -> (u32, u32) {

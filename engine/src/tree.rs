@@ -12,7 +12,7 @@ use std::sync::RwLock;
 use cache::content::{ContentDigest, ContentHasher};
 use cache::context::{ContextIndex, Stat};
 use cache::layer::Timestamp;
-use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
 use crate::pattern::glob::{self, Glob};
@@ -24,6 +24,12 @@ const FEW: usize = 16;
 
 /// Bytes that are read at once for a digest: most files in one go.
 const READ: usize = 64 << 10;
+
+/// A path of as many bytes has no place in a system call with the zero at its end (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+
+/// As many bytes of a path that is too long tell which it is.
+const SHOWN_OF_TOO_LONG: usize = 200;
 
 /// A tree to take files from.
 pub struct Tree {
@@ -87,6 +93,12 @@ pub struct Selected {
     pub name: Vec<u8>,
     /// Itself first, then everything below it, parents before children.
     pub entries: Vec<Entry>,
+}
+
+impl Error {
+    fn read(path: &[u8], source: io::Error) -> Self {
+        Self::Read { path: shown(path), source }
+    }
 }
 
 impl Selected {
@@ -198,34 +210,23 @@ impl Tree {
         if !self.visible(&dir)?.is_some_and(|metadata| metadata.is_dir()) {
             return Ok(Vec::new());
         }
-        let mut found = Vec::new();
         let parts: Vec<_> = wild.split('/').map(Glob::parse).collect::<Result<_, _>>()?;
-        self.match_below(&dir, fixed.as_bytes(), &parts, &mut found)?;
-        Ok(found)
-    }
-
-    fn match_below(
-        &self,
-        dir: &[u8],
-        named: &[u8],
-        parts: &[Glob],
-        found: &mut Vec<Vec<u8>>,
-    ) -> Result<(), Error> {
-        let Some((part, rest)) = parts.split_first() else { return Ok(()) };
-        for name in self.names(dir)? {
-            if !part.matches(&name) {
-                continue;
-            }
-            let (path, named) = (join(dir, &name), join(named, &name));
-            match self.visible(&path)? {
-                Some(_) if rest.is_empty() => found.push(named),
-                Some(metadata) if metadata.is_dir() => {
-                    self.match_below(&path, &named, rest, found)?;
+        // Directories by their path without links, and as they were named.
+        let mut dirs = vec![(dir, fixed.into_bytes())];
+        for (at, part) in parts.iter().enumerate() {
+            let is_last = at + 1 == parts.len();
+            let mut matched = Vec::new();
+            for (dir, named) in dirs {
+                for name in self.names(&dir)?.into_iter().filter(|name| part.matches(name)) {
+                    let path = join(&dir, &name);
+                    if self.visible(&path)?.is_some_and(|found| is_last || found.is_dir()) {
+                        matched.push((path, join(&named, &name)));
+                    }
                 }
-                _ => {}
             }
+            dirs = matched;
         }
-        Ok(())
+        Ok(dirs.into_iter().map(|(_, named)| named).collect())
     }
 
     /// Lists everything selected below the directory that is the only entry.
@@ -233,15 +234,14 @@ impl Tree {
         let root = entries[0].path.clone();
         let ignored = self.ignore_state(&root);
         let walk = Walk { tree: self, filter };
-        let rules = Rules { ignored: ignored.as_ref(), ..Rules::default() };
-        entries.extend(walk.below(&root, b"", rules)?);
+        let rules = Rules { ignored, filtered: None };
+        entries.extend(walk.below(Unlisted { path: root, below: Vec::new(), rules })?);
         Ok(())
     }
 
     /// What is at a path without links, unless it is ignored.
     fn visible(&self, path: &[u8]) -> Result<Option<Metadata>, Error> {
-        let metadata =
-            self.view.metadata(path).map_err(|source| Error::Read { path: shown(path), source })?;
+        let metadata = self.view.metadata(path).map_err(|source| Error::read(path, source))?;
         let Some(metadata) = metadata else { return Ok(None) };
         if path.is_empty() {
             return Ok(Some(metadata));
@@ -274,7 +274,7 @@ impl Tree {
             let fd = self.view.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
             list(fd)
         };
-        read().map_err(|source| Error::Read { path: shown(dir), source })
+        read().map_err(|source| Error::read(dir, source))
     }
 
     /// The digests of the regular files among `entries`, by their place. A file with extended
@@ -361,79 +361,101 @@ impl Tree {
             }
             Ok(with_attributes(hasher.finish(), &attributes))
         };
-        read().map_err(|source| Error::Read { path: shown(&entry.path), source })
+        read().map_err(|source| Error::read(&entry.path, source))
     }
 }
 
-/// One recursive listing.
+/// One listing of all that is below a directory.
 struct Walk<'a> {
     tree: &'a Tree,
     filter: &'a Filter,
 }
 
 /// What the rules know of a directory's entries.
-#[derive(Clone, Copy, Default)]
-struct Rules<'a> {
-    ignored: Option<&'a Directory>,
-    filtered: Option<&'a Directory>,
+#[derive(Default)]
+struct Rules {
+    ignored: Option<Directory>,
+    filtered: Option<Directory>,
 }
 
-/// A directory being listed, and whether it is kept with nothing below it.
+/// A directory yet to be listed.
+struct Unlisted {
+    path: Vec<u8>,
+    below: Vec<u8>,
+    rules: Rules,
+}
+
+/// What is selected in one directory.
+struct Listed {
+    files: Vec<Entry>,
+    dirs: Vec<Subdirectory>,
+}
+
+/// A directory in another, and whether it is kept with nothing below it.
 struct Subdirectory {
     entry: Entry,
     kept: bool,
-    ignored: Directory,
-    filtered: Directory,
 }
 
 impl Walk<'_> {
-    /// Lists what is below a directory, parents before children, names sorted.
-    fn below(&self, dir: &[u8], below: &[u8], rules: Rules<'_>) -> Result<Vec<Entry>, Error> {
-        let mut files = Vec::new();
-        let mut dirs = Vec::new();
-        for (name, metadata) in self.names(dir)? {
-            let entry = Entry { path: join(dir, &name), below: join(below, &name), metadata };
+    /// Lists what is below a directory, parents before children, names sorted. Goes down level by
+    /// level instead of calling itself: trees may be deeper than a stack.
+    fn below(&self, root: Unlisted) -> Result<Vec<Entry>, Error> {
+        let mut listed: Vec<Listed> = Vec::new();
+        let mut level = vec![root];
+        while !level.is_empty() {
+            // A wide tree is listed by all processors; for a narrow one they are not worth waking.
+            let list = |dir: &Unlisted| self.list(dir);
+            let found: Vec<(Listed, Vec<Unlisted>)> = match level.len() {
+                ..FEW => level.iter().map(list).collect::<Result<_, _>>()?,
+                _ => level.par_iter().map(list).collect::<Result<_, _>>()?,
+            };
+            level.clear();
+            for (dir, below) in found {
+                listed.push(dir);
+                level.extend(below);
+            }
+        }
+        Ok(in_order(listed))
+    }
+
+    /// What is selected in a directory, and the directories in it in the same order.
+    fn list(&self, dir: &Unlisted) -> Result<(Listed, Vec<Unlisted>), Error> {
+        let rules = &dir.rules;
+        let (mut files, mut dirs, mut below) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, metadata) in self.names(&dir.path)? {
+            let (path, below_root) = (join(&dir.path, &name), join(&dir.below, &name));
+            let entry = Entry { path, below: below_root, metadata };
             if entry.metadata.is_dir() {
-                dirs.extend(self.enter(entry, rules));
+                if let Some((kept, rules)) = self.enter(&entry, rules) {
+                    let (path, below_root) = (entry.path.clone(), entry.below.clone());
+                    below.push(Unlisted { path, below: below_root, rules });
+                    dirs.push(Subdirectory { entry, kept });
+                }
             } else if entry.metadata.kind != FileType::Socket
-                && self.tree.ignore.keeps_file(&entry.path, rules.ignored)
-                && self.filter.keeps_file(&entry.below, rules.filtered)
+                && self.tree.ignore.keeps_file(&entry.path, rules.ignored.as_ref())
+                && self.filter.keeps_file(&entry.below, rules.filtered.as_ref())
             {
                 files.push(entry);
             }
         }
-        // A wide tree is listed by all processors; for a narrow one they are not worth waking.
-        let list = |dir: Subdirectory| self.list(dir);
-        let listed: Vec<Vec<Entry>> = match dirs.len() {
-            ..FEW => dirs.into_iter().map(list).collect::<Result<_, _>>()?,
-            _ => dirs.into_par_iter().map(list).collect::<Result<_, _>>()?,
-        };
-        Ok(merge(files, listed))
+        Ok((Listed { files, dirs }, below))
     }
 
-    /// A subdirectory, unless nothing of it can be kept.
-    fn enter(&self, entry: Entry, rules: Rules<'_>) -> Option<Subdirectory> {
-        let (visit, ignored) = self.tree.ignore.visit_directory(&entry.path, rules.ignored);
-        let (wanted, filtered) = self.filter.visit_directory(&entry.below, rules.filtered);
+    /// Whether a directory is kept, and the rules in it; nothing if nothing of it can be kept.
+    fn enter(&self, entry: &Entry, above: &Rules) -> Option<(bool, Rules)> {
+        let above = (above.ignored.as_ref(), above.filtered.as_ref());
+        let (visit, ignored) = self.tree.ignore.visit_directory(&entry.path, above.0);
+        let (wanted, filtered) = self.filter.visit_directory(&entry.below, above.1);
         let kept = visit == Visit::Keep && wanted == Visit::Keep;
         let pruned = visit == Visit::Prune || wanted == Visit::Prune;
-        (!pruned).then_some(Subdirectory { entry, kept, ignored, filtered })
-    }
-
-    /// A subdirectory with what is below it; nothing if it is kept only for what is below.
-    fn list(&self, dir: Subdirectory) -> Result<Vec<Entry>, Error> {
-        let Subdirectory { entry, kept, ignored, filtered } = dir;
-        let rules = Rules { ignored: Some(&ignored), filtered: Some(&filtered) };
-        let mut below = self.below(&entry.path, &entry.below, rules)?;
-        if kept || !below.is_empty() {
-            below.insert(0, entry);
-        }
-        Ok(below)
+        let rules = Rules { ignored: Some(ignored), filtered: Some(filtered) };
+        (!pruned).then_some((kept, rules))
     }
 
     /// What is in a directory, by name.
     fn names(&self, dir: &[u8]) -> Result<Vec<(Vec<u8>, Metadata)>, Error> {
-        let failed = |source| Error::Read { path: shown(dir), source };
+        let failed = |source| Error::read(dir, source);
         let view = &self.tree.view;
         let fd = view.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
         let lister = rustix::io::dup(&fd).map_err(|error| failed(error.into()))?;
@@ -443,28 +465,66 @@ impl Walk<'_> {
                 Ok(metadata) => found.push((name, metadata)),
                 // Overlay lists a whiteout with nothing below it, and then says it is not there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => {
-                    return Err(Error::Read { path: shown(&join(dir, &name)), source });
-                }
+                Err(source) => return Err(Error::read(&join(dir, &name), source)),
             }
         }
         Ok(found)
     }
 }
 
-/// Puts the files of a directory and the listings of its subdirectories into one order.
-fn merge(files: Vec<Entry>, listed: Vec<Vec<Entry>>) -> Vec<Entry> {
-    let mut merged = Vec::with_capacity(files.len() + listed.iter().map(Vec::len).sum::<usize>());
-    let mut files = files.into_iter().peekable();
-    for dir in listed {
-        let Some(first) = dir.first() else { continue };
-        while let Some(file) = files.next_if(|file| file.below < first.below) {
-            merged.push(file);
-        }
-        merged.extend(dir);
+/// Puts the listings of directories, each after the one it is in, into one order: each directory
+/// before what is below it, names sorted. A directory that is kept only for what is below it and
+/// has nothing there is left out.
+fn in_order(listed: Vec<Listed>) -> Vec<Entry> {
+    // The listings stand level by level: those of a directory's subdirectories are in one row.
+    let mut end = 1;
+    let first_below: Vec<usize> = listed
+        .iter()
+        .map(|dir| {
+            let first = end;
+            end += dir.dirs.len();
+            first
+        })
+        .collect();
+    let mut wanted = vec![false; listed.len()];
+    for (at, dir) in listed.iter().enumerate().rev() {
+        let below = dir.dirs.iter().zip(&wanted[first_below[at]..]);
+        let has_dirs = below.into_iter().any(|(dir, wanted)| dir.kept || *wanted);
+        wanted[at] = has_dirs || !dir.files.is_empty();
     }
-    merged.extend(files);
-    merged
+    let mut listed: Vec<_> = listed
+        .into_iter()
+        .map(|dir| {
+            let files = dir.files.into_iter().peekable();
+            (files, dir.dirs.into_iter().peekable())
+        })
+        .collect();
+    let mut next_below = first_below;
+    let mut ordered = Vec::new();
+    let mut open = vec![0];
+    while let Some(&at) = open.last() {
+        let (files, dirs) = &mut listed[at];
+        let dir = match (files.peek(), dirs.peek()) {
+            (Some(file), Some(dir)) if dir.entry.below < file.below => dirs.next(),
+            (None, Some(_)) => dirs.next(),
+            (Some(_), _) => {
+                ordered.extend(files.next());
+                continue;
+            }
+            (None, None) => {
+                open.pop();
+                continue;
+            }
+        };
+        let Some(Subdirectory { entry, kept }) = dir else { continue };
+        let below = next_below[at];
+        next_below[at] += 1;
+        if kept || wanted[below] {
+            ordered.push(entry);
+            open.push(below);
+        }
+    }
+    ordered
 }
 
 fn is_file(entry: &Entry) -> bool {
@@ -515,9 +575,12 @@ fn list(dir: impl Into<std::os::fd::OwnedFd>) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// A path as people are shown it: absolute within its tree.
-fn shown(path: &[u8]) -> String {
-    format!("/{}", String::from_utf8_lossy(path).trim_start_matches('/'))
+/// A path as people are shown it: absolute within its tree, and of one that is longer than the
+/// kernel takes only the beginning.
+pub(crate) fn shown(path: &[u8]) -> String {
+    let end = if path.len() < LONGEST_PATH { path.len() } else { SHOWN_OF_TOO_LONG };
+    let more = if end < path.len() { "…" } else { "" };
+    format!("/{}{more}", String::from_utf8_lossy(&path[..end]).trim_start_matches('/'))
 }
 
 /// Go's `path.Clean` of a path taken from the root, without the leading slash: `..` ends there.
@@ -621,6 +684,43 @@ mod tests {
         dir.close().expect("remove");
         let error = tree.select(&path("/")).expect_err("removed");
         assert_eq!(error.to_string(), "the directory was removed");
+    }
+
+    /// Directories in each other, the last one with a file.
+    fn nested(root: &std::path::Path, depth: usize) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let mode = rustix::fs::Mode::RWXU;
+        let mut at = rustix::fs::open(root, flags, mode).expect("open");
+        for _ in 0..depth {
+            rustix::fs::mkdirat(&at, "d", mode).expect("mkdir");
+            at = rustix::fs::openat(&at, "d", flags, mode).expect("open");
+        }
+        rustix::fs::openat(&at, "file", OFlags::CREATE, mode).expect("create");
+    }
+
+    #[test]
+    fn no_tree_is_too_deep_for_the_stack_and_what_has_no_path_is_an_error() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let [deep, deeper] = ["deep", "deeper"].map(|name| dir.path().join(name));
+        for (root, depth) in [(&deep, 1800), (&deeper, 2500)] {
+            std::fs::create_dir(root).expect("mkdir");
+            nested(root, depth);
+        }
+        let select = move || {
+            let tree = |root| Tree::new(View::open(root).expect("open"), Owners::Root);
+            let all = tree(&deep).select(&path("d")).expect("select").remove(0).entries;
+            assert_eq!(all.len(), 1801);
+            assert!(all[1800].below.ends_with(b"d/d/file"));
+            let pattern = "*/".repeat(1800) + "f*";
+            let matched = tree(&deep).select(&path(&pattern)).expect("select");
+            assert_eq!(matched[0].name, b"file");
+            tree(&deeper).select(&path("d")).expect_err("a path that is too long").to_string()
+        };
+        let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(select);
+        let error = thread.expect("spawn").join().expect("no panic");
+        assert!(error.starts_with("cannot read \"/d/d/d/"), "{error}");
+        assert!(error.ends_with("…\"") && error.len() < 300, "{error}");
+        cache::removal::remove_dir_all(dir.path().join("deeper")).expect("remove");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::lower::Mark;
 use crate::measure;
 use crate::prune::containers::read;
 use crate::regular;
+use crate::removal::remove_dir_all;
 use crate::store::Store;
 
 /// Chains of layers, by what their forms are named after.
@@ -53,7 +54,7 @@ impl Checker<'_> {
             };
             let wrong = wrong_forms(store, &second, digest, forms, &chains);
             for (_, dir) in second.listed("layers")? {
-                fs::remove_dir_all(dir).map_err(Error::Io)?;
+                remove_dir_all(dir).map_err(Error::Io)?;
             }
             idle.lock().expect("no holder panics").push(second);
             wrong
@@ -231,7 +232,7 @@ fn derive(store: &Store, second: &Store, chain: &[Digest], name: &str) -> Result
         _ if name.starts_with("chain-") => drop(second.chain_index(chain)?),
         // An index is not made beside a tree, which has been compared already.
         _ if second.layer_dir(top).join("tree").exists() => {
-            fs::remove_dir_all(second.layer_dir(top).join("tree")).map_err(Error::Io)?;
+            remove_dir_all(second.layer_dir(top).join("tree")).map_err(Error::Io)?;
             drop(second.layer_index(top)?);
         }
         _ => drop(second.layer_index(top)?),

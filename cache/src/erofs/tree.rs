@@ -15,8 +15,7 @@ use crate::layer::Timestamp;
 /// The longest name in a directory.
 pub(super) const LONGEST_NAME: usize = 255;
 
-/// A path is shorter than this (`PATH_MAX`).
-pub(super) const PATH_LIMIT: usize = 4096;
+pub(super) use crate::layer::PATH_LIMIT;
 
 /// As many links are followed on the way to a directory (`MAXSYMLINKS`).
 const MOST_LINKS: u32 = 40;

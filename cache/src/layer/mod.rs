@@ -34,5 +34,8 @@ pub(crate) use xattr::is_overlay_mark;
 /// A name in a layer with this prefix deletes the name after it in the layers below.
 pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
+/// A path is shorter than this (`PATH_MAX`).
+pub(crate) const PATH_LIMIT: usize = 4096;
+
 /// A file of this name hides everything the layers below have in its directory.
 pub(crate) const OPAQUE_MARK: &[u8] = b".wh..wh..opq";

@@ -7,11 +7,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use super::entry::{Entry, Kind, Timestamp, join};
 use super::walk::{Found, HardLinks, Next, walk};
 use super::writer::Append;
-use super::{Error, OPAQUE_MARK, WHITEOUT_PREFIX, xattr};
+use super::{Error, OPAQUE_MARK, PATH_LIMIT, WHITEOUT_PREFIX, xattr};
 
 /// What was packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,10 @@ impl<'a> Packer<'a> {
     }
 
     fn visit(&mut self, found: &Found<'_>) -> Result<Next, Error> {
+        // No layer with it could be unpacked, whether or not the tree can be walked to its end.
+        if found.path().len() >= PATH_LIMIT {
+            return Err(Error::tree("pack", found.path(), Errno::NAMETOOLONG));
+        }
         // Overlay makes all its whiteouts hard links of one: they are no file's other names.
         if self.form == Form::Upper
             && found.file_type() == FileType::CharacterDevice

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat,
-    chownat, fchmod, fchown, fstat, futimens, openat, openat2, statat, unlinkat, utimensat,
+    chownat, fchmod, fchown, fstat, futimens, openat, openat2, statat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::entry::{Entry, Timestamp};
-use super::walk::{Identity, names};
+use super::walk::Identity;
 use super::{Error, xattr};
+use crate::removal::remove_at;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -73,16 +74,7 @@ impl Directory {
         name: &[u8],
         gone: &mut dyn FnMut(Identity),
     ) -> rustix::io::Result<()> {
-        match unlinkat(self, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {}
-            done => return done,
-        }
-        let directory = self.open(name)?;
-        for name in names(directory.as_fd())? {
-            directory.remove(name.to_bytes(), gone)?;
-        }
-        gone(directory.identity);
-        unlinkat(self, name, AtFlags::REMOVEDIR)
+        remove_at(self.as_fd(), name, gone)
     }
 }
 

@@ -356,7 +356,7 @@ impl<'a> Unpacker<'a> {
         match self.open(directory)? {
             Some(emptied) => {
                 self.keep_time(&emptied, directory)?;
-                self.empty(&reopen(&emptied, directory)?, directory)
+                self.empty(reopen(&emptied, directory)?, directory)
             }
             None => Ok(()),
         }
@@ -373,31 +373,56 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         };
         self.keep_time(&parent, directory)?;
-        self.delete_in(&parent, name, &join(directory, name))
+        let path = join(directory, name);
+        match self.delete_in(&parent, name, &path)? {
+            Some(own) => self.empty(own, &path),
+            None => Ok(()),
+        }
     }
 
     /// Deletes everything in `directory` that the layers below have.
-    fn empty(&mut self, directory: &Directory, path: &[u8]) -> Result<(), Error> {
-        let names = names(directory.as_fd()).map_err(|error| Error::tree("list", path, error))?;
-        for name in names {
-            self.delete_in(directory, name.to_bytes(), &join(path, name.to_bytes()))?;
+    fn empty(&mut self, directory: Directory, path: &[u8]) -> Result<(), Error> {
+        let list = |directory: Directory, path: Vec<u8>| match names(directory.as_fd()) {
+            Ok(names) => Ok((directory, path, names.into_iter())),
+            Err(error) => Err(Error::tree("list", &path, error)),
+        };
+        let mut levels = vec![list(directory, path.to_vec())?];
+        while let Some((directory, path, names)) = levels.last_mut() {
+            let Some(name) = names.next() else {
+                levels.pop();
+                continue;
+            };
+            let path = join(path, name.to_bytes());
+            if let Some(own) = self.delete_in(directory, name.to_bytes(), &path)? {
+                levels.push(list(own, path)?);
+            }
         }
         Ok(())
     }
 
-    fn delete_in(&mut self, parent: &Directory, name: &[u8], path: &[u8]) -> Result<(), Error> {
+    /// Deletes a name unless it is of this layer; returns the layer's own directory that has it,
+    /// which is to be emptied.
+    fn delete_in(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<Option<Directory>, Error> {
         let at = At { parent, name };
         let Some(stat) = self.stat(at, path)? else {
-            return Ok(());
+            return Ok(None);
         };
         if is_directory(&stat) && self.own.contains_key(&tree::identity(&stat)) {
             let own = parent
                 .open(name)
                 .map_err(|error| Error::tree("open the directory", path, error))?;
-            return self.empty(&own, path);
+            return Ok(Some(own));
         }
         let is_own = self.own.get(&parent.identity).is_some_and(|names| names.contains(name));
-        if is_own && !is_directory(&stat) { Ok(()) } else { self.remove(at, path) }
+        if !is_own || is_directory(&stat) {
+            self.remove(at, path)?;
+        }
+        Ok(None)
     }
 
     fn remove(&mut self, at: At<'_>, path: &[u8]) -> Result<(), Error> {

@@ -198,7 +198,7 @@ fn enter(parent: BorrowedFd<'_>, name: &CStr, path: &[u8], base: usize) -> Resul
 }
 
 /// Returns the sorted names in a directory that was just opened.
-pub(super) fn names(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
+pub(crate) fn names(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut names = Vec::new();
     let mut listing = RawDir::new(directory, buffer.spare_capacity_mut());

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cache::layer::writer::LayerWriter;
 use cache::layer::{Error, pack, unpack};
+use cache::removal::remove_dir_all;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, openat, renameat, statat};
 use rustix::io::Errno;
 
@@ -56,7 +57,7 @@ impl AsFd for Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = fs_err::remove_dir_all(&self.path);
+        let _ = remove_dir_all(&self.path);
     }
 }
 
@@ -73,7 +74,7 @@ fn sweep(dest: &Path) -> io::Result<()> {
         // Its maker may finish meanwhile.
         let Ok(dir) = File::open(entry.path()) else { continue };
         match dir.try_lock() {
-            Ok(()) => drop(fs_err::remove_dir_all(entry.path())),
+            Ok(()) => drop(remove_dir_all(entry.path())),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -81,22 +82,46 @@ fn sweep(dest: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Two directories, and what of the first is not yet in the second.
+struct Merged {
+    from: OwnedFd,
+    to: OwnedFd,
+    names: Vec<Vec<u8>>,
+}
+
+impl Merged {
+    fn begin(from: OwnedFd, to: OwnedFd) -> io::Result<Self> {
+        let names = names(from.as_fd())?;
+        Ok(Self { from, to, names })
+    }
+}
+
 /// Moves all that is in `from` into `to`.
 fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    for name in names(from)? {
-        match place(from, to, &name) {
-            // Another file system is mounted here: what is left of this directory is copied there.
-            Err(Errno::XDEV) => return transfer(from, to),
-            Err(error) => return Err(named("write", &place_of(to, &name), error)),
-            Ok(None) => {}
-            Ok(Some((source, target))) => {
-                merge(source.as_fd(), target.as_fd())?;
-                copy_attributes(&source, &target)
-                    .map_err(|error| named("set the attributes of", &place_of(to, &name), error))?;
+    let mut open = vec![Merged::begin(open(from, b".")?, open(to, b".")?)?];
+    while let Some(Merged { from, to, names }) = open.last_mut() {
+        let Some(name) = names.pop() else {
+            rustix::fs::fsync(&*to)?;
+            let Some(Merged { from, to, .. }) = open.pop() else { break };
+            if !open.is_empty() {
+                copy_attributes(&from, &to).map_err(|error| {
+                    named("set the attributes of", &place_of(to.as_fd(), b""), error)
+                })?;
             }
+            continue;
+        };
+        match place(from.as_fd(), to.as_fd(), &name) {
+            Ok(None) => {}
+            Ok(Some((source, target))) => open.push(Merged::begin(source, target)?),
+            // Another file system is mounted here: what is left of this directory is copied there.
+            Err(Errno::XDEV) => {
+                transfer(from.as_fd(), to.as_fd())?;
+                names.clear();
+            }
+            Err(error) => return Err(named("write", &place_of(to.as_fd(), &name), error)),
         }
     }
-    Ok(rustix::fs::fsync(to)?)
+    Ok(())
 }
 
 /// Moves one file, or a directory that is not there; returns both where they are to be merged.
@@ -114,7 +139,7 @@ fn place(
     match (source, target) {
         (true, Some(true)) => return Ok(Some((open(from, name)?, open(to, name)?))),
         (true, Some(false)) => rustix::fs::unlinkat(to, name, AtFlags::empty())?,
-        (false, Some(true)) => std::fs::remove_dir_all(place_of(to, name))
+        (false, Some(true)) => remove_dir_all(place_of(to, name))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
         (_, None) | (false, Some(false)) => {}
     }

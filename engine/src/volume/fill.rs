@@ -15,6 +15,7 @@ use cache::layer::pack::pack_plain;
 use cache::layer::unpack::{Form, unpack_layer};
 use cache::layer::walk::{Next, walk};
 use cache::layer::writer::LayerWriter;
+use cache::removal::remove_dir_all;
 use fs_err as fs;
 use rustix::fs::{
     Dir, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
@@ -111,7 +112,7 @@ impl Filling<'_> {
             return Ok(Filled::Copied);
         }
         if filling.exists() {
-            fs::remove_dir_all(&filling)?;
+            remove_dir_all(&filling)?;
         }
         if !is_empty(&data)? {
             return Ok(Filled::InUse);
@@ -224,9 +225,9 @@ fn move_in(filled: &Path, data: &Path) -> io::Result<()> {
         }
         copy_attributes(open_directory(filled)?.as_fd(), to.as_fd())?;
         rustix::fs::fsync(&to)?;
-        fs::remove_dir_all(tree)?;
+        remove_dir_all(tree)?;
     }
-    fs::remove_dir_all(filled)
+    remove_dir_all(filled)
 }
 
 /// Waits until a copy is on the disk.

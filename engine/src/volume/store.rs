@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use cache::Store;
 use cache::layer::walk::{HardLinks, Next, walk};
 use cache::oci::StringMap;
+use cache::removal::remove_dir_all;
 use fs_err as fs;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -142,7 +143,7 @@ impl<'a> Volumes<'a> {
                 self.tell("create", &volume.name);
                 Ok(fs::File::open(&self.root)?.sync_all()?)
             }
-            Err(Errno::EXIST) => Ok(fs::remove_dir_all(draft)?),
+            Err(Errno::EXIST) => Ok(remove_dir_all(draft)?),
             Err(errno) => Err(io::Error::other(format!(
                 "failed to rename to `{}`: {}",
                 path.display(),
@@ -200,7 +201,7 @@ impl<'a> Volumes<'a> {
         }
         let away = self.take_away(name)?;
         drop(alone);
-        Ok(fs::remove_dir_all(away)?)
+        Ok(remove_dir_all(away)?)
     }
 
     /// Removes all volumes that `chosen` says yes to and no container uses.
@@ -221,7 +222,7 @@ impl<'a> Volumes<'a> {
         }
         drop(alone);
         for directory in away {
-            fs::remove_dir_all(directory)?;
+            remove_dir_all(directory)?;
         }
         Ok(pruned)
     }

@@ -198,7 +198,7 @@ pub(super) fn keep_error(git: &Git<'_>, source: io::Error) -> Error {
 
 /// Removes a directory and all in it, if it is there.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs_err::remove_dir_all(path) {
+    match cache::removal::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }

@@ -141,14 +141,16 @@ fn run_in(
 
 /// Removes every `.git`. None can be the repository's own: git refuses to track one.
 fn remove_git_dirs(directory: &Path) -> io::Result<()> {
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let is_dir = entry.file_type()?.is_dir();
-        match (entry.file_name() == ".git", is_dir) {
-            (true, true) => fs_err::remove_dir_all(entry.path())?,
-            (true, false) => fs_err::remove_file(entry.path())?,
-            (false, true) => remove_git_dirs(&entry.path())?,
-            (false, false) => {}
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs_err::read_dir(directory)? {
+            let entry = entry?;
+            let is_dir = entry.file_type()?.is_dir();
+            match (entry.file_name() == ".git", is_dir) {
+                (true, _) => cache::removal::remove_dir_all(entry.path())?,
+                (false, true) => directories.push(entry.path()),
+                (false, false) => {}
+            }
         }
     }
     Ok(())
@@ -156,23 +158,27 @@ fn remove_git_dirs(directory: &Path) -> io::Result<()> {
 
 /// Gives a directory and all below it the modes that git knows, and the time, if one is given.
 fn normalise(directory: &Path, time: Option<i64>) -> io::Result<()> {
-    for entry in fs_err::read_dir(directory)? {
-        let path = entry?.path();
-        let metadata = fs_err::symlink_metadata(&path)?;
-        if metadata.is_dir() {
-            normalise(&path, time)?;
-            continue;
+    let mut directories = vec![directory.to_owned()];
+    let mut listed = 0;
+    while let Some(directory) = directories.get(listed).cloned() {
+        listed += 1;
+        for entry in fs_err::read_dir(&directory)? {
+            let path = entry?.path();
+            let metadata = fs_err::symlink_metadata(&path)?;
+            if metadata.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let mode = metadata.permissions().mode() & 0o7777;
+            let wanted = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+            if metadata.is_file() && mode != wanted {
+                fs_err::set_permissions(&path, Permissions::from_mode(wanted))?;
+            }
+            set_time(&path, time)?;
         }
-        let mode = metadata.permissions().mode() & 0o7777;
-        let wanted = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
-        if metadata.is_file() && mode != wanted {
-            fs_err::set_permissions(&path, Permissions::from_mode(wanted))?;
-        }
-        set_time(&path, time)?;
+        fs_err::set_permissions(&directory, Permissions::from_mode(0o755))?;
     }
-    fs_err::set_permissions(directory, Permissions::from_mode(0o755))?;
-    // After its entries: making or removing one would change it again.
-    set_time(directory, time)
+    directories.iter().try_for_each(|directory| set_time(directory, time))
 }
 
 fn set_time(path: &Path, time: Option<i64>) -> io::Result<()> {
