@@ -40,6 +40,36 @@ fn local_and_tar_give_the_files() {
 }
 
 #[test]
+fn local_files_are_the_callers_and_those_of_a_tar_are_whose_they_were() {
+    let test = Test::of("FROM scratch\nCOPY --chown=12:34 a /dir/\n-- a\n");
+    test.rbuild(&["build", "-o", "../local", "."]).succeeded();
+    let caller = test.shell("id -u; id -g");
+    for path in ["dir", "dir/a"] {
+        assert_eq!(test.shell(&format!("stat -c '%u\n%g' ../local/{path}")), caller, "{path}");
+    }
+    test.rbuild(&["build", "-o", "type=tar,dest=../out.tar", "."]).succeeded();
+    let listed = test.shell("tar --numeric-owner -tvf ../out.tar dir/a");
+    assert!(listed.contains(" 12/34 "), "{listed}");
+}
+
+#[test]
+fn a_dockerfile_may_be_behind_a_url() {
+    let test = Test::of("FROM scratch\nCOPY wrong /\n-- a\ntext\n");
+    let served = test.outside("served");
+    fs_err::create_dir(&served).unwrap();
+    fs_err::write(served.join("Other"), "FROM scratch\nCOPY a /b\n").unwrap();
+    fs_err::write(served.join("Wrong"), "FROM scratch\nNOPE\n").unwrap();
+    let server = Server::of(&served);
+    let [other, wrong, missing] = ["Other", "Wrong", "none"].map(|name| server.url(name));
+    assert_eq!(test.build(&["-f", &other, "--no-cache"]).read("b"), "text\n");
+    test.refused(
+        &["-f", &wrong, "--no-cache"],
+        &["unknown instruction: NOPE", &format!("{wrong}:2")],
+    );
+    test.refused(&["-f", &missing, "--no-cache"], &["failed to read dockerfile", &missing, "404"]);
+}
+
+#[test]
 fn another_platform_is_built_for() {
     let test = Test::of("FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n-- a\n");
     let image = test.build(&["--platform", "linux/arm64"]);
@@ -196,7 +226,7 @@ fn files_are_put_over_a_directory_that_is_there() {
         ./mounted/sub/in new
         ./mounted/sub/kept kept
         ./owned/file new
-        7:8 700
+        0:0 700
         precious
         precious
         ";

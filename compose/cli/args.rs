@@ -79,7 +79,7 @@ impl Globals {
 
     /// What the flags ask to load, with the process's environment.
     pub(crate) fn request(&self) -> anyhow::Result<Request> {
-        let current_dir = std::env::current_dir().context("cannot tell the current directory")?;
+        let current_dir = crate::paths::current_dir()?;
         // Variables that are not text cannot be in a compose file either.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

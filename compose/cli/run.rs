@@ -247,7 +247,7 @@ impl RunArgs {
             cap_drop: self.cap_drop.clone(),
             tty: (!process.detach).then(|| process.has_terminal()),
             stdin_open: (!process.detach).then_some(process.interactive),
-            current_dir: std::env::current_dir().context("cannot tell the current directory")?,
+            current_dir: crate::paths::current_dir()?,
         })
     }
 

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use cache::Store;
+use engine::pattern::walk::Filter;
 use engine::session::Context;
-use engine::source::Access;
 use engine::source::context::{ContextSource, RemoteContext, fetch_remote_context, read_context};
 use engine::source::git::GitRequest;
+use engine::source::http::{HttpRequest, fetch};
+use engine::source::{Access, redact_credentials};
 use frontend::git_url::GitRef;
 
-use crate::files;
+use crate::{files, paths};
 
 /// No Dockerfile is longer than this; a device may go on for ever.
 const LONGEST: u64 = 16 << 20;
@@ -57,12 +59,14 @@ pub(crate) fn open(
     let (dockerfile, path) = match (&only_file, file) {
         (Some(only), None) => (read(only, "Dockerfile")?, None),
         (_, Some("-")) => (read_stdin()?, None),
+        (_, Some(url)) if is_http(url) => (download(store, access, url)?, None),
         (_, given) => {
             let path = dockerfile_path(&dir, given, is_remote)?;
             (read(&path, given.unwrap_or("Dockerfile"))?, Some(path))
         }
     };
     let name = match (file, &path) {
+        (Some(url), _) if is_http(url) => redact_credentials(url),
         (Some(name), _) if name != "-" => name.to_owned(),
         (None, Some(path)) => {
             path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -110,7 +114,12 @@ pub(crate) fn ignore_patterns(
             Ok(text) if text.len() as u64 > LONGEST => {
                 bail!("read the ignore file: {} is longer than {LONGEST} bytes", path.display())
             }
-            Ok(text) => return Ok(frontend::ignore::parse(&text)),
+            Ok(text) => {
+                let patterns = frontend::ignore::parse(&text);
+                Filter::new(&[], &patterns)
+                    .with_context(|| format!("{} cannot be used", path.display()))?;
+                return Ok(patterns);
+            }
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(error).context("read the ignore file"),
         }
@@ -125,7 +134,12 @@ fn empty(store: &Store) -> anyhow::Result<PathBuf> {
 fn local_dir(context: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(context);
     match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => Ok(path.canonicalize()?),
+        Ok(metadata) if metadata.is_dir() => {
+            if path.is_relative() {
+                paths::current_dir()?;
+            }
+            Ok(path.canonicalize()?)
+        }
         Ok(_) => bail!(
             "the build context {context:?} is not a directory: give the directory with the files to copy"
         ),
@@ -149,9 +163,8 @@ fn remote_source(context: &str) -> anyhow::Result<Option<ContextSource>> {
             ..Default::default()
         })));
     }
-    if context.starts_with("http://") || context.starts_with("https://") {
-        let url = context.to_owned();
-        let request = engine::source::http::HttpRequest { url, checksum: None };
+    if is_http(context) {
+        let request = HttpRequest { url: context.to_owned(), checksum: None };
         return Ok(Some(ContextSource::Http(request)));
     }
     Ok(None)
@@ -174,6 +187,18 @@ fn dockerfile_path(dir: &Path, given: Option<&str>, is_remote: bool) -> anyhow::
         return Ok(std::path::absolute(from_here)?);
     }
     Ok(dir.join(given))
+}
+
+fn is_http(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// Fetches the Dockerfile.
+fn download(store: &Store, access: &Access<'_>, url: &str) -> anyhow::Result<Vec<u8>> {
+    let request = HttpRequest { url: url.to_owned(), checksum: None };
+    let fetched = fetch(&request, access, &store.sources()?, &|_| {});
+    let path = fetched.context("failed to read dockerfile")?.path;
+    read(&path, &redact_credentials(url))
 }
 
 fn read(path: &Path, name: &str) -> anyhow::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use engine::containers::{Containers, Record};
 use engine::units::human_size_with;
 use engine::view::View;
 
-use crate::paths::Home;
+use crate::paths::{self, Home};
 use crate::ui;
 
 /// What `cp` is told.
@@ -139,7 +139,7 @@ fn split(argument: &str) -> (Option<&str>, &str) {
 }
 
 fn on_host(path: &str) -> anyhow::Result<Path> {
-    let current = std::env::current_dir().context("find the current directory")?;
+    let current = paths::current_dir()?;
     Ok(Path::on_host(&current, HostPath::new(path)))
 }
 

@@ -32,6 +32,19 @@ pub(crate) fn need_root(what: &str) -> anyhow::Result<()> {
     bail!("rbuild must run as root to {what}: no daemon does it in its place (try sudo)")
 }
 
+/// The directory that the program was started in, which may have been removed since.
+pub(crate) fn current_dir() -> anyhow::Result<PathBuf> {
+    std::env::current_dir().map_err(|error| {
+        let link = std::fs::read_link("/proc/self/cwd").unwrap_or_default();
+        match link.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+            Some(path) => anyhow::anyhow!(
+                "the current directory {path} was removed: change to one that is there"
+            ),
+            None => anyhow::Error::new(error).context("cannot tell the current directory"),
+        }
+    })
+}
+
 /// Where everything is kept.
 pub(crate) fn store_root(given: Option<PathBuf>) -> PathBuf {
     given.unwrap_or_else(|| {

@@ -101,19 +101,41 @@ pub fn write_tar(
     out: impl Write,
 ) -> Result<(), Error> {
     let mut tar = LayerWriter::new(out);
+    pack_all(store, all, clamp, &mut tar)?;
+    tar.finish().map(drop).map_err(Error::Layer)
+}
+
+fn pack_all(
+    store: &Store,
+    all: &[Files<'_>],
+    clamp: Option<Timestamp>,
+    tar: &mut dyn Append,
+) -> Result<(), Error> {
     for files in all {
         let view = look(store, files.layers)?;
         match files.dir {
-            None => pack::pack_plain(view.root(), &mut tar, clamp).map_err(Error::Layer)?,
+            None => pack::pack_plain(view.root(), tar, clamp).map_err(Error::Layer)?,
             Some(dir) => {
                 let entry = Entry::new(dir, Kind::Directory, 0o755);
-                tar.append(&entry, io::empty()).map_err(Error::Layer)?;
-                let mut below = Below { dir: dir.as_bytes(), tar: &mut tar };
+                tar.append(&entry, &mut io::empty()).map_err(Error::Layer)?;
+                let mut below = Below { dir: dir.as_bytes(), tar: &mut *tar };
                 pack::pack_plain(view.root(), &mut below, clamp).map_err(Error::Layer)?
             }
         };
     }
-    tar.finish().map(drop).map_err(Error::Layer)
+    Ok(())
+}
+
+/// Gives entries to whoever runs this program.
+struct OfCaller<'a>(&'a mut dyn Append);
+
+impl Append for OfCaller<'_> {
+    fn append(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), layer::Error> {
+        let mut entry = entry.clone();
+        entry.uid = rustix::process::getuid().as_raw().into();
+        entry.gid = rustix::process::getgid().as_raw().into();
+        self.0.append(&entry, data)
+    }
 }
 
 /// Puts entries below a directory.
@@ -136,7 +158,8 @@ impl Append for Below<'_> {
 
 /// Root file systems as files in a directory, over what is there: directories are merged, as docker
 /// does it, and keep what the root file systems have not; a file, a link or a device takes the place
-/// of whatever has its name. Nothing is touched before all files are whole.
+/// of whatever has its name. All of them belong to whoever runs this program, whatever the owners in
+/// the image are. Nothing is touched before all files are whole.
 pub fn write_files(
     store: &Store,
     all: &[Files<'_>],
@@ -146,7 +169,11 @@ pub fn write_files(
     let stage = Stage::create(dir).map_err(Error::Io)?;
     let (reader, writer) = io::pipe().map_err(Error::Io)?;
     std::thread::scope(|scope| {
-        let packing = scope.spawn(|| write_tar(store, all, clamp, writer));
+        let packing = scope.spawn(|| {
+            let mut tar = LayerWriter::new(writer);
+            pack_all(store, all, clamp, &mut OfCaller(&mut tar))?;
+            tar.finish().map(drop).map_err(Error::Layer)
+        });
         let unpacked =
             unpack::unpack_layer(io::BufReader::new(reader), stage.as_fd(), unpack::Form::Apply);
         packing.join().expect("packing does not panic")?;
