@@ -323,6 +323,21 @@ fn the_least_that_is_exported_are_the_images_own_steps() {
 }
 
 #[test]
+fn a_build_does_without_a_cache_of_a_kind_that_is_not_known() {
+    let test = Test::of(APP);
+    let line = ["--cache-from", "type=gha", "--cache-to", "type=gha,mode=max"];
+    let log = test.build(&[&line[..], &["--cache-from", "type=new,a=b"]].concat()).log;
+    for text in [
+        "WARNING: --cache-from: a cache of type gha is not supported",
+        "WARNING: --cache-to: a cache of type gha is not supported",
+        "WARNING: --cache-from: unknown type \"new\"",
+    ] {
+        assert!(log.contains(text), "no {text:?} in\n{log}");
+    }
+    test.refused(&["--cache-to", "type=new"], &["unknown type \"new\""]);
+}
+
+#[test]
 fn a_damaged_or_missing_cache_is_a_warning_and_its_steps_run() {
     let first = Test::of(APP);
     let folder = first.outside("cache").display().to_string();

@@ -1,7 +1,7 @@
 //! `--cache-from` and `--cache-to`: results of steps that come from elsewhere, or go there.
 //!
 //! Of docker's places for them there are three here: a registry, a directory, and the image itself.
-//! The others belong to services of one vendor each, and are refused.
+//! The others belong to services of one vendor each: a build does without them, and says so.
 
 use std::path::PathBuf;
 
@@ -155,7 +155,10 @@ impl CacheFlags {
                 From::Registry(reference)
             }
             "inline" => bail!("an inline cache is read as type=registry,ref=IMAGE"),
-            other => return Err(unknown(other)),
+            other => {
+                self.ignored.push(format!("--cache-from: {}", unknown(other)));
+                return Ok(());
+            }
         };
         self.note_rest(&fields, "--cache-from");
         self.from.push(from);
@@ -194,6 +197,10 @@ impl CacheFlags {
                     )
                 }
             },
+            other @ ("gha" | "s3" | "azblob") => {
+                self.ignored.push(format!("--cache-to: {}", unknown(other)));
+                return Ok(());
+            }
             other => return Err(unknown(other)),
         };
         if fields.take("oci-mediatypes").as_deref().and_then(parse_bool) == Some(false) {
@@ -390,7 +397,7 @@ mod tests {
             (
                 "from",
                 "type=nfs,src=a",
-                "error: unknown type \"nfs\": use registry, local or inline",
+                "--cache-from: unknown type \"nfs\": use registry, local or inline",
             ),
             ("to", "type=local,dest=a", "a min tag=None reset=false ignore=false"),
             (
@@ -447,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_one_vendor_are_refused_with_what_works() {
+    fn a_build_does_without_places_of_one_vendor_and_says_what_works() {
         for (flag, value) in [
             ("to", "type=gha,mode=max"),
             ("to", "type=s3,region=x,bucket=y,name=z"),
@@ -458,8 +465,9 @@ mod tests {
                 "from" => CacheFlags::parse(&values, &[], &[]),
                 _ => CacheFlags::parse(&[], &values, &[]),
             };
-            let error = format!("{:#}", flags.expect_err(value));
-            assert!(error.contains("not supported: use type=registry,ref=NAME"), "{error}");
+            let ignored = flags.expect(value).ignored;
+            let expected = "not supported: use type=registry,ref=NAME";
+            assert!(ignored.len() == 1 && ignored[0].contains(expected), "{ignored:?}");
         }
     }
 
