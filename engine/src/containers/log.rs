@@ -88,7 +88,7 @@ impl Plan {
                     return refuse(format!("logger: logging mode not supported: {value}"));
                 }
                 "max-buffer-size"
-                    if !config.config.get("mode").is_some_and(|mode| mode == "non-blocking") =>
+                    if config.config.get("mode").is_none_or(|mode| mode != "non-blocking") =>
                 {
                     return refuse(
                         "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
