@@ -28,6 +28,59 @@ fn a_wrong_command_line_is_125_and_says_what_is_wrong() {
 }
 
 #[test]
+fn what_flags_do_not_take_ends_as_in_docker() {
+    let test = Test::of("FROM scratch\n");
+    for (flag, code, text) in [
+        ("--ulimit=foo=1", 125, "invalid ulimit type: foo"),
+        ("--shm-size=x", 125, "invalid size: 'x'"),
+        ("--progress=foo", 1, "invalid progress mode foo"),
+    ] {
+        let outcome = test.rbuild(&["build", flag, "."]);
+        assert!(outcome.failed(code).contains(text), "{outcome}");
+    }
+}
+
+#[test]
+fn an_error_shows_no_control_characters_and_no_endless_lines() {
+    let test = Test::empty();
+    test.import("busybox");
+    let long = "a".repeat(3000);
+    let shown = |dockerfile: String| {
+        let errors = test.file("Dockerfile", dockerfile).refused(&[], &["\\u{1b}[31m"]);
+        assert!(!errors.contains('\x1b'), "{errors}");
+        let (_, after) = errors.rsplit_once("Dockerfile:").unwrap();
+        let longest = after.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(400), "{errors}");
+        errors
+    };
+    let failed = shown(format!("FROM busybox\nRUN false '\x1b[31m' {long}\n"));
+    assert!(failed.contains("…\" did not complete successfully: exit code: 1"), "{failed}");
+    let unknown = shown(format!("FROM busybox\nNO\x1b[31mPE {long}\n"));
+    assert!(unknown.contains("\n  | ^^^^^^^^^^^^^^\n"), "{unknown}");
+    shown(format!("FROM busybox\nCOPY '\x1b[31m' {long} /\n"));
+    shown("FROM busybox\nCOPY --from=\x1b[31m a /\n".to_owned());
+}
+
+#[test]
+fn what_keeps_a_build_from_its_files_is_named() {
+    let test = Test::of("FROM scratch\nCOPY . /\n-- .dockerignore\na[\n");
+    let ignore = test.context().canonicalize().unwrap().join(".dockerignore");
+    let named = format!("{} cannot be used: syntax error in pattern", ignore.display());
+    test.refused(&[], &[&named]);
+    let removed = test.outside("removed");
+    let script =
+        format!("mkdir {0}; cd {0}; rmdir {0}; $RBUILD build . 2>&1 || true", removed.display());
+    let said = test.shell(&script);
+    let text = format!("the current directory {} was removed", removed.display());
+    assert!(said.contains(&text), "{said}");
+    let said = test.unshared(
+        "mount --bind ../store ../store; mount -o remount,ro,bind ../store; \
+         $RBUILD build . 2>&1 || true",
+    );
+    assert!(said.contains("read-only: make it writable"), "{said}");
+}
+
+#[test]
 fn pipes_loops_and_odd_names_in_the_context_neither_hang_nor_fail() {
     let test = Test::of(
         "
@@ -46,6 +99,32 @@ fn pipes_loops_and_odd_names_in_the_context_neither_hang_nor_fail() {
     assert!(tree.contains(&format!("all/{name}\n")) && tree.contains("d99/d100/file\n"), "{tree}");
     test.file("Dockerfile", "FROM scratch\nCOPY loop /\n");
     test.refused(&[], &["loop"]);
+}
+
+#[test]
+fn deep_trees_are_copied_and_written_out_and_what_has_no_path_is_refused() {
+    let test = Test::of(
+        "
+        FROM scratch AS all
+        COPY deep /all
+        FROM scratch
+        COPY --from=all / /
+        ",
+    );
+    test.shell("mkdir -p deep/$(yes d | head -n 1500 | tr '\\n' /); touch deep/file");
+    let line = ["build", "-o", "type=local,dest=../out", "."];
+    // Over nothing, and over what is there.
+    for _ in 0..2 {
+        test.rbuild(&line).succeeded();
+    }
+    assert_eq!(test.shell("find ../out/all -type d | wc -l"), "1501\n");
+
+    let nest = "mkdir -p n/$p; if [ -d deep ]; then mv deep n/$p; fi; mv n deep";
+    let make =
+        format!("RUN p=$(yes d | head -n 1900 | tr '\\n' /); for i in 1 2 3; do {nest}; done");
+    test.file("Dockerfile", format!("FROM busybox\n{make}\n"));
+    test.refused(&[], &["cannot pack \"deep/d/d/", "too long"]);
+    assert_eq!(test.shell("ls ../store/tmp"), "", "what is too deep is removed");
 }
 
 #[test]

@@ -408,3 +408,14 @@ fn rbuild_compose_is_the_same_program() {
     let wrong = ask(env!("CARGO_BIN_EXE_rbuild"), &["compose", "-f", "nosuch.yaml", "config"]);
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("nosuch"));
 }
+
+#[test]
+fn errors_do_nothing_to_the_terminal() {
+    let folder = Folder::of(&[]);
+    for args in [["-f", "a\x1b[31m.yaml", "config"], ["config", "--no\x1b[31m", "x"]] {
+        let answer = folder.run(&args);
+        let stderr = answer.stderr;
+        assert_ne!(answer.code, Some(0));
+        assert!(stderr.contains("\\u{1b}[31m") && !stderr.contains('\x1b'), "{stderr:?}");
+    }
+}

@@ -48,6 +48,7 @@ fn a_password_opens_a_registry_until_logout() {
     refused(&test, &["pull", &name], &["unauthorized", "login"]);
     let wrong = login(&test, &address, "amy", "wrong");
     assert!(wrong.failed(1).contains("nauthorized"), "{wrong}");
+    assert!(!wrong.stderr.contains("rbuild login"), "{wrong}");
     assert!(!test.outside(".docker/config.json").exists(), "wrong credentials are not kept");
     let right = login(&test, &address, "amy", "secret word");
     assert!(right.ok().contains("Login Succeeded"), "{right}");
@@ -81,6 +82,7 @@ fn tokens_are_asked_for_what_is_done() {
     assert!(denied.failed(1).contains("pull access denied"), "{denied}");
     let wrong = login(&test, registry.address(), tokens::USER, "wrong");
     assert!(wrong.failed(1).contains("incorrect username or password"), "{wrong}");
+    assert!(!wrong.stderr.contains("rbuild login"), "{wrong}");
     login(&test, registry.address(), tokens::USER, tokens::PASSWORD).succeeded();
     pull(&test, &private).succeeded();
     test.rbuild(&["tag", &private, &registry.name("second")]).succeeded();

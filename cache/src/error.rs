@@ -120,6 +120,10 @@ fn intention(error: &io::Error) -> &'static str {
             "the store's disk is full: free some of it (rbuild system prune), or take another store \
              (--root DIR)"
         }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the store's file system is read-only: make it writable (mount -o remount,rw), or take \
+             another store (--root DIR or RBUILD_ROOT)"
+        }
         _ => "the store cannot be used",
     }
 }

@@ -330,7 +330,7 @@ fn each(
             Err(error) => {
                 let error =
                     anyhow::Error::new(error).context(format!("container {}", instance.name()));
-                ui::note(format_args!("{error:#}"));
+                ui::note(frontend::shown::escaped(&format!("{error:#}")));
                 failed = Some(error);
             }
         }

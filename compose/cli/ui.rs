@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use frontend::shown::escaped;
+
 /// What the first part of the answer that could not be written met.
 static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
 
@@ -189,21 +191,28 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Tells of something that keeps nothing from working.
 pub(crate) fn warn(text: impl std::fmt::Display) {
-    note(format_args!("warning: {text}"));
+    note(escaped(&format!("warning: {text}")));
 }
 
 /// Says why nothing was done.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<compose::Error>() {
-        Some(error) => eprintln!("{}", error.render()),
-        None => eprintln!("{error:#}"),
-    }
+    let text = match error.downcast_ref::<compose::Error>() {
+        Some(error) => error.render(),
+        None => format!("{error:#}"),
+    };
+    // What others have written does nothing to the terminal.
+    eprintln!("{}", escaped(&text));
     ExitCode::FAILURE
 }
 
 /// Help, the version, or what is wrong with the command line.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
+    let plain = error.render().to_string();
+    match escaped(&plain) {
+        // What was typed stands in it as it was typed.
+        shown if error.use_stderr() && shown != plain => eprint!("{shown}"),
+        _ => drop(error.print()),
+    }
     match error.use_stderr() {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

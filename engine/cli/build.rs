@@ -28,7 +28,7 @@ use crate::context::{self, Input};
 use crate::journal::Journal;
 use crate::limits::LimitArgs;
 use crate::paths::{self, Home};
-use crate::progress::{Progress, Style};
+use crate::progress::{Progress, Style, StyleName};
 use crate::resolve::Pulls;
 use crate::transfers::Show;
 use crate::{checks, contexts, explain, failure, output, platforms, resolve, secrets, signals, ui};
@@ -108,8 +108,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
     /// How progress is shown
-    #[arg(long, value_enum, env = "BUILDKIT_PROGRESS", default_value = "auto")]
-    pub(crate) progress: Style,
+    #[arg(long, value_parser = StyleName, env = "BUILDKIT_PROGRESS", default_value = "auto")]
+    pub(crate) progress: String,
     /// The platforms to build for
     #[arg(
         long,
@@ -219,6 +219,7 @@ pub(crate) enum PrintFormat {
 /// Builds.
 pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     args.accepted.warn();
+    let style = args.effective_style()?;
     let cancel = Arc::new(Cancel::default());
     let store = Arc::new(home.open()?);
     signals::cancel_on_signals(cancel.clone(), &store)?;
@@ -266,6 +267,7 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
         input: &input,
         lowered: &lowered,
         annotations: &annotations,
+        style,
         inline_cache: cache_flags.is_inline(),
     };
     let registries = cache_flags.registries()?;
@@ -288,7 +290,6 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
         bail!("{}", error.render(&input.name, &input.text()));
     }
     let (solution, meaning) = work.solve(session)?;
-    let style = args.effective_style();
     checks::tell(&warnings.warnings, &lowered.unused_args, style, &input);
     let found = lowered.definition.vertices.iter().filter_map(|vertex| match &vertex.op {
         Op::Base(base) => Some(base.layers.as_slice()),
@@ -297,17 +298,17 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
     let found: Vec<_> = found.flatten().copied().collect();
     let mut made = output::write(&store, &meaning, &outputs, epoch(request)?, &found, show)?;
     made.cache = cache_flags.export(&store, &registries, &solution, show)?;
-    work.tell(&meaning, &made, style)
+    work.tell(&meaning, &made)
 }
 
 impl BuildArgs {
-    fn effective_style(&self) -> Style {
-        match self.progress {
+    fn effective_style(&self) -> anyhow::Result<Style> {
+        Ok(match Style::named(&self.progress)? {
             _ if self.quiet => Style::Quiet,
             Style::Auto if ui::is_terminal() => Style::Tty,
             Style::Auto => Style::Plain,
             style => style,
-        }
+        })
     }
 }
 
@@ -318,6 +319,7 @@ struct Work<'a> {
     input: &'a Input,
     lowered: &'a Lowered,
     annotations: &'a [Annotation],
+    style: Style,
     /// Whether the image carries what is needed to take its steps from it.
     inline_cache: bool,
 }
@@ -330,8 +332,7 @@ impl Work<'_> {
         let id =
             Journal::id(&self.input.context_name, &self.input.name, self.args.target.as_deref());
         let earlier = Journal::load(self.store, Some(id));
-        let progress =
-            Progress::start(definition, self.lowered.target, self.args.effective_style());
+        let progress = Progress::start(definition, self.lowered.target, self.style);
         let listener = |event: engine::progress::Event<'_>| progress.event(event);
         let epoch = session.epoch;
         let session = Session { listener: &listener, ..session };
@@ -419,12 +420,7 @@ impl Work<'_> {
     }
 
     /// Says what was made, where it was asked for.
-    fn tell(
-        &self,
-        meaning: &Meaning,
-        made: &output::Made,
-        style: Style,
-    ) -> anyhow::Result<ExitCode> {
+    fn tell(&self, meaning: &Meaning, made: &output::Made) -> anyhow::Result<ExitCode> {
         let several = meaning.several.as_ref().map(|several| several.digest);
         let id = several.unwrap_or(meaning.image.id());
         if let Some(path) = &self.args.iidfile {
@@ -433,9 +429,9 @@ impl Work<'_> {
         if let Some(path) = &self.args.metadata_file {
             place::write(path, &output::metadata(self.store, meaning, made)?)?;
         }
-        if style == Style::Quiet {
+        if self.style == Style::Quiet {
             ui::line(id);
-        } else if style != Style::None {
+        } else if self.style != Style::None {
             output::tell(meaning, made);
         }
         Ok(ExitCode::SUCCESS)

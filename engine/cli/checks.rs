@@ -7,6 +7,7 @@ use cache::oci::Platform;
 use frontend::checks::{BaseConfig, CheckOptions, Report, Scope, Warning, check};
 use frontend::lines::Dockerfile;
 use frontend::request::Request;
+use frontend::shown::escaped;
 
 use crate::context::Input;
 use crate::progress::Style;
@@ -56,6 +57,7 @@ pub(crate) fn tell(warnings: &[Warning], unused_args: &[String], style: Style, i
     }
     if !unused_args.is_empty() {
         let names = unused_args.join(" ");
+        let names = escaped(&names);
         ui::note(format_args!("[Warning] One or more build-args [{names}] were not consumed"));
     }
     if warnings.is_empty() {
@@ -68,7 +70,7 @@ pub(crate) fn tell(warnings: &[Warning], unused_args: &[String], style: Style, i
         let line = warning.lines.first().map_or(0, |lines| lines.first);
         let Warning { rule, detail, .. } = warning;
         let file = &input.name;
-        ui::note(format_args!(" - {rule}: {detail} ({file} line {line})"));
+        ui::note(escaped(&format!(" - {rule}: {detail} ({file} line {line})")));
     }
 }
 
@@ -111,5 +113,6 @@ fn shown(warning: &Warning, input: &Input) -> String {
     let lines = warning.lines.first().copied().unwrap_or_default();
     let place = failure::excerpt(&input.name, &input.text(), lines.first, lines.last);
     let url = if warning.url.is_empty() { String::new() } else { format!(" - {}", warning.url) };
-    format!("WARNING: {}{url}\n{}\n{}\n{place}", warning.rule, warning.description, warning.detail)
+    let Warning { rule, description, detail, .. } = warning;
+    escaped(&format!("WARNING: {rule}{url}\n{description}\n{detail}\n{place}"))
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use engine::graph::{Definition, Origin};
 use engine::solve::Failure;
 use engine::step::StepError;
+use frontend::shown::{self, Marked};
 
 use crate::progress::Progress;
 use crate::ui::{self, Report};
@@ -32,14 +33,19 @@ pub(crate) fn describe(
         return anyhow::Error::new(crate::error::Silent(130)).context("canceled");
     };
     let known = definition.vertex(vertex);
+    let name = shown::clipped(&known.name);
     let causes = failure.error.whole();
     let ran = matches!(failure.error, StepError::Exit { .. });
-    let what = match ran {
-        true => format!("failed to build: failed to solve: {causes}"),
-        false => format!("failed to build: failed to solve: {}: {causes}", known.name),
+    let what = match &failure.error {
+        StepError::Exit { command, .. } => {
+            let short = format!("{:?}", shown::clipped(command));
+            let causes = causes.replace(&format!("{command:?}"), &short);
+            format!("failed to build: failed to solve: {causes}")
+        }
+        _ => format!("failed to build: failed to solve: {name}: {causes}"),
     };
     let most = if progress.shows_output() { LAST_LINES } else { UNSEEN_LINES };
-    let mut place = output(&known.name, &progress.last_lines(vertex, most));
+    let mut place = output(&name, &progress.last_lines(vertex, most));
     if let Some(origin) = &known.origin {
         place.push_str(&excerpt(file, text, origin.first_line, origin.last_line));
     }
@@ -81,12 +87,12 @@ pub(crate) fn excerpt(file: &str, text: &str, first: usize, last: usize) -> Stri
             continue;
         }
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+        let word = line.trim_start();
+        let column = line.chars().count() - word.chars().count();
+        let width = word.split(char::is_whitespace).next().map_or(0, |word| word.chars().count());
+        let Marked { line, indent, carets } = Marked::new(line, column, width.max(1));
         writeln!(shown, " {number:3} | {mark} {line}").expect("writing to a string cannot fail");
         if number == first {
-            let word = line.trim_start();
-            let indent = &line[..line.len() - word.len()];
-            let carets =
-                "^".repeat(word.split(char::is_whitespace).next().map_or(1, str::len).max(1));
             writeln!(shown, "     |     {indent}{carets}")
                 .expect("writing to a string cannot fail");
         }

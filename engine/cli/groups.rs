@@ -111,7 +111,7 @@ pub(crate) fn image(home: &Home, verb: &ImageVerb) -> anyhow::Result<ExitCode> {
         ImageVerb::Save(args) => save::save(root, args),
         ImageVerb::Load(args) => load::load(home, args),
         ImageVerb::Ls(args) => images::images(root, args),
-        ImageVerb::Inspect(args) => image_inspect::inspect_images(root, args),
+        ImageVerb::Inspect(args) => image_inspect::inspect_images(home, args),
         ImageVerb::History(args) => history::history(root, args),
         ImageVerb::Tag(args) => tags::tag(root, args),
         ImageVerb::Rm(args) => tags::remove(root, args),

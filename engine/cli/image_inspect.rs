@@ -1,11 +1,11 @@
 //! `image inspect`: all that is known of an image, in the shape of docker's API.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
 
 use cache::Store;
 use cache::digest::Digest;
+use cache::lower::Driver;
 use cache::oci::Manifest;
 use clap::Args;
 use engine::reference::Reference;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::images::Named;
 use crate::inspect::print;
+use crate::paths::Home;
 use crate::{resolve, tags, ui};
 
 /// What `image inspect` is told.
@@ -35,8 +36,8 @@ pub(crate) struct InspectArgs {
 
 /// Inspects images: prints what is found, then names what is not; one that is missing makes the
 /// whole a failure.
-pub(crate) fn inspect_images(root: &Path, args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::open(root)?;
+pub(crate) fn inspect_images(home: &Home, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let store = home.open()?;
     if args.raw {
         return raw(&store, &args.names);
     }
@@ -85,7 +86,7 @@ pub(crate) fn find(store: &Store, name: &str) -> anyhow::Result<Option<Value>> {
 
 fn shown(store: &Store, image: cache::image::Image) -> anyhow::Result<Value> {
     let size = store.read_blob(&image.digest)?.len();
-    Ok(document(&named(store, image)?, size))
+    Ok(document(&named(store, image)?, size, store.driver()))
 }
 
 fn named(store: &Store, image: cache::image::Image) -> anyhow::Result<Named> {
@@ -95,7 +96,7 @@ fn named(store: &Store, image: cache::image::Image) -> anyhow::Result<Named> {
 }
 
 /// An image in the shape of docker's API, with every field that a template may ask for.
-fn document(named: &Named, manifest_size: usize) -> Value {
+fn document(named: &Named, manifest_size: usize, driver: Driver) -> Value {
     let image = &named.image;
     let config = &image.config;
     let comment = config.history.last().and_then(|step| step.comment.clone());
@@ -118,7 +119,7 @@ fn document(named: &Named, manifest_size: usize) -> Value {
         "Os": config.os,
         "OsVersion": config.other.get("os.version").cloned().unwrap_or_else(|| "".into()),
         "Size": image.size(),
-        "GraphDriver": { "Data": null, "Name": "dir" },
+        "GraphDriver": { "Data": null, "Name": driver },
         "RootFS": { "Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids },
         "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
         "Descriptor": {
@@ -186,7 +187,8 @@ mod tests {
         let (digest, _) = store.put_image(config, &Default::default()).expect("put");
         let names = ["docker.io/library/app:1", "ghcr.io/a/b:2"].map(str::to_owned);
         store.tag(&digest, &names).expect("tag");
-        document(&named(&store, store.read_image(&digest).expect("read")).expect("name"), 7)
+        let image = store.read_image(&digest).expect("read");
+        document(&named(&store, image).expect("name"), 7, Driver::Erofs)
     }
 
     #[test]
@@ -197,6 +199,7 @@ mod tests {
         let full = inspected(&config);
         assert_eq!(full["RepoTags"], json!(["app:1", "ghcr.io/a/b:2"]));
         assert_eq!(full["Descriptor"]["size"], 7);
+        assert_eq!(full["GraphDriver"]["Name"], "erofs");
         let shown = without_absent(&full);
         let config = shown["Config"].as_object().expect("an object");
         assert!(!config.contains_key("Shell") && !config.contains_key("Healthcheck"));

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use engine::container::spec::{Resources, Rlimit};
-use engine::units::{Ulimit, parse_memory};
+use engine::units::{SizeError, Ulimit, UlimitError, parse_memory};
 
 use clap::Args;
 
@@ -37,10 +37,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<i64>,
     /// Size of /dev/shm
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = checked_size)]
     pub(crate) shm_size: Option<String>,
     /// Resource limit, as nofile=1024:2048
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = checked_ulimit)]
     pub(crate) ulimit: Vec<String>,
     /// Extra line for /etc/hosts, as name:address or name:host-gateway
     #[arg(long, value_name = "NAME:ADDRESS")]
@@ -125,6 +125,16 @@ impl LimitArgs {
         };
         self.add_host.iter().map(host).collect()
     }
+}
+
+/// A size, as it was typed.
+fn checked_size(text: &str) -> Result<String, SizeError> {
+    parse_memory(text).map(|_| text.to_owned())
+}
+
+/// A resource limit, as it was typed.
+fn checked_ulimit(text: &str) -> Result<String, UlimitError> {
+    text.parse::<Ulimit>().map(|_| text.to_owned())
 }
 
 fn bytes(text: &str) -> anyhow::Result<u64> {

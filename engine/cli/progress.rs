@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, TypedValueParser};
 use engine::graph::{Definition, Op, Vertex, VertexId};
 use engine::progress::Event;
 
@@ -46,6 +48,40 @@ pub(crate) enum Style {
     Quiet,
     /// Nothing
     None,
+}
+
+impl Style {
+    /// The style of this name; an empty one says nothing.
+    pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
+        match (name, Self::from_str(name, false)) {
+            ("", _) => Ok(Self::default()),
+            (_, Ok(style)) => Ok(style),
+            (_, Err(_)) => {
+                bail!("invalid progress mode {name}: use auto, tty, plain, rawjson, quiet or none")
+            }
+        }
+    }
+}
+
+/// Takes a style's name as it is typed: that there is none of it is the build's to say, as in docker.
+#[derive(Clone)]
+pub(crate) struct StyleName;
+
+impl TypedValueParser for StyleName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        _: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        Ok(value.to_string_lossy().into_owned())
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Style::value_variants().iter().filter_map(ValueEnum::to_possible_value)))
+    }
 }
 
 /// Shows a build's events, and remembers what its steps printed last.

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use frontend::shown::escaped;
+
 use crate::error::Silent;
 
 /// Red, for what went wrong.
@@ -141,10 +143,11 @@ pub(crate) struct Report {
 
 /// Prints what clap has to say: help, or what was typed wrong (docker's exit code for it is 125).
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
     if error.use_stderr() {
+        print_usage(error);
         return ExitCode::from(125);
     }
+    let printed = error.print();
     note_unwritten(printed);
     match answered() {
         Ok(()) => ExitCode::SUCCESS,
@@ -155,20 +158,30 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints an error: what failed, then each cause, once; around it what helps.
+/// Prints what was typed wrong, which stands in it as it was typed.
+fn print_usage(error: &clap::Error) {
+    let plain = error.render().to_string();
+    match escaped(&plain) {
+        shown if shown == plain => drop(error.print()),
+        shown => screen(&shown),
+    }
+}
+
+/// Prints an error: what failed, then each cause, once; around it what helps. What others have
+/// written does nothing to the terminal.
 pub(crate) fn error(error: &anyhow::Error) {
     if error.downcast_ref::<Silent>().is_some() {
         return;
     }
     let report = error.downcast_ref::<Report>();
     if let Some(report) = report {
-        screen(&report.place);
+        screen(&escaped(&report.place));
     }
-    let (what, detail) = said(error.chain().map(ToString::to_string));
+    let (what, detail) = said(error.chain().map(|cause| escaped(&cause.to_string())));
     note(format_args!("{} {what}", colors().paint(RED, "ERROR:")));
     screen(&detail);
     if let Some(hint) = report.and_then(|report| report.hint.as_ref()) {
-        note(hint);
+        note(escaped(hint));
     }
 }
 

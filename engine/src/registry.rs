@@ -49,5 +49,10 @@ pub fn check_login(
     settings: &Settings,
 ) -> Result<Option<String>, Error> {
     let client = client::Client::connect_as(settings, settings.registry(registry), credentials)?;
-    client.log_in()
+    client.log_in().map_err(|error| match error {
+        Error::Refused { status: 401, said, .. } | Error::Token { status: 401, said, .. } => {
+            Error::LogIn { host: registry.to_owned(), said }
+        }
+        error => error,
+    })
 }

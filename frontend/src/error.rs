@@ -11,6 +11,7 @@ use crate::flags::FlagError;
 use crate::git_url::GitUrlError;
 use crate::lines::{ParseError, ParseErrorKind};
 use crate::mount::MountError;
+use crate::shown::Marked;
 use crate::span::Lines;
 use crate::suggest::Suggestion;
 use crate::words::WordError;
@@ -375,14 +376,11 @@ impl Error {
         };
         let (number, line, column, width) = self.mark(text, line);
         let gutter = " ".repeat(number.to_string().len());
-        // Tabs before the caret are kept, so that it stands where the line shows it.
-        let indent: String =
-            line.chars().take(column).map(|char| if char == '\t' { '\t' } else { ' ' }).collect();
+        let Marked { line, indent, carets } = Marked::new(line, column, width);
         format!(
-            "error: {}\n{gutter}--> {file}:{number}:{}\n{gutter} |\n{number} | {line}\n{gutter} | {indent}{}\n",
+            "error: {}\n{gutter}--> {file}:{number}:{}\n{gutter} |\n{number} | {line}\n{gutter} | {indent}{carets}\n",
             self.message(),
             column + 1,
-            "^".repeat(width),
         )
     }
 

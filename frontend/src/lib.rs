@@ -45,6 +45,7 @@ mod reader;
 pub mod request;
 pub mod run_command;
 pub mod shell_pattern;
+pub mod shown;
 pub mod span;
 pub mod stage;
 mod substitution;

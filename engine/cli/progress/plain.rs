@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use engine::graph::VertexId;
 use engine::progress::{Event, Outcome};
+use frontend::shown::escaped;
 
 use super::output::{self, Line};
 use super::text;
@@ -133,7 +134,7 @@ impl Plain {
             Outcome::Cached => "CACHED".to_owned(),
             Outcome::Done => format!("DONE {:.1}s", took.as_secs_f64()),
             Outcome::Canceled => "CANCELED".to_owned(),
-            Outcome::Failed(why) => format!("ERROR: {why}"),
+            Outcome::Failed(why) => format!("ERROR: {}", escaped(why)),
         };
         self.print(format_args!("#{number} {end}"));
         self.running.remove(&vertex);

@@ -70,6 +70,14 @@ pub enum Error {
         /// What it says.
         said: String,
     },
+    /// A registry does not know these credentials.
+    #[error("cannot log in to registry {host}: {said}")]
+    LogIn {
+        /// The registry.
+        host: String,
+        /// What it says.
+        said: String,
+    },
     /// What answers is no registry.
     #[error("{host} does not answer as a registry (distribution API 2): {why}")]
     NoRegistry {
