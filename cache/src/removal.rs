@@ -120,7 +120,7 @@ mod tests {
         std::fs::write(top.join(".rbuild-0"), "in the way").expect("write");
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mut at = openat(CWD, &top, flags, Mode::empty()).expect("open");
-        for _ in 0..20_000 {
+        for _ in 0..6_000 {
             for name in ["x", "y"] {
                 mkdirat(&at, name, Mode::RWXU).expect("mkdir");
             }

@@ -207,11 +207,11 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
 
 /// Help, the version, or what is wrong with the command line.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let plain = error.render().to_string();
-    match escaped(&plain) {
-        // What was typed stands in it as it was typed.
-        shown if error.use_stderr() && shown != plain => eprint!("{shown}"),
-        _ => drop(error.print()),
+    // What was typed stands in it as it was typed.
+    let has_control = |arg: std::ffi::OsString| arg.to_string_lossy().contains(char::is_control);
+    match error.use_stderr() && std::env::args_os().any(has_control) {
+        true => eprint!("{}", escaped(&error.render().to_string())),
+        false => drop(error.print()),
     }
     match error.use_stderr() {
         true => ExitCode::FAILURE,

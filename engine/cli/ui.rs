@@ -160,10 +160,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints what was typed wrong, which stands in it as it was typed.
 fn print_usage(error: &clap::Error) {
-    let plain = error.render().to_string();
-    match escaped(&plain) {
-        shown if shown == plain => drop(error.print()),
-        shown => screen(&shown),
+    let has_control = |arg: std::ffi::OsString| arg.to_string_lossy().contains(char::is_control);
+    match std::env::args_os().any(has_control) {
+        true => screen(&escaped(&error.render().to_string())),
+        false => drop(error.print()),
     }
 }
 

@@ -112,6 +112,10 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
         Ok(None) | Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
+    if containers.written_state(id)?.monitor == 0 {
+        // Another command has done so since it was seen.
+        return Ok(());
+    }
     let state = State { monitor: 0, ..seen.state.clone() };
     containers.write_state(id, &state)?;
     let code = state.exit_code.to_string();
