@@ -342,8 +342,8 @@ fn a_cache_that_cannot_be_written_to_a_registry_fails_the_build_unless_told_othe
     let image = test.build(&["--cache-to", &format!("{to},ignore-error=true")]);
     assert!(image.log.contains("WARNING: the cache cannot be written"), "{}", image.log);
     test.refused(
-        &["--cache-to", "type=gha,mode=max"],
-        &["type gha is not supported: use type=registry"],
+        &["--cache-to", "type=nowhere,mode=max"],
+        &["unknown type \"nowhere\": use registry, local or inline"],
     );
 }
 

@@ -21,6 +21,7 @@ use crate::layer::writer::{Append, LayerWriter};
 use crate::layer::{self, Entry, Timestamp, pack};
 use crate::lower::{Driver, Mark};
 use crate::pipeline::Pipeline;
+use crate::removal::remove_dir_all;
 use crate::store::Store;
 
 /// Big enough that a read costs little beside the copying.
@@ -103,7 +104,7 @@ impl<'store> Draft<'store> {
             })
         })?;
         // Overlay leaves a directory of mode 0 in its work directory.
-        let _ = fs::remove_dir_all(self.dir.join("work"));
+        let _ = remove_dir_all(self.dir.join("work"));
         // The upper directory is the layer's tree already, but for the times that the tar has.
         if self.store.driver() == Driver::Erofs || clamp.is_some() {
             self.store.discard(&upper)?;
@@ -279,7 +280,7 @@ impl<'store> Draft<'store> {
                 ) =>
             {
                 self.store.publish(&self.dir.join("layer.tar"), &target.join("layer.tar"))?;
-                fs::remove_dir_all(&self.dir).map_err(Error::Io)?;
+                remove_dir_all(&self.dir).map_err(Error::Io)?;
                 Ok(layer)
             }
             Err(error) => Err(error),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cache::Store;
 use cache::digest::Digest;
+use cache::removal::remove_dir_all;
 use fs_err as fs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -329,7 +330,7 @@ impl<'a> Containers<'a> {
         let Some(_monitor) = self.hold(id)? else {
             return Err(Error::Running(self.record(id).map_or(id.to_owned(), |r| r.name)));
         };
-        self.take_away(id).and_then(|away| Ok(fs::remove_dir_all(away)?))
+        self.take_away(id).and_then(|away| Ok(remove_dir_all(away)?))
     }
 
     /// Takes a container out of sight; its monitor's place must be held.

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use cache::Store;
 use cache::lower::Driver;
+use cache::removal::remove_dir_all;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -406,7 +407,7 @@ impl<'a> Monitor<'a> {
 
     fn clear_away(&self, away: Option<PathBuf>) -> Result<()> {
         if let Some(away) = away {
-            fs::remove_dir_all(away)?;
+            remove_dir_all(away)?;
             self.tell("destroy", &[]);
             super::removal::remove_anonymous_volumes(self.containers, &self.record.mounts)?;
         }

@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cache::removal::remove_dir_all;
 use fs_err as fs;
 
 use super::boot::boot_id;
@@ -124,7 +125,7 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
     if seen.record.host_config.auto_remove {
         let away = containers.take_away(id)?;
         drop(held);
-        fs::remove_dir_all(away)?;
+        remove_dir_all(away)?;
         super::removal::remove_anonymous_volumes(containers, &seen.record.mounts)?;
         containers.tell(&seen.record, "destroy", &[]);
         done.removed.push(name.clone());
