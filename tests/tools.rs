@@ -265,7 +265,8 @@ impl Foreground {
         test.shell(&format!("kill -INT -{}", self.child.id()));
         let status = self.child.wait().expect("wait for the build");
         assert_eq!(status.code(), Some(130), "{}", self.log());
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        // Gigabytes on their way to a busy disk are given up first.
+        assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     }
 }
 
