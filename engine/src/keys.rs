@@ -9,7 +9,9 @@
 //!
 //! Each has the time that `SOURCE_DATE_EPOCH` sets, if it does. Sources (`Local`, `Http`, `Git`,
 //! `Inline`) have no key: the copies from them have their files'. A copy from file systems in the
-//! store has a second, short key with their chain ids instead of rows.
+//! store has a second, short key with their chain ids instead of rows. A big copy from elsewhere
+//! leaves a record under a third one, with the line `done before` instead of rows: where that is
+//! missing, no row can be known, and the layer is written while the files are digested.
 //!
 //! What is not in a key: time, host paths, inodes, modification times, secrets, the content of
 //! cache mounts, proxies, cgroup limits, the order of anything unordered.

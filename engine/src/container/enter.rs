@@ -1,8 +1,9 @@
 //! Another process in a running container.
 //!
 //! ```text
-//! exec()   starts this program again and hands it an `Entry` and the container's process 1
-//! run()    in the program started: joins the container's cgroups and namespaces, leaves a copy of
+//! exec()   starts a copy of this process, or this program again if that has more threads, and hands
+//!          it an `Entry` and the container's process 1
+//! run()    in the one started: joins the container's cgroups and namespaces, leaves a copy of
 //!          itself there, which gives up its privileges and becomes the process
 //! ```
 //!

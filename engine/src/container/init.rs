@@ -1,8 +1,10 @@
 //! A container's init: the first process in its namespaces, until it becomes the container's
 //! program.
 //!
-//! Single-threaded, started from nothing by `launch`. Reads its assignment, works through the steps
-//! of [`run`] in the only order in which they can be done, and reports. Knows nothing of images.
+//! Single-threaded: this program started from nothing by `launch`, or a copy of the launching process
+//! that uses nothing of it but the descriptors it is given. Reads its assignment, works through the
+//! steps of [`run`] in the only order in which they can be done, and reports. Knows nothing of
+//! images.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;

@@ -1,8 +1,8 @@
 //! Containers: a process in its own namespaces, on its own root file system, without privileges.
 //!
 //! ```text
-//! launch   makes the cgroups, starts this program again as the container's init,
-//!          hands it an `Assignment` and hears its `Report`
+//! launch   makes the cgroups, starts the container's init (a copy of this process if that has one
+//!          thread, else this program again), hands it an `Assignment` and hears its `Report`
 //! init     process 1 of the container: builds the root file system, gives up its privileges,
 //!          becomes the container's program
 //! ```

@@ -11,6 +11,7 @@
 //!   <id>/control.sock  where its monitor listens (`protocol`)
 //!   <id>/execs/<exec>  locked by who attends to another process in it (`execs`)
 //!   <id>/<id>-json.log what it printed (`log`)
+//!   <id>/hosts, hostname, resolv.conf  mounted in its /etc, written anew at each start (`told`)
 //!   <id>/upper, work   what it changed
 //! ```
 //!
