@@ -179,6 +179,17 @@ impl Store {
         Ok(Some(Lower::Erofs { index, devices }))
     }
 
+    /// Whether a layer is there, with an index that was made of it as it is. It stays there as long
+    /// as this store is open.
+    pub(crate) fn has_sealed_layer(&self, diff_id: &Digest) -> Result<bool> {
+        self.pin(&[*diff_id])?;
+        match self.is_sealed(&self.layer_dir(diff_id).join(INDEX), &[*diff_id]) {
+            // An index without its tar: the layer is to be made again.
+            Err(Error::Missing { .. }) => Ok(false),
+            sealed => sealed,
+        }
+    }
+
     /// Whether an index is there, and its tars are what they were when it was made.
     fn is_sealed(&self, index: &Path, diff_ids: &[Digest]) -> Result<bool> {
         let Some(file) = regular::open(index)? else { return Ok(false) };

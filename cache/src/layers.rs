@@ -56,17 +56,31 @@ pub struct Draft<'store> {
 pub struct Written<'store> {
     draft: Draft<'store>,
     layer: Layer,
+    kept: Kept,
+}
+
+/// What of a written layer has its way to the disk behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Tar and index.
+    Whole,
+    /// Nothing: the store has the same layer, as it was when its index was made.
+    Before,
 }
 
 impl Written<'_> {
     /// Puts it into the store.
     pub fn commit(self) -> Result<Layer> {
-        self.draft.publish(self.layer)
+        match self.kept {
+            Kept::Whole => self.draft.publish(self.layer)?,
+            Kept::Before => self.draft.discard()?,
+        }
+        Ok(self.layer)
     }
 
     /// Removes what was written.
     pub fn discard(self) -> Result<()> {
-        self.draft.store.discard(&self.draft.dir)
+        self.draft.discard()
     }
 }
 
@@ -97,19 +111,18 @@ impl<'store> Draft<'store> {
     pub fn commit_upper(self, clamp: Option<Timestamp>) -> Result<Layer> {
         let upper = self.upper();
         let dir = fs::File::open(&upper).map_err(Error::Io)?;
-        let layer = self.write_entries(|out| {
+        let (layer, kept) = self.write_entries(|out| {
             pack::pack_upper(dir.as_fd(), out, clamp).map(drop).map_err(|source| Error::Layer {
                 what: format!("cannot be packed from {}", upper.display()),
                 source: Box::new(source),
             })
         })?;
-        // Overlay leaves a directory of mode 0 in its work directory.
-        let _ = remove_dir_all(self.dir.join("work"));
+        self.store.discard(&self.dir.join("work"))?;
         // The upper directory is the layer's tree already, but for the times that the tar has.
         if self.store.driver() == Driver::Erofs || clamp.is_some() {
             self.store.discard(&upper)?;
         }
-        self.publish(layer)
+        Written { draft: self, layer, kept }.commit()
     }
 
     /// Commits the layer of the entries that `write` appends.
@@ -123,8 +136,8 @@ impl<'store> Draft<'store> {
         self,
         write: impl FnOnce(&mut dyn Append) -> Result<()>,
     ) -> Result<Written<'store>> {
-        let layer = self.write_entries(write)?;
-        Ok(Written { draft: self, layer })
+        let (layer, kept) = self.write_entries(write)?;
+        Ok(Written { draft: self, layer, kept })
     }
 
     /// Commits a layer that changes nothing.
@@ -135,31 +148,32 @@ impl<'store> Draft<'store> {
     /// Commits a tar from elsewhere byte by byte; one that is no tar is refused. Whether it can be
     /// mounted depends on the layers it lies on.
     pub fn commit_import(self, input: impl io::Read) -> Result<Layer> {
-        let layer = self.write_import(input, Height::Any)?.layer()?;
-        self.publish(layer)
+        let import = self.write_import(input, Height::Any)?;
+        let (layer, kept) = (import.layer()?, import.kept);
+        Written { draft: self, layer, kept }.commit()
     }
 
     /// Commits the tar of a root file system, which lies on nothing; one that could not be mounted
     /// is refused.
     pub fn commit_root(self, input: impl io::Read) -> Result<Layer> {
         let import = self.write_import(input, Height::Lowest)?;
-        let layer = import.layer()?;
+        let (layer, kept) = (import.layer()?, import.kept);
         // Only who is root can mount, and only root can unpack.
         if !import.indexed && rustix::process::geteuid().is_root() {
             self.unpack()?;
         }
-        self.publish(layer)
+        Written { draft: self, layer, kept }.commit()
     }
 
     /// Commits a layer from elsewhere; one that does not have this diff id, or is no tar, is
     /// refused. `path` is where it comes from, for errors.
     pub fn commit_copy(self, input: impl io::Read, path: &Path, diff_id: &Digest) -> Result<Layer> {
-        let layer = self.write_import(input, Height::Any)?.layer;
+        let Import { layer, kept, .. } = self.write_import(input, Height::Any)?;
         if layer.diff_id != *diff_id {
             let (path, expected, found) = (path.to_owned(), *diff_id, layer.diff_id);
             return Err(Error::Corrupt { path, expected, found });
         }
-        self.publish(layer)
+        Written { draft: self, layer, kept }.commit()
     }
 
     /// Writes a tar from elsewhere.
@@ -187,8 +201,8 @@ impl<'store> Draft<'store> {
             index.0 = None;
         }
         let indexed = index.0.is_some();
-        self.sync(&tar, || index.write(&self.dir, &layer.diff_id))?;
-        Ok(Import { layer, entries, indexed })
+        let kept = self.keep(&tar, &layer, index)?;
+        Ok(Import { layer, kept, entries, indexed })
     }
 
     /// Unpacks the tar, which lies on nothing.
@@ -210,7 +224,10 @@ impl<'store> Draft<'store> {
     }
 
     /// Writes the tar of the entries that `write` appends.
-    fn write_entries(&self, write: impl FnOnce(&mut dyn Append) -> Result<()>) -> Result<Layer> {
+    fn write_entries(
+        &self,
+        write: impl FnOnce(&mut dyn Append) -> Result<()>,
+    ) -> Result<(Layer, Kept)> {
         let mut index = self.index();
         let (tar, layer) = self.write_file(|out| {
             let mut tar = Indexed { tar: LayerWriter::new(out), index: &mut index };
@@ -221,8 +238,17 @@ impl<'store> Draft<'store> {
             };
             tar.tar.finish().map(drop).map_err(failed)
         })?;
-        self.sync(&tar, || index.write(&self.dir, &layer.diff_id))?;
-        Ok(layer)
+        let kept = self.keep(&tar, &layer, index)?;
+        Ok((layer, kept))
+    }
+
+    /// Sees to it that a power loss takes nothing of what is written, unless it is not needed.
+    fn keep(&self, tar: &File, layer: &Layer, index: Index) -> Result<Kept> {
+        if index.0.is_some() && self.store.has_sealed_layer(&layer.diff_id)? {
+            return Ok(Kept::Before);
+        }
+        self.sync(tar, || index.write(&self.dir, &layer.diff_id))?;
+        Ok(Kept::Whole)
     }
 
     /// Writes the tar; it is not synced yet.
@@ -267,11 +293,15 @@ impl<'store> Draft<'store> {
         Error::Io(io::Error::new(error.kind(), text))
     }
 
-    fn publish(self, layer: Layer) -> Result<Layer> {
+    fn discard(self) -> Result<()> {
+        self.store.discard(&self.dir)
+    }
+
+    fn publish(self, layer: Layer) -> Result<()> {
         self.store.pin(&[layer.diff_id])?;
         let target = self.store.layer_dir(&layer.diff_id);
         match self.store.publish(&self.dir, &target) {
-            Ok(()) => Ok(layer),
+            Ok(()) => Ok(()),
             // The layer is there, or what is left of it: a tar in its place is the repair.
             Err(Error::Io(error))
                 if matches!(
@@ -280,8 +310,7 @@ impl<'store> Draft<'store> {
                 ) =>
             {
                 self.store.publish(&self.dir.join("layer.tar"), &target.join("layer.tar"))?;
-                remove_dir_all(&self.dir).map_err(Error::Io)?;
-                Ok(layer)
+                remove_dir_all(&self.dir).map_err(Error::Io)
             }
             Err(error) => Err(error),
         }
@@ -300,6 +329,7 @@ enum Height {
 /// A tar from elsewhere that has been written.
 struct Import {
     layer: Layer,
+    kept: Kept,
     entries: usize,
     indexed: bool,
 }
