@@ -44,6 +44,7 @@ pub mod digest;
 mod discard;
 pub mod erofs;
 pub mod error;
+pub mod flush;
 pub mod image;
 pub mod index;
 pub mod known;

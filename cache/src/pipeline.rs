@@ -13,12 +13,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::digest::{Digest, Hasher};
+use crate::flush::Flusher;
 
 /// Bytes that are written before threads are worth their starting.
 const ALONE: u64 = 2 << 20;
-
-/// Bytes between two calls for the disk.
-const FLUSH_EVERY: u64 = 16 << 20;
 
 /// Buffers on their way at once to each of the threads.
 const QUEUE: usize = 4;
@@ -129,13 +127,10 @@ fn work(
     full: &Receiver<Vec<u8>>,
     empty: &SyncSender<Vec<u8>>,
 ) -> io::Result<(Sparse, Hasher)> {
-    let file = out.file.try_clone()?;
+    let flusher = Flusher::new(&out.file)?;
     let (to_write, digested) = sync_channel(QUEUE);
-    let (flush, flushes) = sync_channel(1);
     std::thread::scope(|scope| {
-        // Nobody waits for it: what it leaves, and what goes wrong, the sync at the end finds.
-        scope.spawn(move || flushes.iter().for_each(|()| drop(file.sync_data())));
-        let writer = scope.spawn(move || write(out, &digested, &flush, empty));
+        let writer = scope.spawn(move || write(out, flusher, &digested, empty));
         for buffer in full {
             hasher.update(&buffer);
             // The writer ends early only when it fails.
@@ -151,16 +146,13 @@ fn work(
 /// Writes buffers until there are no more, and calls for the disk now and then.
 fn write(
     mut out: Sparse,
+    mut flusher: Flusher,
     full: &Receiver<Vec<u8>>,
-    flush: &SyncSender<()>,
     empty: &SyncSender<Vec<u8>>,
 ) -> io::Result<Sparse> {
-    let mut flushed = out.end;
     for buffer in full {
         out.append(&buffer)?;
-        if out.end - flushed >= FLUSH_EVERY && flush.try_send(()).is_ok() {
-            flushed = out.end;
-        }
+        flusher.wrote(buffer.len());
         let _ = empty.try_send(buffer);
     }
     Ok(out)

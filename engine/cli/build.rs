@@ -283,6 +283,7 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
         jobs: args.jobs.max(1),
         epoch: epoch(request)?,
         networks: &Networks::new(&crate::paths::network_dir(), 2),
+        zygote: Default::default(),
         cancel: &cancel,
         listener: &|_| {},
     };

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cache::flush::Flusher;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -20,11 +21,16 @@ pub use stage::Stage;
 /// What the names of everything unfinished begin with, and end with.
 const UNFINISHED: (&str, &str) = (".rbuild-", ".part");
 
+/// Bytes of a file that take the disk longer than starting a thread does.
+const WORTH_A_THREAD: u64 = 16 << 20;
+
 /// A file in the making. Dropped before [`NewFile::commit`], it leaves nothing.
 #[derive(Debug)]
 pub struct NewFile {
     file: fs_err::File,
     way: Way,
+    written: u64,
+    flusher: Option<Flusher>,
 }
 
 /// How a file comes to its name.
@@ -46,7 +52,7 @@ impl NewFile {
             Ok(present) if present.is_file() => (fs_err::canonicalize(path)?, Some(present)),
             Ok(_) => {
                 let file = fs_err::File::options().write(true).open(path)?;
-                return Ok(Self { file, way: Way::InPlace });
+                return Ok(Self::new(file, Way::InPlace));
             }
             Err(_) => (end_of_links(path), None),
         };
@@ -55,7 +61,11 @@ impl NewFile {
             std::os::unix::fs::fchown(&file, Some(present.uid()), Some(present.gid()))?;
             file.set_permissions(present.permissions())?;
         }
-        Ok(Self { file, way })
+        Ok(Self::new(file, way))
+    }
+
+    fn new(file: fs_err::File, way: Way) -> Self {
+        Self { file, way, written: 0, flusher: None }
     }
 
     /// Gives the file its name, once it is on the disk.
@@ -64,6 +74,7 @@ impl NewFile {
             Way::InPlace => return self.file.flush(),
             Way::Nameless { path } | Way::Named { path, .. } => path.clone(),
         };
+        self.flusher = None;
         self.file.sync_all()?;
         if let Way::Nameless { path } = &self.way {
             match link(&self.file, path) {
@@ -86,7 +97,16 @@ impl NewFile {
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        match &mut self.flusher {
+            Some(flusher) => flusher.wrote(written),
+            None if self.written >= WORTH_A_THREAD && !matches!(self.way, Way::InPlace) => {
+                self.flusher = Some(Flusher::new(self.file.file())?);
+            }
+            None => {}
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

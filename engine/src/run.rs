@@ -172,12 +172,13 @@ impl Step<'_, '_> {
         let (stdout, stdout_writer) = pipe().map_err(watch)?;
         let (stderr, stderr_writer) = pipe().map_err(watch)?;
         let stdio = Stdio::output(stdout_writer, stderr_writer);
-        let running = container::launch(spec, stdio).map_err(|source| {
-            match foreign::reason(self.session.store, architecture, source.exit_code()) {
-                Some(foreign) => Error::Foreign(foreign),
-                None => Error::Launch { command: command.to_owned(), source },
-            }
-        })?;
+        let running =
+            container::launch_from(&self.session.zygote, spec, stdio).map_err(|source| {
+                match foreign::reason(self.session.store, architecture, source.exit_code()) {
+                    Some(foreign) => Error::Foreign(foreign),
+                    None => Error::Launch { command: command.to_owned(), source },
+                }
+            })?;
         let pidfd = running.pidfd.try_clone().map_err(watch)?;
         let exit = self.session.cancel.guard(pidfd, || {
             self.relay(&stdout, &stderr)?;

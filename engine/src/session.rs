@@ -12,6 +12,7 @@ use cache::digest::Digest;
 use cache::lower::Lower;
 
 use crate::cache_transfer::Imports;
+use crate::container::Zygote;
 use crate::mounted::Mounts;
 use crate::network::{DEFAULT_BRIDGE, Lease, NetworkPool, Subnets};
 use crate::progress::Listener;
@@ -40,6 +41,8 @@ pub struct Session<'a> {
     pub epoch: Option<i64>,
     /// Networks for steps that want one.
     pub networks: &'a Networks,
+    /// What starts the steps' containers.
+    pub zygote: Zygote,
     /// Ends the build early.
     pub cancel: &'a Cancel,
     /// Who is told.

@@ -2,7 +2,7 @@
 //! program.
 //!
 //! Single-threaded: this program started from nothing by `launch`, or a copy of the launching process
-//! that uses nothing of it but the descriptors it is given. Reads its assignment, works through the
+//! or of its zygote that uses nothing of it but the descriptors it is given. Reads its assignment, works through the
 //! steps of [`run`] in the only order in which they can be done, and reports. Knows nothing of
 //! images.
 
@@ -27,32 +27,37 @@ use super::spec::{ContainerSpec, Ipc, Namespace, Network, Process};
 use super::user::Identity;
 use super::wire::{
     ASSIGNMENT_FD, Assignment, AtStep, ENTER_NAME, Failure, INIT_NAME, REAPER_NAME, REPORT_FD,
-    Report, TARGET_FD,
+    Report, TARGET_FD, ZYGOTE_NAME,
 };
-use super::{caps, enter, exec, reaper, rlimit, rootfs};
+use super::{caps, enter, exec, reaper, rlimit, rootfs, zygote};
 use crate::sys::process::{
     bring_up_loopback, close_from, close_on_exec_from, reset_signals, take_descriptor,
     unshare_cgroups,
 };
 
-/// Whether this process was started by [`launch()`](super::launch()) to be a container's init, or
-/// by [`exec()`](super::exec()) to enter one.
+/// Whether this process was started by [`launch()`](super::launch()) to be a container's init or to
+/// make some, or by [`exec()`](super::exec()) to enter one.
 pub fn is_init() -> bool {
-    let names = [INIT_NAME, REAPER_NAME, ENTER_NAME];
-    std::env::args_os().next().is_some_and(|name| names.iter().any(|it| name == OsStr::new(it)))
+    [INIT_NAME, REAPER_NAME, ENTER_NAME, ZYGOTE_NAME].into_iter().any(is_called)
+}
+
+fn is_called(name: &str) -> bool {
+    std::env::args_os().next().is_some_and(|own| own == OsStr::new(name))
 }
 
 /// Sets up the container this process was started for, or enters it, and becomes its program.
 ///
 /// Only for the first thing in `main`, when [`is_init`] says so, with one thread running.
 pub fn init_main() -> ! {
-    match std::env::args_os().next().is_some_and(|name| name == OsStr::new(ENTER_NAME)) {
-        true => begin_to_enter(),
-        false => begin_to_set_up(),
+    match () {
+        () if is_called(ENTER_NAME) => begin_to_enter(),
+        () if is_called(ZYGOTE_NAME) => zygote::main(),
+        () => begin_to_set_up(),
     }
 }
 
-/// Becomes a container's init, in this program started again or in a copy of the launching process.
+/// Becomes a container's init, in this program started again or in a copy of the launching process
+/// or of the zygote.
 pub(super) extern "C" fn begin_to_set_up() -> ! {
     begin(REPORT_FD + 1, |socket| run(&read_assignment()?, socket))
 }

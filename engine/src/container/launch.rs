@@ -28,6 +28,7 @@ use super::path::MountPoint;
 use super::seccomp::Compiled;
 use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources, Seccomp};
 use super::wire::{ASSIGNMENT_FD, Assignment, FOLLOWED, INIT_NAME, REAPER_NAME, REPORT_FD, Report};
+use super::zygote::Zygote;
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::sys::process::{Child, Spawn, spawn};
 
@@ -99,6 +100,24 @@ pub struct Exit {
 /// launched it ends, so that a killed `rbuild` leaves nothing behind: launch from a thread that
 /// outlives the container.
 pub fn launch(spec: &ContainerSpec, stdio: Stdio) -> Result<Container, LaunchError> {
+    start(spec, stdio, None)
+}
+
+/// The same for one of many containers: the kernel kills it when the process that launched it ends,
+/// or when the zygote is dropped.
+pub fn launch_from(
+    zygote: &Zygote,
+    spec: &ContainerSpec,
+    stdio: Stdio,
+) -> Result<Container, LaunchError> {
+    start(spec, stdio, Some(zygote))
+}
+
+fn start(
+    spec: &ContainerSpec,
+    stdio: Stdio,
+    zygote: Option<&Zygote>,
+) -> Result<Container, LaunchError> {
     let devices = devices::gather(&spec.devices).map_err(LaunchError::Device)?;
     let device_rules: Vec<DeviceRule> =
         devices.iter().map(Node::rule).chain(spec.device_rules.iter().copied()).collect();
@@ -115,11 +134,12 @@ pub fn launch(spec: &ContainerSpec, stdio: Stdio) -> Result<Container, LaunchErr
     };
     let mut start = Start::new(&assignment, spec.process.terminal, stdio);
     start.namespaces = namespaces(spec);
+    start.zygote = zygote;
     if spec.init {
         let shown = [REAPER_NAME, "--"].map(str::to_owned);
         start.args = shown.into_iter().chain(spec.process.args.iter().cloned()).collect();
         // It stays what it is, and is to be seen as that.
-        start.copy = None;
+        (start.copy, start.zygote) = (None, None);
     }
     if let Namespace::Path(path) = &spec.pid {
         let namespace = fs_err::File::open(path).map_err(LaunchError::Spawn)?;
@@ -149,6 +169,8 @@ pub(super) struct Start<'a, A> {
     pub(super) args: Vec<String>,
     /// What the program does then, if a copy of this process may do it.
     pub(super) copy: Option<extern "C" fn() -> !>,
+    /// What can make an init, if it can be one that is made ahead.
+    zygote: Option<&'a Zygote>,
     /// `CLONE_NEW*` flags.
     pub(super) namespaces: i32,
     /// The namespace it is to be born in.
@@ -166,6 +188,7 @@ impl<'a, A: Serialize> Start<'a, A> {
             stdio,
             args: vec![INIT_NAME.to_owned()],
             copy: Some(init::begin_to_set_up),
+            zygote: None,
             namespaces: 0,
             process_namespace: None,
             descriptors: Vec::new(),
@@ -236,9 +259,13 @@ impl<A> Start<'_, A> {
             descriptors: &descriptors,
             copy: self.copy,
         };
-        match &self.process_namespace {
-            None => spawn(&started),
-            Some(namespace) => spawn_in(namespace.as_fd(), &started),
+        match (&self.process_namespace, self.zygote) {
+            (Some(namespace), _) => spawn_in(namespace.as_fd(), &started),
+            (None, None) => spawn(&started),
+            (None, Some(zygote)) => match zygote.start(self.namespaces, &descriptors) {
+                Some(child) => Ok(child),
+                None => spawn(&started),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@
 //!          thread, else this program again), hands it an `Assignment` and hears its `Report`
 //! init     process 1 of the container: builds the root file system, gives up its privileges,
 //!          becomes the container's program
+//! zygote   makes inits ahead, for who launches many
 //! ```
 //!
 //! [`exec()`] starts another process in it, [`Running`] tells of one that somebody else launched.
@@ -36,6 +37,7 @@ mod syscalls;
 pub mod tty;
 mod user;
 mod wire;
+mod zygote;
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +50,7 @@ pub use enter::{ExecSpec, exec};
 pub use error::LaunchError;
 pub use init::{init_main, is_init};
 pub(crate) use launch::own_program;
-pub use launch::{Container, Exit, Stdio, Stream, launch};
+pub use launch::{Container, Exit, Stdio, Stream, launch, launch_from};
 pub(crate) use offline::Offline;
 pub use path::{MountPoint, remove_mount_points};
 pub use pipes::Pipes;
@@ -56,3 +58,4 @@ pub use rootfs::{MASKED_PATHS, READ_ONLY_PATHS};
 pub use running::{Running, Usage};
 pub use seccomp::{Profile, ProfileError};
 pub use spec::ContainerSpec;
+pub use zygote::Zygote;

@@ -6,6 +6,7 @@ mod exec;
 mod limits;
 mod mounts;
 mod privileges;
+mod zygote;
 
 use std::fs;
 use std::io::Read;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use super::spec::{Mount, MountSource, Network, Process, Resources, Rootfs, Seccomp};
 use super::{
     Container, ContainerSpec, DEFAULT_CAPABILITIES, Exit, LaunchError, Running, Stdio, Stream,
-    launch,
+    Zygote, launch, launch_from,
 };
 
 /// A root file system with nothing but busybox in it, as an overlay.
@@ -96,11 +97,19 @@ impl Machine {
 
     /// Runs a program to its end.
     fn run(&self, args: &[&str]) -> Result<Outcome, LaunchError> {
+        self.run_from(None, args)
+    }
+
+    fn run_from(&self, zygote: Option<&Zygote>, args: &[&str]) -> Result<Outcome, LaunchError> {
         let mut spec = self.spec.clone();
         spec.process.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let (stdout, stdout_end) = pipe();
         let (stderr, stderr_end) = pipe();
-        let container = launch(&spec, Stdio::output(stdout_end, stderr_end))?;
+        let stdio = Stdio::output(stdout_end, stderr_end);
+        let container = match zygote {
+            None => launch(&spec, stdio)?,
+            Some(zygote) => launch_from(zygote, &spec, stdio)?,
+        };
         let (stdout, stderr) = (read(stdout), read(stderr));
         Ok(Outcome { stdout, stderr, exit: container.wait().unwrap() })
     }

@@ -26,6 +26,10 @@ pub(super) const REAPER_NAME: &str = "/sbin/docker-init";
 /// The `argv[0]` that makes a program enter a container and become a process of it.
 pub(super) const ENTER_NAME: &str = "rbuild-exec";
 
+/// The `argv[0]` that makes a program make inits, and where it is asked for them.
+pub(super) const ZYGOTE_NAME: &str = "rbuild-zygote";
+pub(super) const ZYGOTE_FD: RawFd = 3;
+
 /// Where they find their assignment, and where they report.
 pub(super) const ASSIGNMENT_FD: RawFd = 3;
 pub(super) const REPORT_FD: RawFd = 4;

@@ -109,20 +109,40 @@ fn spawn_copy(
             drop(unblock);
             Ok(child)
         }
-        Forked::Child => {
-            // What was ours to know is nobody's to read in the place where this goes.
-            let hidden = rustix::process::DumpableBehavior::NotDumpable;
-            let _ = rustix::process::set_dumpable_behavior(hidden);
-            for (from, to) in descriptors {
-                // SAFETY: nothing of this process is used any more but what `run` uses: it never
-                // returns, and no owner of a descriptor is dropped.
-                if unsafe { libc::dup2(*from, *to) } < 0 {
-                    std::process::exit(127);
-                }
-            }
-            run()
+        Forked::Child => begin_anew(descriptors, run),
+    }
+}
+
+/// Runs something in a copy of a process, with descriptors in their places.
+fn begin_anew(descriptors: &[(RawFd, RawFd)], run: extern "C" fn() -> !) -> ! {
+    // What was the other's to know is nobody's to read in the place where this goes.
+    let hidden = rustix::process::DumpableBehavior::NotDumpable;
+    let _ = rustix::process::set_dumpable_behavior(hidden);
+    for (from, to) in descriptors {
+        // SAFETY: nothing of this process is used any more but what `run` uses: it never returns,
+        // and no owner of a descriptor is dropped.
+        if unsafe { libc::dup2(*from, *to) } < 0 {
+            std::process::exit(127);
         }
     }
+    run()
+}
+
+/// Has a copy of a process that is told late what it is for run something, with these descriptors
+/// at these numbers. What else it has is nobody's.
+pub(crate) fn run_with(
+    descriptors: Vec<OwnedFd>,
+    places: &[RawFd],
+    run: extern "C" fn() -> !,
+) -> ! {
+    let mut parked = Vec::with_capacity(descriptors.len());
+    for (descriptor, place) in descriptors.iter().zip(places) {
+        match rustix::io::fcntl_dupfd_cloexec(descriptor, PARKING) {
+            Ok(fd) => parked.push((fd.into_raw_fd(), *place)),
+            Err(_) => std::process::exit(127),
+        }
+    }
+    begin_anew(&parked, run)
 }
 
 /// Has the kernel kill the process with the thread that starts it, however that ends
@@ -319,6 +339,12 @@ pub(crate) fn fork_with_pidfd(parent: ParentOfFork) -> io::Result<Forked<Child>>
         ParentOfFork::Own => libc::SIGCHLD,
         ParentOfFork::Same => libc::CLONE_PARENT,
     })
+}
+
+/// Makes a copy of this process in new namespaces, as a child of this process's parent. Only for a
+/// process with a single thread.
+pub(crate) fn copy_beside(namespaces: c_int) -> io::Result<Forked<Child>> {
+    clone_process(namespaces | libc::CLONE_PARENT)
 }
 
 /// Makes a copy of this process (`clone(2)`); no flag may have it share memory. Only for a process

@@ -1,0 +1,325 @@
+//! Inits made ahead, for a process that launches many containers and must not fork, because it has
+//! threads.
+//!
+//! ```text
+//! zygote      this program started anew, with one thread: for each request it makes a copy of
+//!             itself in new namespaces, as a child of the launching process
+//! copy        waits for its descriptors on a socket of its own, and is an init then
+//! launching   asks for the next copy when it takes one, so that it is there when it is needed
+//! ```
+//!
+//! The first container goes without: most builds have few, and a zygote is itself a program to be
+//! started. All ends with the sockets that the launching process holds.
+
+use std::ffi::CString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use super::init;
+use super::launch::own_program;
+use super::wire::{ZYGOTE_FD, ZYGOTE_NAME};
+use crate::sys::process::{
+    Child, Forked, Spawn, close_from, copy_beside, run_with, spawn, take_descriptor,
+};
+
+/// Descriptors that a message has at most.
+const MOST_DESCRIPTORS: usize = 8;
+
+/// Starts the inits of one thing that launches containers, of any number of threads.
+#[derive(Debug, Default)]
+pub struct Zygote(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nothing was launched yet.
+    #[default]
+    Unused,
+    /// One was, without it.
+    UsedOnce,
+    /// It stands by.
+    Ready(Ready),
+    /// It could not be had, and is not asked for again.
+    Gone,
+}
+
+/// A zygote that runs.
+#[derive(Debug)]
+struct Ready {
+    socket: OwnedFd,
+    /// The namespaces of the copies that were asked for and not received yet.
+    asked: Vec<i32>,
+    /// Copies that nobody has taken.
+    spare: Vec<(i32, Waiting)>,
+    /// Ends the thread whose child it is.
+    _keeper: Sender<()>,
+}
+
+/// A copy that waits for its descriptors.
+#[derive(Debug)]
+struct Waiting {
+    child: Child,
+    socket: OwnedFd,
+}
+
+impl Zygote {
+    /// Starts an init with these descriptors in new namespaces (`CLONE_NEW*`); nothing if it must
+    /// be started in another way.
+    pub(super) fn start(
+        &self,
+        namespaces: i32,
+        descriptors: &[(BorrowedFd<'_>, RawFd)],
+    ) -> Option<Child> {
+        let copy = self.take(namespaces)?;
+        match copy.assign(descriptors) {
+            Ok(()) => Some(copy.child),
+            Err(_) => {
+                copy.discard();
+                None
+            }
+        }
+    }
+
+    fn take(&self, namespaces: i32) -> Option<Waiting> {
+        let mut state = self.0.lock().expect("no holder panics");
+        if let State::UsedOnce = *state {
+            *state = Ready::start().map_or(State::Gone, State::Ready);
+        }
+        match &mut *state {
+            State::Unused => *state = State::UsedOnce,
+            State::UsedOnce | State::Gone => {}
+            State::Ready(ready) => match ready.take(namespaces) {
+                Ok(copy) => return Some(copy),
+                Err(_) => *state = State::Gone,
+            },
+        }
+        None
+    }
+}
+
+impl Ready {
+    fn start() -> io::Result<Self> {
+        let (socket, its_socket) = pair()?;
+        let (keeper, dropped) = channel::<()>();
+        let (started, result) = channel();
+        // The kernel kills the copies when the thread whose children they are ends.
+        std::thread::Builder::new().name("zygote".into()).spawn(move || {
+            let child = start_program(its_socket);
+            let zygote = child.as_ref().ok().and_then(|child| child.pidfd.try_clone().ok());
+            let _ = started.send(child.map(drop));
+            let _ = dropped.recv();
+            zygote.as_ref().map(wait_for);
+        })?;
+        result.recv().expect("the thread tells how it went")?;
+        Ok(Self { socket, asked: Vec::new(), spare: Vec::new(), _keeper: keeper })
+    }
+
+    fn take(&mut self, namespaces: i32) -> io::Result<Waiting> {
+        if !self.asked.contains(&namespaces) && self.spare_at(namespaces).is_none() {
+            self.ask(namespaces)?;
+        }
+        let at = loop {
+            if let Some(at) = self.spare_at(namespaces) {
+                break at;
+            }
+            let copy = self.receive()?;
+            self.spare.push((self.asked.remove(0), copy));
+        };
+        let (_, copy) = self.spare.swap_remove(at);
+        self.ask(namespaces)?;
+        Ok(copy)
+    }
+
+    fn spare_at(&self, namespaces: i32) -> Option<usize> {
+        self.spare.iter().position(|(its, _)| *its == namespaces)
+    }
+
+    fn ask(&mut self, namespaces: i32) -> io::Result<()> {
+        send(self.socket.as_fd(), &namespaces.to_le_bytes(), &[])?;
+        self.asked.push(namespaces);
+        Ok(())
+    }
+
+    /// Receives the copy that was asked for first.
+    fn receive(&self) -> io::Result<Waiting> {
+        let (numbers, descriptors) = receive(self.socket.as_fd())?;
+        let broken = || io::Error::from(Errno::PROTO);
+        let pid = numbers.first().copied().and_then(Pid::from_raw).ok_or_else(broken)?;
+        let [pidfd, socket] = descriptors.try_into().map_err(|_| broken())?;
+        Ok(Waiting { child: Child { pid, pidfd }, socket })
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        while !self.asked.is_empty() {
+            let Ok(copy) = self.receive() else { break };
+            self.spare.push((self.asked.remove(0), copy));
+        }
+        self.spare.drain(..).for_each(|(_, copy)| copy.discard());
+    }
+}
+
+impl Waiting {
+    fn assign(&self, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+        let (descriptors, places): (Vec<BorrowedFd<'_>>, Vec<RawFd>) =
+            descriptors.iter().copied().unzip();
+        let places: Vec<u8> = places.into_iter().flat_map(i32::to_le_bytes).collect();
+        send(self.socket.as_fd(), &places, &descriptors)
+    }
+
+    /// Ends it.
+    fn discard(self) {
+        drop(self.socket);
+        wait_for(&self.child.pidfd);
+    }
+}
+
+fn start_program(socket: OwnedFd) -> io::Result<Child> {
+    let name = CString::new(ZYGOTE_NAME).expect("the name has no NUL");
+    spawn(&Spawn {
+        program: own_program()?.as_fd(),
+        args: &[&name],
+        namespaces: 0,
+        descriptors: &[(socket.as_fd(), ZYGOTE_FD)],
+        copy: None,
+    })
+}
+
+fn wait_for(process: &OwnedFd) {
+    // Nothing is known of one that somebody else has waited for, and nothing is to be done.
+    let _ = rustix::process::waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED);
+}
+
+/// Makes copies until nobody can ask for one any more. Only for the first thing in `main`.
+pub(super) fn main() -> ! {
+    let served = take_descriptor(ZYGOTE_FD).and_then(|socket| {
+        close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
+        loop {
+            let (numbers, _) = receive(socket.as_fd())?;
+            let [namespaces] = numbers[..] else { return Ok(()) };
+            let (its_socket, other_end) = pair()?;
+            match copy_beside(namespaces)? {
+                Forked::Parent(Child { pid, pidfd }) => {
+                    let pid = pid.as_raw_nonzero().get().to_le_bytes();
+                    send(socket.as_fd(), &pid, &[pidfd.as_fd(), other_end.as_fd()])?;
+                }
+                Forked::Child => {
+                    // Whoever waits at the other ends is to see that they are closed.
+                    drop((socket, other_end));
+                    begin(&its_socket)
+                }
+            }
+        }
+    });
+    std::process::exit(i32::from(served.is_err()))
+}
+
+/// Becomes an init once it is told what it has; ends when nobody wants it.
+fn begin(socket: &OwnedFd) -> ! {
+    match receive(socket.as_fd()) {
+        Ok((places, descriptors)) if !places.is_empty() && places.len() == descriptors.len() => {
+            run_with(descriptors, &places, init::begin_to_set_up)
+        }
+        _ => std::process::exit(0),
+    }
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (domain, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    Ok(rustix::net::socketpair(domain, kind, SocketFlags::CLOEXEC, None)?)
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(Errno::INVAL.into());
+    }
+    let iov = [IoSlice::new(bytes)];
+    rustix::net::sendmsg(socket, &iov, &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives numbers and descriptors; none of either when the other end is closed.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<i32>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 4 * MOST_DESCRIPTORS];
+    let received = loop {
+        let iov = &mut [IoSliceMut::new(&mut bytes)];
+        match rustix::net::recvmsg(socket, iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            result => break result?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
+        }
+    }
+    let (numbers, _) = bytes[..received.bytes].as_chunks();
+    Ok((numbers.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect(), descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parent(pid: Pid) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        line.trim().parse().ok()
+    }
+
+    fn take(zygote: &Zygote) -> Option<Waiting> {
+        zygote.take(libc::CLONE_NEWUTS)
+    }
+
+    #[test]
+    fn from_the_second_on_there_are_copies_that_are_our_children() {
+        let zygote = Zygote::default();
+        assert!(take(&zygote).is_none(), "the first is not worth a zygote");
+        let copies = [take(&zygote), take(&zygote), zygote.take(0)].map(Option::unwrap);
+        for copy in &copies {
+            assert_eq!(parent(copy.child.pid), Some(std::process::id()));
+        }
+        copies.into_iter().for_each(Waiting::discard);
+    }
+
+    #[test]
+    fn what_nobody_took_ends_with_the_zygote() {
+        let zygote = Zygote::default();
+        let _ = take(&zygote);
+        let taken = take(&zygote).unwrap();
+        let State::Ready(ready) = &mut *zygote.0.lock().unwrap() else { panic!("it is ready") };
+        let spare = ready.receive().unwrap();
+        let pid = spare.child.pid;
+        ready.spare.push((ready.asked.remove(0), spare));
+        assert_eq!(parent(pid), Some(std::process::id()));
+        *ready = Ready::start().unwrap();
+        assert_eq!(parent(pid), None);
+        taken.discard();
+    }
+
+    #[test]
+    fn one_that_was_killed_is_gone_and_nobody_waits_for_it() {
+        let zygote = Zygote::default();
+        let _ = take(&zygote);
+        take(&zygote).unwrap().discard();
+        let State::Ready(ready) = &mut *zygote.0.lock().unwrap() else { panic!("it is ready") };
+        (ready.socket, _) = pair().unwrap();
+        ready.asked.clear();
+        assert!(ready.take(0).is_err());
+    }
+}
