@@ -63,13 +63,16 @@ fn a_process_that_left_others_behind_ends() {
 }
 
 #[test]
-fn who_prints_for_nobody_is_told_so() {
+fn who_reads_no_more_ends_what_reads_for_him_and_not_the_program() {
     let test = running();
     let mut exec = test.command(&["exec", "c1", "yes"]);
     let mut exec = exec.stdout(Stdio::piped()).spawn().expect("start exec");
     let mut some = [0; 100];
     exec.stdout.take().expect("a pipe").read_exact(&mut some).expect("output");
     soon("exec ends", || exec.try_wait().expect("wait").is_some());
+    // As one does that a broken pipe has ended.
+    assert_eq!(exec.wait().expect("wait").code(), Some(141));
+    assert_eq!(shown(&test, "c1", "{{len .ExecIDs}}"), "1");
 
     let mut run = test.command(&["run", "--name", "yes", "--network", "none", "busybox", "yes"]);
     let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

@@ -25,6 +25,7 @@ mod container_files;
 mod containers;
 mod containers_broken;
 mod containers_changed;
+mod containers_exec;
 mod containers_life;
 mod containers_real;
 mod containers_shown;

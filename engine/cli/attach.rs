@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use engine::container::tty::RawMode;
+use engine::container::tty::{DetachKeys, RawMode};
 use engine::containers::protocol::{Frame, Request};
 use engine::containers::{Client, Containers, Error, Sender, Status};
 use engine::signals::{HANG_UP, INTERRUPT, QUIT, RESIZE, Signals, TERMINATE};
@@ -201,11 +201,11 @@ pub(crate) fn relay(
     let mut left = None;
     if attachment.stdin {
         let (mut sender, keys) = (client.sender()?, attachment.detach.clone());
-        let keys = if attachment.tty { keys } else { Vec::new() };
+        let keys = DetachKeys::new(if attachment.tty { keys } else { Vec::new() });
         let (leave, leaving) = rustix::pipe::pipe().map_err(io::Error::from)?;
         left = Some(leave);
         std::thread::spawn(move || {
-            if pass_input(&mut sender, &keys) {
+            if pass_input(&mut sender, keys) {
                 let _ = rustix::io::write(&leaving, b"x");
             }
             // Closed without a word, it means nothing.
@@ -218,10 +218,9 @@ pub(crate) fn relay(
 }
 
 /// Sends our input until it ends; true when the keys to leave were typed.
-fn pass_input(sender: &mut Sender, keys: &[u8]) -> bool {
+fn pass_input(sender: &mut Sender, mut keys: DetachKeys) -> bool {
     let mut stdin = io::stdin().lock();
     let mut buffer = [0; 16 << 10];
-    let mut typed = 0;
     loop {
         let bytes = match stdin.read(&mut buffer) {
             Ok(0) => {
@@ -232,24 +231,9 @@ fn pass_input(sender: &mut Sender, keys: &[u8]) -> bool {
             Err(_) => return false,
             Ok(read) => &buffer[..read],
         };
-        let mut passed = Vec::with_capacity(bytes.len());
-        for byte in bytes {
-            if keys.get(typed) == Some(byte) {
-                typed += 1;
-                if typed == keys.len() {
-                    let _ = sender.send(&Frame::Stdin(passed));
-                    return true;
-                }
-                continue;
-            }
-            passed.extend_from_slice(&keys[..typed]);
-            typed = usize::from(keys.first() == Some(byte));
-            if typed == 0 {
-                passed.push(*byte);
-            }
-        }
-        if sender.send(&Frame::Stdin(passed)).is_err() {
-            return false;
+        let (passed, left) = keys.filter(bytes);
+        if sender.send(&Frame::Stdin(passed)).is_err() || left {
+            return left;
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use engine::containers::exec::{Request, new_id, tell_end};
+use engine::container::tty::DetachKeys;
+use engine::containers::exec::{Request, Streams};
 use engine::containers::{Containers, Error};
 
+use crate::attach::{DETACH_KEYS, keys};
 use crate::exec::exec_and_attend;
 use crate::paths::Home;
 use crate::ui;
@@ -50,7 +52,7 @@ pub(crate) fn enter(home: &Home, args: &EnterArgs) -> anyhow::Result<ExitCode> {
     let id = containers.find(&args.container)?;
     let tty = ui::is_interactive();
     let request = Request {
-        id: new_id()?,
+        streams: Streams::All,
         args: match args.command.as_slice() {
             [] => vec!["/bin/sh".to_owned()],
             command => command.to_vec(),
@@ -62,8 +64,5 @@ pub(crate) fn enter(home: &Home, args: &EnterArgs) -> anyhow::Result<ExitCode> {
         unconfined: true,
         ..Request::default()
     };
-    let exec_id = request.id.clone();
-    let code = exec_and_attend(&containers, &id, request, true)?;
-    tell_end(&containers, &id, &exec_id, code);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
+    exec_and_attend(&containers, &id, request, DetachKeys::new(keys(DETACH_KEYS)?))
 }

@@ -29,9 +29,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         if let Some(Silent(code)) = cause.downcast_ref::<Silent>() {
             return *code;
         }
-        if let Some(ExecError::Launch(error)) = cause.downcast_ref() {
-            // That something is not found is only said of the program.
-            return if matches!(error, LaunchError::NotFound(_)) { 127 } else { 126 };
+        if let Some(ExecError::Launch { code, .. }) = cause.downcast_ref() {
+            return u8::try_from(*code).unwrap_or(126);
         }
         if let Some(error) = cause.downcast_ref::<LaunchError>() {
             return u8::try_from(error.exit_code()).unwrap_or(125);

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use engine::container::{Pipes, Stdio, tty};
-use engine::containers::exec::{Request, exec, exec_detached, new_id, tell_end};
-use engine::containers::{Containers, execs};
+use engine::container::Relayed;
+use engine::container::tty::{self, DetachKeys, RawMode, User};
+use engine::containers::Containers;
+use engine::containers::exec::{Ends, Request, Streams, exec};
 use engine::signals::{RESIZE, Signals};
+use rustix::termios::tcgetwinsize;
 
-use crate::attach::check_terminal;
+use crate::attach::{DETACH_KEYS, check_terminal, keys};
 use crate::create_args::{read_variables, variable};
 use crate::paths::Home;
 
@@ -23,9 +25,9 @@ pub(crate) struct ExecArgs {
     /// Leave it running
     #[arg(short, long)]
     detach: bool,
-    /// Kept for docker's sake: what is typed is passed on as it is
-    #[arg(long, value_name = "KEYS", hide = true)]
-    detach_keys: Option<String>,
+    /// The keys that leave the process alone, as ctrl-p,ctrl-q
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    detach_keys: String,
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -69,6 +71,7 @@ pub(crate) fn exec_verb(home: &Home, args: &ExecArgs) -> anyhow::Result<ExitCode
     for given in &args.env {
         variable(given, &mut env)?;
     }
+    let keys = DetachKeys::new(keys(&args.detach_keys)?);
     let request = Request {
         args: args.command.clone(),
         env,
@@ -76,46 +79,60 @@ pub(crate) fn exec_verb(home: &Home, args: &ExecArgs) -> anyhow::Result<ExitCode
         user: args.user.clone(),
         tty: args.tty,
         privileged: args.privileged,
-        id: new_id()?,
+        streams: match (args.detach, args.interactive) {
+            (true, _) => Streams::None,
+            (false, true) => Streams::All,
+            (false, false) => Streams::Outputs,
+        },
         ..Request::default()
     };
-    let exec_id = request.id.clone();
     if args.detach {
-        exec_detached(&containers, &id, request)?;
+        exec(&containers, &id, request)?;
         return Ok(ExitCode::SUCCESS);
     }
-    // One that is not shown runs all the same.
-    let listed = execs::list(&containers, &id, &exec_id).ok();
-    let code = exec_and_attend(&containers, &id, request, args.interactive)?;
-    drop(listed);
-    tell_end(&containers, &id, &exec_id, code);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
+    exec_and_attend(&containers, &id, request, keys)
 }
 
-/// Starts a process and relays its streams or its terminal until it ends; its exit code.
+/// What we end with when nobody reads our output any more: what `SIGPIPE` would end us with.
+const UNREAD: u8 = 128 + 13;
+
+/// Starts a process and relays its streams or its terminal until it ends; what to end with. If we
+/// are gone before, it goes on.
 pub(crate) fn exec_and_attend(
     containers: &Containers<'_>,
     id: &str,
-    request: Request,
-    interactive: bool,
-) -> anyhow::Result<i32> {
+    mut request: Request,
+    keys: DetachKeys,
+) -> anyhow::Result<ExitCode> {
     let signals = Signals::take(&[RESIZE])?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    if !request.tty {
-        let (stdio, pipes) = Pipes::make(interactive)?;
-        let process = exec(containers, id, request, stdio)?;
-        let outputs = [stdout.as_fd(), stderr.as_fd()];
-        let relayed = pipes.relay(stdin.as_fd(), outputs, process.pidfd.as_fd());
-        relayed.context("relay what the process reads and writes")?;
-        return Ok(process.wait().context("wait for the process")?.code);
+    if request.tty {
+        request.window = tcgetwinsize(&stdout).ok().map(|size| (size.ws_row, size.ws_col));
     }
-    let mut process = exec(containers, id, request, Stdio::default())?;
-    if let Some(master) = process.terminal.take() {
-        let raw = tty::RawMode::set(stdin.as_fd())?;
-        let input = interactive.then(|| stdin.as_fd());
-        let relayed = tty::relay(input, stdout.as_fd(), master.as_fd(), Some(signals.as_fd()));
-        drop(raw);
-        relayed.context("relay the terminal")?;
-    }
-    Ok(process.wait().context("wait for the process")?.code)
+    let input = (request.streams == Streams::All).then(|| stdin.as_fd());
+    let mut process = exec(containers, id, request)?;
+    let relayed = match process.take_ends() {
+        Ends::Pipes(pipes) => {
+            let outputs = [stdout.as_fd(), stderr.as_fd()];
+            let relayed = pipes.relay(stdin.as_fd(), outputs, process.as_fd());
+            relayed.context("relay what the process reads and writes")?
+        }
+        Ends::Terminal(master) => {
+            let raw = RawMode::set(stdin.as_fd())?;
+            let resized = Some(signals.as_fd());
+            let user = User { input, output: stdout.as_fd(), resized, keys };
+            let relayed = tty::relay(user, master.as_fd());
+            drop(raw);
+            relayed.context("relay the terminal")?
+        }
+        Ends::None => Relayed::Ended,
+    };
+    Ok(match relayed {
+        Relayed::Ended => {
+            let code = process.wait().context("wait for the process")?;
+            ExitCode::from(u8::try_from(code).unwrap_or(255))
+        }
+        Relayed::Left => ExitCode::SUCCESS,
+        Relayed::Unread => ExitCode::from(UNREAD),
+    })
 }

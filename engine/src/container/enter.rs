@@ -1,7 +1,7 @@
 //! Another process in a running container.
 //!
 //! ```text
-//! exec()   starts a copy of this process, or this program again if that has more threads, and hands
+//! begin()  starts a copy of this process, or this program again if that has more threads, and hands
 //!          it an `Entry` and the container's process 1
 //! run()    in the one started: joins the container's cgroups and namespaces, leaves a copy of
 //!          itself there, which gives up its privileges and becomes the process
@@ -29,14 +29,14 @@ use super::init::{
     adjust_oom_score, become_user, begin_to_enter, die_with_parent, join_cgroups, own_pipes,
     report, start, stay_inside,
 };
-use super::launch::{Container, Start, Stdio};
+use super::launch::{Container, Launching, Start, Stdio};
 use super::running::Running;
 use super::seccomp::Compiled;
 use super::spec::{Process, Seccomp};
 use super::user::Identity;
 use super::wire::{AtStep, ENTER_NAME, Entry, FOLLOWED, Failure, Report, TARGET_FD};
 use super::{cgroup, rlimit};
-use crate::sys::process::{Forked, ParentOfFork, fork_with_pidfd, reset_signals, take_descriptor};
+use crate::sys::process::{Forked, fork_beside, reset_signals, take_descriptor};
 
 /// A process to start in a running container.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,18 +48,24 @@ pub struct ExecSpec {
     pub privileged: bool,
     /// What confines the container: [`Seccomp::Unconfined`] if that is privileged.
     pub seccomp: Seccomp,
-    /// Whether it goes on when the thread that started it ends. It is not that thread's child
-    /// then: it can be watched and killed, but how it ended is not told.
-    pub outlives: bool,
 }
 
 /// Starts a process in a running container; returns when its program has been executed or could
-/// not be.
-///
-/// It joins the container's cgroups as they are now. Nobody may pause the container meanwhile, or
-/// this waits until it goes on. A container whose process 1 has ended is only gone when all who
-/// started processes in it have waited for them: do that before waiting for the container.
+/// not be. If somebody pauses the container meanwhile this waits until it goes on.
 pub fn exec(container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<Container, LaunchError> {
+    begin_exec(container, spec, stdio)?.finish()
+}
+
+/// Starts a process in a running container, and does not wait for its program to be executed.
+///
+/// It joins the container's cgroups as they are now. The kernel kills it when the *thread* that
+/// started it ends. A container whose process 1 has ended is only gone when all who
+/// started processes in it have waited for them: do that before waiting for the container.
+pub fn begin_exec(
+    container: &Running,
+    spec: &ExecSpec,
+    stdio: Stdio,
+) -> Result<Launching, LaunchError> {
     let memberships = container.memberships().map_err(LaunchError::Talk)?;
     if memberships.iter().any(Membership::is_frozen) {
         return Err(LaunchError::Refused("the container is paused".to_owned()));
@@ -71,13 +77,12 @@ pub fn exec(container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<Contai
         privileged: spec.privileged,
         filter: Compiled::compile(&spec.seccomp, &spec.process)?,
         cgroups: cgroups.map(|membership| membership.directory).collect(),
-        outlives: spec.outlives,
     };
     let mut start = Start::new(&entry, spec.process.terminal, stdio);
     start.args = vec![ENTER_NAME.to_owned()];
     start.copy = Some(begin_to_enter);
     start.descriptors = vec![(container.pidfd(), TARGET_FD)];
-    start.run()
+    start.begin()
 }
 
 /// Every step from a bare process outside to a process of the container.
@@ -86,17 +91,12 @@ pub(super) fn run(entry: &Entry<'_>, socket: &OwnedFd) -> Result<Infallible, Fai
     let container = take_descriptor(TARGET_FD).at(|| "find the container")?;
     reset_signals();
     rustix::process::umask(Mode::empty());
-    if !entry.outlives {
-        die_with_parent(socket)?;
-    }
+    die_with_parent(socket)?;
     adjust_oom_score(process)?;
     join_cgroups(&entry.cgroups)?;
     enter_namespaces(container.as_fd())?;
     drop(container);
-    // Process 1 cannot end before all processes of the namespace were waited for: one that its
-    // starter may forget must be nobody's child.
-    let parent = if entry.outlives { ParentOfFork::Own } else { ParentOfFork::Same };
-    match fork_with_pidfd(parent).map_err(refused_birth)? {
+    match fork_beside().map_err(refused_birth)? {
         Forked::Parent(child) => {
             let moved = Report::Moved { pid: child.pid.as_raw_nonzero().get() };
             report(socket, &moved, Some(&child.pidfd)).at(|| "report to the launching process")?;
@@ -127,9 +127,7 @@ fn become_process(
     process: &Process,
     socket: &OwnedFd,
 ) -> Result<Infallible, Failure> {
-    if !entry.outlives {
-        die_with_parent(socket)?;
-    }
+    die_with_parent(socket)?;
     rustix::process::setsid().at(|| "start a session")?;
     enter_working_directory(process)?;
     rlimit::set(&process.rlimits)?;
@@ -141,9 +139,7 @@ fn become_process(
     }
     own_pipes(identity.uid);
     become_user(process, entry.privileged, &entry.filter, &identity)?;
-    if !entry.outlives {
-        die_with_parent(socket)?;
-    }
+    die_with_parent(socket)?;
     let program = Program::find(process, &identity)?;
     let ready = Report::Ready { created: Vec::new() };
     start(&program, &ready, socket, terminal.as_ref().map(|terminal| &terminal.master))

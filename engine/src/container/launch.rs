@@ -82,6 +82,28 @@ pub struct Container {
     waited: bool,
 }
 
+/// A container or a process of one that has not executed its program yet. Dropping it kills what was
+/// started.
+#[derive(Debug)]
+pub struct Launching {
+    container: Container,
+    /// Where it reports; closed when the program is executed.
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+    stage: Stage,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+enum Stage {
+    /// The next report.
+    Reporting,
+    /// The end of the process that has left this one in its place.
+    Moving { pid: Pid, pidfd: OwnedFd },
+    /// The end of reports: its last one said that it becomes its program.
+    Ready,
+}
+
 /// How a container ended.
 #[derive(Debug)]
 pub struct Exit {
@@ -198,6 +220,11 @@ impl<'a, A: Serialize> Start<'a, A> {
 
     /// Starts it and waits until it has executed its program.
     pub(super) fn run(self) -> Result<Container, LaunchError> {
+        self.begin()?.finish()
+    }
+
+    /// Starts it.
+    pub(super) fn begin(self) -> Result<Launching, LaunchError> {
         let assignment = write_assignment(self.assignment).map_err(LaunchError::Talk)?;
         let (socket, init_socket) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -209,7 +236,7 @@ impl<'a, A: Serialize> Start<'a, A> {
         let child =
             self.spawn(assignment.as_fd(), init_socket.as_fd()).map_err(LaunchError::Spawn)?;
         drop((init_socket, self.stdio));
-        let mut container = Container {
+        let container = Container {
             pid: child.pid,
             pidfd: child.pidfd,
             terminal: None,
@@ -217,9 +244,12 @@ impl<'a, A: Serialize> Start<'a, A> {
             cgroups: self.cgroups,
             waited: false,
         };
-        // From here on an early return drops the container, which kills and reaps its init.
-        container.hear(&socket)?;
-        Ok(container)
+        Ok(Launching {
+            container,
+            socket,
+            buffer: vec![0; super::wire::MAX_REPORT],
+            stage: Stage::Reporting,
+        })
     }
 }
 
@@ -297,47 +327,65 @@ pub(crate) fn own_program() -> io::Result<&'static OwnedFd> {
     Ok(PROGRAM.get_or_init(|| program))
 }
 
-impl Container {
-    /// Waits for init's report and for its end: the socket closes at exec.
-    fn hear(&mut self, socket: &OwnedFd) -> Result<(), LaunchError> {
-        let mut ready = false;
-        let mut buffer = vec![0; super::wire::MAX_REPORT];
-        loop {
-            match receive(socket, &mut buffer).map_err(LaunchError::Talk)? {
-                (Some(Report::Ready { created }), terminal) => {
-                    self.created = created;
-                    self.terminal = terminal;
-                    ready = true;
-                }
-                (Some(Report::Moved { pid }), Some(pidfd)) => {
-                    self.follow(pid, pidfd)?;
-                    // If it is gone already, the next report says so.
-                    let _ = rustix::net::send(socket, FOLLOWED, SendFlags::NOSIGNAL);
-                }
-                (Some(Report::Moved { .. }), None) => return Err(LaunchError::InitDied),
-                (Some(Report::Failed(failure)), _) => return Err(failure.into()),
-                (None, _) if ready => return Ok(()),
-                (None, _) => return Err(LaunchError::InitDied),
-            }
+impl Launching {
+    /// Readable when [`Launching::advance`] has something to do.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stage {
+            Stage::Moving { .. } => self.container.pidfd.as_fd(),
+            Stage::Reporting | Stage::Ready => self.socket.as_fd(),
         }
     }
 
+    /// Waits for the next thing to happen; true when the program has been executed. After an error
+    /// there is nothing more to wait for.
+    pub fn advance(&mut self) -> Result<bool, LaunchError> {
+        if let Stage::Moving { .. } = self.stage {
+            self.follow()?;
+            return Ok(false);
+        }
+        match receive(&self.socket, &mut self.buffer).map_err(LaunchError::Talk)? {
+            (Some(Report::Ready { created }), terminal) => {
+                self.container.created = created;
+                self.container.terminal = terminal;
+                self.stage = Stage::Ready;
+            }
+            (Some(Report::Moved { pid }), Some(pidfd)) => {
+                let pid = Pid::from_raw(pid).ok_or(LaunchError::InitDied)?;
+                self.stage = Stage::Moving { pid, pidfd };
+            }
+            (Some(Report::Moved { .. }), None) => return Err(LaunchError::InitDied),
+            (Some(Report::Failed(failure)), _) => return Err(failure.into()),
+            (None, _) if matches!(self.stage, Stage::Ready) => return Ok(true),
+            (None, _) => return Err(LaunchError::InitDied),
+        }
+        Ok(false)
+    }
+
     /// Goes on with the process that the one we started has left in its place.
-    fn follow(&mut self, pid: i32, pidfd: OwnedFd) -> Result<(), LaunchError> {
-        self.reap().map_err(LaunchError::Talk)?;
-        self.waited = false;
-        self.pid = Pid::from_raw(pid).ok_or(LaunchError::InitDied)?;
-        self.pidfd = pidfd;
+    fn follow(&mut self) -> Result<(), LaunchError> {
+        self.container.reap().map_err(LaunchError::Talk)?;
+        if let Stage::Moving { pid, pidfd } = std::mem::replace(&mut self.stage, Stage::Reporting) {
+            self.container.waited = false;
+            (self.container.pid, self.container.pidfd) = (pid, pidfd);
+        }
+        // If it is gone already, the next report says so.
+        let _ = rustix::net::send(&self.socket, FOLLOWED, SendFlags::NOSIGNAL);
         Ok(())
     }
 
-    /// Leaves the process to itself: nothing is done when this is dropped. Only for one that was
-    /// told to outlive whoever started it.
-    pub fn leave(mut self) -> Pid {
-        self.waited = true;
-        self.pid
+    /// Waits until the program has been executed.
+    pub fn finish(mut self) -> Result<Container, LaunchError> {
+        while !self.advance()? {}
+        Ok(self.container)
     }
 
+    /// What was launched, once [`Launching::advance`] has said so.
+    pub fn into_container(self) -> Container {
+        self.container
+    }
+}
+
+impl Container {
     /// Waits for the container's program to end; everything else in the container is dead then.
     pub fn wait(mut self) -> io::Result<Exit> {
         let code = self.reap()?;

@@ -1,5 +1,7 @@
 //! Pipes between a process and our own streams. A process in a container never has a stream of ours
 //! itself: through that it could read and write what it is not given, such as the rest of a file.
+//!
+//! Who makes them need not be who relays: our ends may have come from another process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,15 +11,15 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::launch::{Stdio, Stream};
-
-/// As much as is moved at once: what a pipe holds.
-const CHUNK: usize = 64 << 10;
+use super::streams::{CHUNK, Passed, Relayed, pass_on};
 
 /// Our ends of a process's streams.
 #[derive(Debug)]
 pub struct Pipes {
-    input: Option<OwnedFd>,
-    outputs: [Option<OwnedFd>; 2],
+    /// What the process reads is written here, if it reads anything.
+    pub(crate) input: Option<OwnedFd>,
+    /// What it writes is read here: its output, and its errors.
+    pub(crate) outputs: [Option<OwnedFd>; 2],
 }
 
 impl Pipes {
@@ -39,14 +41,14 @@ impl Pipes {
     }
 
     /// Relays until the process has ended, which makes `ended` readable, and all that it has written
-    /// is passed on; what others still write then is not. Where nobody reads our output any more,
-    /// the process can write no more either.
+    /// is passed on; what others still write then is not. Where nobody reads our output any more it
+    /// is over at once.
     pub fn relay(
         mut self,
         input: BorrowedFd<'_>,
         outputs: [BorrowedFd<'_>; 2],
         ended: BorrowedFd<'_>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Relayed> {
         let mut typed = Typed::default();
         loop {
             let ready = self.wait(&typed, input, ended)?;
@@ -66,6 +68,7 @@ impl Pipes {
                 while let Some(end) = &*pipe {
                     match pass_on(end.as_fd(), output)? {
                         Passed::All => *pipe = None,
+                        Passed::Unread => return Ok(Relayed::Unread),
                         Passed::Nothing => break,
                         Passed::Some if ready.ended => {}
                         Passed::Some => break,
@@ -73,7 +76,7 @@ impl Pipes {
                 }
             }
             if ready.ended {
-                return Ok(());
+                return Ok(Relayed::Ended);
             }
         }
     }
@@ -157,39 +160,6 @@ impl Typed {
     }
 }
 
-/// How much of what a process writes was passed on.
-enum Passed {
-    /// A piece.
-    Some,
-    /// Nothing: there is none now.
-    Nothing,
-    /// All there will ever be, or all that somebody wants.
-    All,
-}
-
-fn pass_on(pipe: BorrowedFd<'_>, output: BorrowedFd<'_>) -> io::Result<Passed> {
-    let mut bytes = [0; CHUNK];
-    let length = match rustix::io::read(pipe, &mut bytes) {
-        Ok(0) => return Ok(Passed::All),
-        Err(Errno::INTR | Errno::AGAIN) => return Ok(Passed::Nothing),
-        length => length?,
-    };
-    let mut rest = &bytes[..length];
-    while !rest.is_empty() {
-        match rustix::io::write(output, rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::new(&output, PollFlags::OUT)], None)?;
-            }
-            // Nobody reads it, or nobody ever did.
-            Err(Errno::PIPE | Errno::BADF) => return Ok(Passed::All),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(Passed::Some)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -254,19 +224,21 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_writes_for_nobody_is_told_so() {
+    fn what_nobody_reads_ends_the_relay_and_what_never_was_open_does_not() {
         let (theirs, ours) = Pipes::make(false).unwrap();
         let (screen, output) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (ended, end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         drop(screen);
-        let process = thread::spawn(move || {
-            let mut output = file(theirs.stdout);
-            let failed = (0..100).find_map(|_| output.write_all(&[0; CHUNK]).err());
-            drop(end);
-            failed.map(|error| error.kind())
-        });
         let null = File::open("/dev/null").unwrap();
-        ours.relay(null.as_fd(), [output.as_fd(), output.as_fd()], ended.as_fd()).unwrap();
-        assert_eq!(process.join().unwrap(), Some(io::ErrorKind::BrokenPipe));
+        let mut printed = file(theirs.stdout);
+        printed.write_all(b"for nobody").unwrap();
+        // What is open for reading only is to a writer as one that is not open.
+        let relay = |pipes: Pipes, outputs| pipes.relay(null.as_fd(), outputs, ended.as_fd());
+        assert_eq!(relay(ours, [output.as_fd(), null.as_fd()]).unwrap(), Relayed::Unread);
+
+        let (theirs, ours) = Pipes::make(false).unwrap();
+        file(theirs.stderr).write_all(b"not shown").unwrap();
+        drop((theirs.stdout, end));
+        assert_eq!(relay(ours, [output.as_fd(), null.as_fd()]).unwrap(), Relayed::Ended);
     }
 }

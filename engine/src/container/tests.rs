@@ -357,8 +357,12 @@ fn a_terminal_is_the_container_s_own() {
     let (input, typed) = pipe();
     std::io::Write::write_all(&mut fs::File::from(typed), b"hello\n").unwrap();
     {
+        use super::tty::{DetachKeys, User, relay};
         use std::os::fd::AsFd;
-        super::tty::relay(Some(input.as_fd()), output.as_fd(), master.as_fd(), None).unwrap();
+        let input = Some(input.as_fd());
+        let user =
+            User { input, output: output.as_fd(), resized: None, keys: DetachKeys::default() };
+        relay(user, master.as_fd()).unwrap();
     }
     drop(output);
     assert_eq!(container.wait().unwrap().code, 4);

@@ -1,4 +1,5 @@
-//! The user's terminal and a container's: raw mode, window size, and what goes to and fro.
+//! The user's terminal and a container's: raw mode, window size, what goes to and fro, and the keys
+//! that end that.
 //!
 //! Knows nothing of containers beyond the master side of their terminal.
 
@@ -9,7 +10,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-/// As much as is moved at once.
+use super::streams::{Passed, Relayed, pass_on};
+
+/// As much of what is typed is taken at once.
 const CHUNK: usize = 16 << 10;
 
 /// A terminal that passes on every key as it is typed, until this is dropped.
@@ -49,23 +52,66 @@ pub fn copy_window_size(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Relays between the user's terminal and a container's until the container has closed its own.
-///
-/// Without `input` nothing is sent. Whenever the user's terminal changes its size the container's
-/// is made the same: `resized` is a descriptor that becomes readable then, such as a `signalfd` or
-/// the end of a pipe that a SIGWINCH handler writes to.
-pub fn relay(
-    input: Option<BorrowedFd<'_>>,
-    output: BorrowedFd<'_>,
-    master: BorrowedFd<'_>,
-    resized: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
+/// The keys that end a connection and leave the program alone, and how many of them were typed last.
+#[derive(Clone, Debug, Default)]
+pub struct DetachKeys {
+    keys: Vec<u8>,
+    typed: usize,
+}
+
+impl DetachKeys {
+    /// Waits for these keys in a row; for none if there are none.
+    pub fn new(keys: Vec<u8>) -> DetachKeys {
+        DetachKeys { keys, typed: 0 }
+    }
+
+    /// What of the bytes typed goes to the program now, and whether the last key was typed. Keys
+    /// that may be the beginning of all are kept until it is known.
+    pub fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            if self.keys.get(self.typed) == Some(byte) {
+                self.typed += 1;
+                if self.typed == self.keys.len() {
+                    self.typed = 0;
+                    return (passed, true);
+                }
+                continue;
+            }
+            passed.extend_from_slice(&self.keys[..self.typed]);
+            self.typed = usize::from(self.keys.first() == Some(byte));
+            if self.typed == 0 {
+                passed.push(*byte);
+            }
+        }
+        (passed, false)
+    }
+}
+
+/// The user's side of a relay.
+#[derive(Debug)]
+pub struct User<'a> {
+    /// Where the user types; without it nothing is sent.
+    pub input: Option<BorrowedFd<'a>>,
+    /// Where the user looks.
+    pub output: BorrowedFd<'a>,
+    /// Readable whenever the user's terminal has changed its size, such as a `signalfd` or the end of
+    /// a pipe that a SIGWINCH handler writes to.
+    pub resized: Option<BorrowedFd<'a>>,
+    /// The keys that end the relay.
+    pub keys: DetachKeys,
+}
+
+/// Relays between the user's terminal and a container's until the container has closed its own, and
+/// keeps the size of the container's that of the user's.
+pub fn relay(user: User<'_>, master: BorrowedFd<'_>) -> io::Result<Relayed> {
+    let (output, resized) = (user.output, user.resized);
     copy_window_size(output, master)?;
     // A container that does not read must not keep us from showing what it writes.
     rustix::io::ioctl_fionbio(master, true)?;
-    let mut relay = Relay { input, pending: Vec::new() };
+    let mut relay = Relay { user, pending: Vec::new(), left: false };
     loop {
-        let ready = relay.wait(master, resized)?;
+        let ready = relay.wait(master)?;
         if ready.resized {
             if let Some(resized) = resized {
                 rustix::io::read(resized, &mut [0; 256])?;
@@ -75,19 +121,28 @@ pub fn relay(
         if ready.input {
             relay.read_input()?;
         }
-        if ready.writable {
+        if ready.writable || relay.left {
             relay.send(master)?;
         }
-        if ready.output && !pass_on(master, output)? {
-            return Ok(());
+        if relay.left {
+            return Ok(Relayed::Left);
+        }
+        if ready.output {
+            match pass_on(master, output)? {
+                Passed::All => return Ok(Relayed::Ended),
+                Passed::Unread => return Ok(Relayed::Unread),
+                Passed::Some | Passed::Nothing => {}
+            }
         }
     }
 }
 
-/// What the user typed and the container has not yet taken.
+/// A relay, and what the user typed and the container has not yet taken.
 struct Relay<'a> {
-    input: Option<BorrowedFd<'a>>,
+    user: User<'a>,
     pending: Vec<u8>,
+    /// Whether the keys to leave were typed.
+    left: bool,
 }
 
 /// What can be done without waiting.
@@ -99,12 +154,13 @@ struct Ready {
 }
 
 impl Relay<'_> {
-    fn wait(&self, master: BorrowedFd<'_>, resized: Option<BorrowedFd<'_>>) -> io::Result<Ready> {
+    fn wait(&self, master: BorrowedFd<'_>) -> io::Result<Ready> {
+        let resized = self.user.resized;
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, !self.pending.is_empty());
         let mut polled = vec![PollFd::from_borrowed_fd(master, interest)];
         // A container that does not read holds up the user's keys, not our memory.
-        let input = self.input.filter(|_| self.pending.is_empty());
+        let input = self.user.input.filter(|_| self.pending.is_empty());
         for fd in input.iter().chain(&resized) {
             polled.push(PollFd::from_borrowed_fd(*fd, PollFlags::IN));
         }
@@ -127,17 +183,21 @@ impl Relay<'_> {
     }
 
     fn read_input(&mut self) -> io::Result<()> {
-        let Some(input) = self.input else {
+        let Some(input) = self.user.input else {
             return Ok(());
         };
         let mut bytes = [0; CHUNK];
         match rustix::io::read(input, &mut bytes) {
             // The user's side has ended; for the container that is the end-of-file character.
             Ok(0) | Err(Errno::IO) => {
-                self.input = None;
+                self.user.input = None;
                 self.pending.push(4);
             }
-            Ok(length) => self.pending.extend_from_slice(&bytes[..length]),
+            Ok(length) => {
+                let (passed, left) = self.user.keys.filter(&bytes[..length]);
+                self.pending.extend(passed);
+                self.left = left;
+            }
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -155,28 +215,6 @@ impl Relay<'_> {
         }
         Ok(())
     }
-}
-
-/// Passes on what the container wrote; false when it has closed its side.
-fn pass_on(master: BorrowedFd<'_>, output: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut bytes = [0; CHUNK];
-    let length = match rustix::io::read(master, &mut bytes) {
-        Ok(0) | Err(Errno::IO) => return Ok(false),
-        Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
-        length => length?,
-    };
-    let mut rest = &bytes[..length];
-    while !rest.is_empty() {
-        match rustix::io::write(output, rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::new(&output, PollFlags::OUT)], None)?;
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -203,11 +241,33 @@ mod tests {
             rustix::io::write(&slave, b"got it").unwrap();
             line[..length].to_vec()
         });
-        relay(Some(input.as_fd()), output.as_fd(), master.as_fd(), None).unwrap();
+        let input = Some(input.as_fd());
+        let user =
+            User { input, output: output.as_fd(), resized: None, keys: DetachKeys::default() };
+        assert_eq!(relay(user, master.as_fd()).unwrap(), Relayed::Ended);
         assert_eq!(program.join().unwrap(), b"hello\n");
         drop(output);
         let mut text = String::new();
         io::Read::read_to_string(&mut std::fs::File::from(shown), &mut text).unwrap();
         assert!(text.ends_with("got it"), "{text:?}");
+    }
+
+    #[test]
+    fn keys_that_leave_are_kept_from_the_program_and_others_are_not() {
+        let check = |keys: &[u8], typed: &[&[u8]], expected: &[u8], left: bool| {
+            let mut filter = DetachKeys::new(keys.to_vec());
+            let (mut passed, mut last) = (Vec::new(), false);
+            for bytes in typed {
+                let (more, is_last) = filter.filter(bytes);
+                passed.extend(more);
+                last = is_last;
+            }
+            assert_eq!((passed.as_slice(), last), (expected, left), "{keys:?} {typed:?}");
+        };
+        check(b"pq", &[b"abpqc"], b"ab", true);
+        check(b"pq", &[b"p", b"q"], b"", true);
+        check(b"pq", &[b"p", b"x", b"ppx", b"pp"], b"pxppxp", false);
+        check(b"pq", &[b"ppq"], b"p", true);
+        check(b"", &[b"pq"], b"pq", false);
     }
 }

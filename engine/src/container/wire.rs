@@ -62,8 +62,6 @@ pub(super) struct Entry<'a> {
     pub(super) filter: Compiled,
     /// Directories of the cgroups to join.
     pub(super) cgroups: Vec<PathBuf>,
-    /// Whether the process outlives whoever started it.
-    pub(super) outlives: bool,
 }
 
 /// Where [`Entry`] comes with the descriptor for the container's process 1.

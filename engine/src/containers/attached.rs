@@ -3,9 +3,12 @@
 //! Knows nothing of the program; the monitor hands frames to and fro.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::protocol::{Decoder, Frame, Request};
 
@@ -19,6 +22,8 @@ pub(super) struct Peer {
     owed: VecDeque<u8>,
     /// What it asked, once it has.
     pub(super) request: Option<Request>,
+    /// The process that was started for it and whose streams it has.
+    pub(super) exec: Option<String>,
     /// Whether it gets no answer any more: it leaves when it has been given all it is owed.
     leaving: bool,
 }
@@ -27,7 +32,7 @@ impl Peer {
     pub(super) fn new(socket: UnixStream) -> io::Result<Peer> {
         socket.set_nonblocking(true)?;
         let (decoder, owed) = (Decoder::default(), VecDeque::new());
-        Ok(Peer { socket, decoder, owed, request: None, leaving: false })
+        Ok(Peer { socket, decoder, owed, request: None, exec: None, leaving: false })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -73,6 +78,25 @@ impl Peer {
     pub(super) fn send(&mut self, frame: &Frame) {
         self.owed.extend(frame.encode());
         self.flush();
+    }
+
+    /// Sends a frame and descriptors with it; one that is not owed anything takes both at once.
+    pub(super) fn send_with(&mut self, frame: &Frame, descriptors: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        let bytes = frame.encode();
+        let sent = sendmsg(
+            &self.socket,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
+        match sent {
+            Ok(sent) => self.owed.extend(&bytes[sent..]),
+            // It has hung up.
+            Err(_) => self.leaving = true,
+        }
     }
 
     /// Sends a last frame.

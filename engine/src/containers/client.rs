@@ -1,8 +1,9 @@
 //! Talks to monitors: starts them, asks them.
 
 use std::ffi::CString;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::monitor::{ASSIGNMENT_FD, Assignment, MONITOR_NAME, SOCKET, STARTER_FD};
@@ -54,6 +56,27 @@ pub struct Client {
     id: String,
     socket: UnixStream,
     decoder: Decoder,
+}
+
+/// Reads bytes, and keeps the descriptors that come with them.
+struct WithDescriptors<'a> {
+    socket: &'a UnixStream,
+    received: Vec<OwnedFd>,
+}
+
+impl Read for WithDescriptors<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let iov = &mut [IoSliceMut::new(buffer)];
+        let read = recvmsg(self.socket, iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.received.extend(descriptors);
+            }
+        }
+        Ok(read.bytes)
+    }
 }
 
 /// Whether a monitor has closed the connection, perhaps before it read what was sent.
@@ -108,6 +131,25 @@ impl Client {
                 return Ok(None);
             }
         }
+    }
+
+    /// Waits for the next frame, as [`Client::receive`] does, and for the descriptors that come with
+    /// it: as many as a process has streams.
+    pub(super) fn receive_with_descriptors(&mut self) -> Result<(Option<Frame>, Vec<OwnedFd>)> {
+        let mut from = WithDescriptors { socket: &self.socket, received: Vec::new() };
+        let frame = loop {
+            match self.decoder.next_frame() {
+                Ok(None) => {}
+                frame => break frame,
+            }
+            match self.decoder.fill(&mut from) {
+                Ok(true) => {}
+                Ok(false) => break Ok(None),
+                Err(error) => break Err(error),
+            }
+        };
+        let received = from.received;
+        Ok((frame.map_err(|source| self.failed(source))?, received))
     }
 
     /// Reads what has come, once it is readable; false at the end.

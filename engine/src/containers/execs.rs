@@ -1,8 +1,8 @@
 //! Which processes were started in a container beside its program: a locked file for each in its
 //! directory, named by the process's id.
 //!
-//! Whoever attends to a process holds the lock. A file that nobody holds was left by one who was
-//! killed, and means nothing.
+//! The container's monitor attends to it and holds the lock. A file that nobody holds was left by a
+//! monitor that was killed, and means nothing.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -26,24 +26,23 @@ impl Drop for Listed {
     }
 }
 
-/// Shows a process of a container to those who look.
-pub fn list(containers: &Containers<'_>, id: &str, exec: &str) -> io::Result<Listed> {
-    list_in(&containers.dir(id), exec)
-}
-
 /// The ids of the processes that run now, in order.
 pub fn listed(containers: &Containers<'_>, id: &str) -> Vec<String> {
     listed_in(&containers.dir(id))
 }
 
+/// Shows a process of the container of this directory to those who look.
 pub(super) fn list_in(dir: &Path, exec: &str) -> io::Result<Listed> {
     let dir = dir.join(DIRECTORY);
-    match std::fs::create_dir(&dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
     let (hidden, path) = (dir.join(format!(".{exec}")), dir.join(exec));
-    let file = fs_err::File::create(&hidden)?.into_parts().0;
+    let file = match fs_err::File::create(&hidden) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs_err::create_dir(&dir)?;
+            fs_err::File::create(&hidden)
+        }
+        created => created,
+    };
+    let file = file?.into_parts().0;
     // Before others can see it: to them a file without a holder is one that was left.
     file.lock()?;
     fs_err::rename(hidden, &path)?;

@@ -9,7 +9,7 @@
 //!   <id>/state.json    what it is doing (`state`), written by its monitor
 //!   <id>/lock          held by its monitor: who is not held does not run, whatever its state says
 //!   <id>/control.sock  where its monitor listens (`protocol`)
-//!   <id>/execs/<exec>  locked by who attends to another process in it (`execs`)
+//!   <id>/execs/<exec>  locked by its monitor while another process runs in it (`execs`)
 //!   <id>/<id>-json.log what it printed (`log`)
 //!   <id>/hosts, hostname, resolv.conf  mounted in its /etc, written anew at each start (`told`)
 //!   <id>/upper, work   what it changed
@@ -23,6 +23,7 @@
 //! monitor   record -> ContainerSpec -> running program           (monitor, assemble)
 //!           relays, logs, probes, starts again                   (attached, log, restart)
 //! ask       stop, kill, pause, attach, wait: frames to it        (client, protocol)
+//! exec      another process, which the monitor starts too        (exec)
 //! follow    what it prints, while it does                        (follow, log)
 //! change    record -> another record, which a monitor follows    (change)
 //! ```

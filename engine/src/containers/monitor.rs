@@ -3,14 +3,14 @@
 //!
 //! Here is its life: starting the program, again and again where its policy says so, and its end. What
 //! happens while the program runs is in `relay`, what others ask in `answers`, the program's streams
-//! in `program`, processes beside it in `detached`.
+//! in `program`, processes beside it in `execs`.
 //!
 //! One thread and one loop: everything that can happen is a descriptor that becomes readable, or a
 //! point in time. Started by [`start`](super::start) with a closed assignment; ends with its
 //! container.
 
 mod answers;
-mod detached;
+mod execs;
 mod program;
 mod relay;
 
@@ -299,7 +299,7 @@ impl<'a> Monitor<'a> {
             stdin,
             input: VecDeque::new(),
             input_ends: false,
-            detached: Vec::new(),
+            execs: Vec::new(),
             connected,
         })
     }

@@ -2,6 +2,8 @@
 //!
 //! Each frame is a byte that says what it is, the length of its content as a little-endian `u32`,
 //! and the content. Whoever connects sends one [`Request`] first; what may follow depends on it.
+//! To [`Request::Exec`] the answer is `Started` with the descriptors of the streams that were asked
+//! for (`SCM_RIGHTS` of unix(7)), and `Exited` at the process's end, or `Failed` or `Refused`.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -10,8 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::exec;
 
-/// The longest content of a frame.
-pub(super) const LONGEST: u32 = 1 << 20;
+/// The longest content of a frame: a command with all words and variables that a program may have,
+/// which JSON makes longer.
+pub(super) const LONGEST: u32 = 64 << 20;
+
+/// Bytes of memory that are kept for frames to come.
+const MOST_KEPT: usize = 64 << 10;
 
 /// Bytes of a frame beside its content.
 const HEAD: usize = 5;
@@ -57,7 +63,7 @@ pub enum Request {
     Unpause,
     /// To read its record again: something was changed.
     Reload,
-    /// To start another process in it that nobody else attends to.
+    /// To start another process in it.
     Exec(exec::Request),
 }
 
@@ -190,6 +196,10 @@ impl Decoder {
             return Ok(None);
         }
         let content = self.bytes.drain(..end).skip(HEAD).collect();
+        // One long frame is seldom followed by another.
+        if self.bytes.is_empty() && self.bytes.capacity() > MOST_KEPT {
+            self.bytes = VecDeque::new();
+        }
         Frame::decode(kind, content).map(Some).ok_or_else(invalid)
     }
 }

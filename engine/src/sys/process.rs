@@ -323,22 +323,10 @@ pub(crate) fn fork() -> io::Result<Forked<Pid>> {
     }
 }
 
-/// Whose child a copy of this process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParentOfFork {
-    /// This process's.
-    Own,
-    /// That of this process's parent.
-    Same,
-}
-
-/// Makes a copy of this process, in the process namespace that its children are to be in. Only for
-/// a process with a single thread.
-pub(crate) fn fork_with_pidfd(parent: ParentOfFork) -> io::Result<Forked<Child>> {
-    clone_process(match parent {
-        ParentOfFork::Own => libc::SIGCHLD,
-        ParentOfFork::Same => libc::CLONE_PARENT,
-    })
+/// Makes a copy of this process, in the process namespace that its children are to be in, which is a
+/// child of this process's parent. Only for a process with a single thread.
+pub(crate) fn fork_beside() -> io::Result<Forked<Child>> {
+    clone_process(libc::CLONE_PARENT)
 }
 
 /// Makes a copy of this process in new namespaces, as a child of this process's parent. Only for a

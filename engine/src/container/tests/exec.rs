@@ -183,25 +183,6 @@ fn nobody_enters_a_container_that_has_ended() {
 }
 
 #[test]
-fn a_process_may_outlive_who_started_it_and_ends_with_the_container() {
-    let sleeper = Machine::new().sleep();
-    let mut spec = spec(&sleeper.machine, &["sleep", "1000"]);
-    spec.outlives = true;
-    let running = sleeper.running();
-    let pid = std::thread::spawn(move || {
-        let null = || Stream::Null;
-        let stdio = Stdio { stdin: null(), stdout: null(), stderr: null() };
-        exec(&running, &spec, stdio).unwrap().leave()
-    })
-    .join()
-    .unwrap();
-    assert_eq!(sleeper.running().processes().unwrap().len(), 2);
-    let process = Running::find(pid, None).unwrap();
-    sleeper.end();
-    wait_until(|| Running::find(process.pid(), None).is_err());
-}
-
-#[test]
 fn entering_is_quick() {
     let sleeper = Machine::new().sleep();
     let spec = spec(&sleeper.machine, &["true"]);

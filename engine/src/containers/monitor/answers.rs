@@ -12,7 +12,7 @@ use crate::containers::connect::Connected;
 use crate::containers::health;
 use crate::containers::protocol::{Frame, Request};
 use crate::containers::state::Status;
-use crate::containers::{Error, Result, signal};
+use crate::containers::{Error, Result, exec, signal};
 use crate::signals::TERMINATE;
 
 /// Seconds a program has to end when it is asked to, if nothing else is said.
@@ -48,7 +48,11 @@ impl Monitor<'_> {
     }
 
     pub(super) fn answer(&mut self, index: usize, request: Request, running: Option<&mut Running>) {
-        self.peers[index].request = Some(request.clone());
+        self.peers[index].request = Some(match &request {
+            // A command may be long, and is of no use here.
+            Request::Exec(_) => Request::Exec(exec::Request::default()),
+            other => other.clone(),
+        });
         let refuse = |text: String| Frame::Refused(text);
         let name = self.record.name.clone();
         let paused = self.state.status == Status::Paused;
@@ -121,9 +125,9 @@ impl Monitor<'_> {
                 refuse(format!("container {name} is paused, unpause the container before exec"))
             }
             (Request::Exec(request), Some(running)) => {
-                match self.start_detached(index, request, running) {
+                match self.start_exec(index, request, running) {
                     Ok(()) => return,
-                    Err(error) => refuse(causes(&error)),
+                    Err(frame) => frame,
                 }
             }
             (Request::Unpause, Some(_)) => refuse(format!("container {name} is not paused")),

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::execs::Exec;
 use crate::container::{Container, Stdio, Stream};
 use crate::containers::connect::Connected;
 use crate::containers::health::Watch;
@@ -28,8 +28,8 @@ pub(super) struct Running {
     pub(super) begun: Instant,
     /// Who sees whether it is well, if somebody does.
     pub(super) watch: Option<Watch>,
-    /// Who attends to processes that were started in the container and left alone.
-    pub(super) detached: Vec<JoinHandle<()>>,
+    /// Processes that were started beside it.
+    pub(super) execs: Vec<Exec>,
 }
 
 impl Running {

@@ -31,6 +31,10 @@ enum Source {
     Output(Output),
     Stdin,
     Health,
+    /// A process beside the program, by its place.
+    Exec(usize),
+    /// What such a process writes and nobody reads: its place, and that of the output.
+    Unread(usize, usize),
 }
 
 impl Monitor<'_> {
@@ -56,10 +60,13 @@ impl Monitor<'_> {
                     Source::Output(output) => self.pass_on(&mut running, output)?,
                     Source::Stdin => running.feed(),
                     Source::Health => self.hear_of_health(&running)?,
+                    Source::Exec(index) => self.attend_to_exec(&mut running.execs[index]),
+                    Source::Unread(index, slot) => running.execs[index].drop_output(slot),
                     other => self.attend_to(other, events, Some(&mut running))?,
                 }
             }
             self.peers.retain(|peer| !peer.is_done());
+            running.execs.retain(|exec| !exec.is_over());
             if ended && !printed && !self.peers.iter().any(Peer::is_behind) {
                 break;
             }
@@ -75,7 +82,7 @@ impl Monitor<'_> {
         let ran_for = running.begun.elapsed().as_secs();
         let upper = self.containers.dir(&self.record.id).join("upper");
         let exit = running.container.wait()?;
-        super::detached::join(running.detached);
+        self.end_execs(running.execs);
         container::remove_mount_points(&upper, &exit.created);
         self.tell_end(exit.code, exit.oom_killed, ran_for);
         self.ended(exit.code, exit.oom_killed)
@@ -141,6 +148,18 @@ impl Monitor<'_> {
                 sources.push(Source::Health);
                 polled.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
             }
+            for (index, exec) in running.execs.iter().enumerate() {
+                if let Some(fd) = exec.as_fd() {
+                    sources.push(Source::Exec(index));
+                    polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                }
+                if self.is_alone(exec) {
+                    for (slot, fd) in exec.outputs() {
+                        sources.push(Source::Unread(index, slot));
+                        polled.push(fd);
+                    }
+                }
+            }
         }
         let timeout = timeout.map(|time| Timespec {
             tv_sec: time.as_secs().cast_signed(),
@@ -181,6 +200,7 @@ impl Monitor<'_> {
                 }
             }
             Source::End | Source::Output(_) | Source::Stdin | Source::Health => {}
+            Source::Exec(_) | Source::Unread(..) => {}
         }
         Ok(())
     }
