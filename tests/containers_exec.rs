@@ -221,8 +221,12 @@ fn what_a_detached_process_prints_to_its_terminal_holds_nobody_up() {
 }
 
 #[test]
-fn a_process_has_as_many_words_as_it_likes() {
-    let test = running();
+fn a_process_has_the_container_s_limits_and_as_many_words_as_it_likes() {
+    let test = world();
+    let flags = ["-d", "--name", "c1", "--ulimit", "nofile=77:88", "busybox", "sleep", "600"];
+    run(&test, &flags).succeeded();
+    let limits = test.rbuild(&["exec", "c1", "sh", "-c", "ulimit -n; ulimit -Hn"]).ok();
+    assert_eq!(limits, "77\n88\n");
     let word = "\u{1}".repeat(100_000);
     let line = ["sh", "-c", "echo ${#1} ${#9} >/out; cat /out", "-"];
     let words = [&["exec", "c1"], &line[..], &[word.as_str(); 9]].concat();

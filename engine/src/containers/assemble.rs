@@ -270,7 +270,7 @@ pub(super) fn resources(host: &HostConfig) -> Result<Resources> {
     })
 }
 
-fn rlimits(host: &HostConfig) -> Vec<Rlimit> {
+pub(super) fn rlimits(host: &HostConfig) -> Vec<Rlimit> {
     let value = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
     let limit = |limit: &super::record::Ulimit| Rlimit {
         name: limit.name.clone(),

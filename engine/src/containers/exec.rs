@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::assemble::{causes, process, seccomp};
+use super::assemble::{causes, process, rlimits, seccomp};
 use super::protocol::{self, Frame};
 use super::{Client, Containers, Error, Record, Result};
 use crate::container::options::security_options;
 use crate::container::spec::{Process, Seccomp};
 use crate::container::{ExecSpec, LaunchError, Pipes};
+use crate::open_files::limits_of_container;
 
 /// A process to start in a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -189,7 +190,7 @@ pub(super) fn spec(record: &Record, request: Request) -> Result<ExecSpec> {
             terminal: request.tty,
             window: request.window,
             no_new_privileges: options.no_new_privileges && !request.unconfined,
-            rlimits: Vec::new(),
+            rlimits: limits_of_container(&rlimits(&record.host_config)),
             ..own
         },
         privileged: request.privileged,
