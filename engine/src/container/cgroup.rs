@@ -403,9 +403,14 @@ fn directories_in(directory: &Path) -> Vec<PathBuf> {
 
 /// Moves a process, all its threads with it; one that has ended is nowhere.
 fn move_process(directory: &Path, pid: i32) -> io::Result<()> {
-    match fs_err::write(directory.join("cgroup.procs"), pid.to_string()) {
+    // Not by `fs_err`, whose errors have no number.
+    match std::fs::write(directory.join("cgroup.procs"), pid.to_string()) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        result => result,
+        Err(error) => {
+            let text = format!("move process {pid} to {}: {error}", directory.display());
+            Err(io::Error::new(error.kind(), text))
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -463,4 +468,17 @@ fn write_device_rules(directory: &Path, rules: &[DeviceRule]) -> io::Result<()> 
         fs_err::write(directory.join("devices.allow"), rule.to_string())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_needs_no_moving() {
+        let mut process = std::process::Command::new("true").spawn().unwrap();
+        process.wait().unwrap();
+        let hierarchy = &hierarchies()[0];
+        move_process(&hierarchy.mount, process.id().cast_signed()).unwrap();
+    }
 }
