@@ -97,6 +97,12 @@ impl Seat {
     }
 }
 
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
 fn set_size(master: &OwnedFd, (ws_row, ws_col): (u16, u16)) {
     tcsetwinsize(master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
 }
@@ -155,9 +161,9 @@ fn keys_leave_a_process_with_a_terminal_alone() {
 #[test]
 fn a_terminal_has_the_size_of_the_user_s() {
     let test = running();
-    let script = "stty size; trap 'stty size; exit 3' WINCH; while :; do sleep 0.02; done";
+    let script = "stty size; trap 'stty size; exit 3' WINCH; echo on; while :; do sleep 0.02; done";
     let mut seat = Seat::take(&test, (20, 70), &["exec", "-it", "c1", "sh", "-c", script]);
-    seat.soon_shows("20 70");
+    seat.soon_shows("20 70\r\non");
     set_size(&seat.master, (33, 99));
     seat.soon_shows("33 99");
     assert_eq!(seat.soon_ends(), Some(3));
@@ -209,6 +215,22 @@ fn a_process_ends_with_its_container_and_who_waits_hears_so() {
     let monitor = shown(&test, "c1", "{{.State.Monitor}}");
     test.shell(&format!("kill -9 {monitor}"));
     assert_eq!(exec.wait().unwrap().code(), Some(137));
+}
+
+#[test]
+fn a_process_ends_with_its_container_where_both_are_the_host_s_processes() {
+    let test = world();
+    run(&test, &["-d", "--pid", "host", "--name", "c1", "busybox", "sleep", "600"]).succeeded();
+    let mut exec = test.command(&["exec", "c1", "sh", "-c", "echo $$; exec sleep 600"]);
+    let mut exec = exec.stdout(Stdio::piped()).spawn().unwrap();
+    let mut pid = [0; 16];
+    let read = exec.stdout.as_mut().unwrap().read(&mut pid).unwrap();
+    let pid = String::from_utf8_lossy(&pid[..read]).trim().to_owned();
+    let process = std::path::Path::new("/proc").join(pid);
+    assert!(process.exists());
+    test.rbuild(&["stop", "-t", "0", "c1"]).succeeded();
+    assert_eq!(exec.wait().unwrap().code(), Some(137));
+    assert!(!process.exists());
 }
 
 #[test]
