@@ -89,7 +89,6 @@ pub struct Launching {
     container: Container,
     /// Where it reports; closed when the program is executed.
     socket: OwnedFd,
-    buffer: Vec<u8>,
     stage: Stage,
 }
 
@@ -244,12 +243,7 @@ impl<'a, A: Serialize> Start<'a, A> {
             cgroups: self.cgroups,
             waited: false,
         };
-        Ok(Launching {
-            container,
-            socket,
-            buffer: vec![0; super::wire::MAX_REPORT],
-            stage: Stage::Reporting,
-        })
+        Ok(Launching { container, socket, stage: Stage::Reporting })
     }
 }
 
@@ -343,7 +337,7 @@ impl Launching {
             self.follow()?;
             return Ok(false);
         }
-        match receive(&self.socket, &mut self.buffer).map_err(LaunchError::Talk)? {
+        match receive(&self.socket).map_err(LaunchError::Talk)? {
             (Some(Report::Ready { created }), terminal) => {
                 self.container.created = created;
                 self.container.terminal = terminal;
@@ -472,11 +466,24 @@ fn exit_code(status: &WaitIdStatus) -> i32 {
 }
 
 /// The next report and the descriptor that came with it; no report when init closed the socket.
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
+/// Waits for a report, and tells its length in bytes; 0 of the end of all reports.
+fn length_of_next(socket: &OwnedFd) -> io::Result<usize> {
+    loop {
+        let nothing: &mut [u8] = &mut [];
+        match rustix::net::recv(socket, nothing, RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => return Ok(0),
+            result => return Ok(result?.1),
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
+    let mut buffer = vec![0; length_of_next(socket)?];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        let iov = &mut [IoSliceMut::new(buffer)];
+        let iov = &mut [IoSliceMut::new(&mut buffer)];
         match rustix::net::recvmsg(socket, iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
             // A socket whose peer was killed with unread data behind it.

@@ -34,9 +34,6 @@ pub(super) const ZYGOTE_FD: RawFd = 3;
 pub(super) const ASSIGNMENT_FD: RawFd = 3;
 pub(super) const REPORT_FD: RawFd = 4;
 
-/// The longest report, in bytes. The kernel's default for a socket's buffer is larger.
-pub(super) const MAX_REPORT: usize = 128 << 10;
-
 /// What init is to do.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Assignment<'a> {
