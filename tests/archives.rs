@@ -489,7 +489,7 @@ fn several_platforms(test: &Test, platforms: &[&str]) -> PathBuf {
 }
 
 #[test]
-fn of_several_platforms_one_is_loaded() {
+fn of_several_platforms_one_is_loaded_or_all_that_are_whole() {
     let test = Test::empty();
     let host = if cfg!(target_arch = "x86_64") { "linux/amd64" } else { "linux/arm64" };
     let archive = several_platforms(&test, &["linux/s390x", host]);
@@ -505,10 +505,40 @@ fn of_several_platforms_one_is_loaded() {
     }
     let words = format!("the archive has no image for linux/riscv64, but for linux/s390x, {host}");
     refused(&archive, &["--platform", "linux/riscv64"], &words);
+    // Of all of them, what the archive does not have whole is left out.
+    let platforms = |archive: &Path| {
+        let (other, loaded) = load(archive, &[]);
+        loaded.succeeded();
+        other.rbuild(&["save", "-o", "../again.tar", "several:1"]).succeeded();
+        let index = member(&other.outside("again.tar"), "index.json");
+        let listed = &index["manifests"][0];
+        if listed["mediaType"] != "application/vnd.oci.image.index.v1+json" {
+            return listed["platform"]["architecture"].as_str().unwrap().to_owned();
+        }
+        let digest = listed["digest"].as_str().unwrap().replace(':', "/");
+        let list = member(&other.outside("again.tar"), &format!("blobs/{digest}"));
+        let entries = list["manifests"].as_array().unwrap().iter();
+        let entries = entries.map(|entry| entry["platform"]["architecture"].as_str().unwrap());
+        entries.collect::<Vec<_>>().join(" ")
+    };
+    let host = host.split_once('/').unwrap().1;
+    assert_eq!(platforms(&archive), format!("s390x {host}"));
+    let all = ["linux/s390x", "linux/riscv64", &format!("linux/{host}")];
+    let archive = several_platforms(&test, &all);
+    let lost = |platform: &str| {
+        let digest = sha256(&layer(&format!("for: {platform}\n")));
+        fs_err::remove_file(test.outside("several/blobs/sha256").join(digest)).unwrap();
+        test.shell("rm ../several.tar; tar -C ../several -cf ../several.tar .");
+    };
+    lost("linux/riscv64");
+    assert_eq!(platforms(&archive), format!("s390x {host}"));
+    lost("linux/s390x");
+    assert_eq!(platforms(&archive), host);
     // What is there alone is taken, unless something else was asked for.
     let alone = several_platforms(&test, &["linux/s390x"]);
     load(&alone, &[]).1.succeeded();
-    refused(&alone, &["--platform", host], &format!("no image for {host}, but for linux/s390x"));
+    let host = format!("linux/{host}");
+    refused(&alone, &["--platform", &host], &format!("no image for {host}, but for linux/s390x"));
 }
 
 #[test]

@@ -124,6 +124,31 @@ fn a_name_for_several_platforms_is_saved_tagged_and_pruned_as_a_whole() {
 }
 
 #[test]
+fn a_name_for_several_platforms_is_loaded_as_a_whole() {
+    let test = Test::of("FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n-- a\ntext\n");
+    let line = ["--platform", BOTH, "-t", "app:1", "-t", "app:2", "--annotation", "index:k=v"];
+    test.rbuild(&build_line(&line, &[])).succeeded();
+    test.rbuild(&["save", "-o", "../saved.tar", "app"]).succeeded();
+    let saved = fs_err::read(test.outside("saved.tar")).unwrap();
+    let path = test.outside("saved.tar").display().to_string();
+    let (from_file, from_pipe) = (Test::empty(), Test::empty());
+    let loaded = from_file.rbuild(&["load", "-i", &path]).ok();
+    assert_eq!(loaded, "Loaded image: app:1\nLoaded image: app:2\n");
+    from_pipe.rbuild_with(&["load"], &[], Some(&saved)).succeeded();
+    for other in [from_file, from_pipe] {
+        other.rbuild(&["system", "prune", "-f"]).succeeded();
+        other.rbuild(&["system", "check"]).succeeded();
+        let again = other.rbuild(&["save", "app"]);
+        assert!(again.succeeded().stdout == saved, "not the same archive");
+    }
+    let one = Test::empty();
+    one.rbuild(&["load", "-i", &path, "--platform", "linux/arm64"]).succeeded();
+    assert_eq!(inspect(&one, "app:1")["Architecture"], "arm64");
+    let none = one.rbuild(&["save", "-o", "../none.tar", "--platform", "linux/amd64", "app:1"]);
+    assert!(none.failed(1).contains("does not provide the specified platform"), "{none}");
+}
+
+#[test]
 fn an_image_that_is_here_for_another_platform_is_not_taken() {
     let test = Test::of("FROM busybox\n");
     let words =

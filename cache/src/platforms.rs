@@ -70,17 +70,32 @@ impl Image {
 impl Store {
     /// Makes an index over images of the store; does not name it.
     pub fn put_index(&self, images: Vec<Image>, annotations: StringMap) -> Result<Several> {
-        let mut manifests = Vec::with_capacity(images.len());
-        for image in &images {
-            manifests.push(Descriptor {
-                media_type: MANIFEST.to_owned(),
-                digest: image.digest,
-                size: self.read_blob(&image.digest)?.len() as u64,
-                annotations: StringMap::new(),
-                platform: Some(image.platform()),
-            });
+        let entry = |image: &Image| Descriptor {
+            media_type: MANIFEST.to_owned(),
+            digest: image.digest,
+            size: 0,
+            annotations: StringMap::new(),
+            platform: None,
+        };
+        let entries = images.iter().map(entry).collect();
+        self.put_index_like(Index { annotations, ..Index::default() }, entries, images)
+    }
+
+    /// Makes an index over images of the store that says of all of them what `like` says, and of each
+    /// what its entry says, which may be of other bytes; does not name it.
+    pub fn put_index_like(
+        &self,
+        like: Index,
+        mut entries: Vec<Descriptor>,
+        images: Vec<Image>,
+    ) -> Result<Several> {
+        for (entry, image) in entries.iter_mut().zip(&images) {
+            MANIFEST.clone_into(&mut entry.media_type);
+            entry.digest = image.digest;
+            entry.size = self.read_blob(&image.digest)?.len() as u64;
+            entry.platform.get_or_insert_with(|| image.platform());
         }
-        let index = Index { manifests, annotations, ..Index::default() };
+        let index = Index { media_type: Some(INDEX.to_owned()), manifests: entries, ..like };
         let bytes = serde_json::to_vec(&index).expect("documents have string keys only");
         Ok(Several { digest: self.put_blob(&bytes)?, index, images })
     }

@@ -63,7 +63,7 @@ pub(crate) fn load(home: &Home, args: &LoadArgs) -> anyhow::Result<ExitCode> {
 
 /// Gives an image its names, and says so in docker's words.
 fn list(store: &Store, loaded: &Loaded) -> anyhow::Result<()> {
-    let id = loaded.image.id();
+    let id = loaded.meaning.image.id();
     for name in &loaded.names {
         let before = store.find_image(&name.to_string())?;
         let before = before.and_then(|digest| store.peek_image(&digest).ok());
@@ -76,13 +76,13 @@ fn list(store: &Store, loaded: &Loaded) -> anyhow::Result<()> {
         }
     }
     let names: Vec<String> = loaded.names.iter().map(ToString::to_string).collect();
-    store.tag(&loaded.image.digest, &names)?;
+    store.tag_meaning(&loaded.meaning, &names)?;
     for name in &loaded.names {
         ui::line(format_args!("Loaded image: {}", name.familiar()));
     }
     if names.is_empty() {
         ui::line(format_args!("Loaded image ID: {id}"));
     }
-    tags::tell(store, "load", &loaded.image, &id.to_string());
+    tags::tell(store, "load", &loaded.meaning.image, &id.to_string());
     Ok(())
 }

@@ -9,22 +9,25 @@ use std::path::Path;
 use cache::Store;
 use cache::digest::Digest;
 use cache::image::Image;
+use cache::oci::{INDEX, Index};
+use cache::platforms::{Meaning, Several};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{Described, Error, Pick, Source, docker, oci};
+use super::{Described, Entry, Error, List, Pick, Source, docker, oci};
 use crate::platform::Choice;
 use crate::reference::Reference;
 
-/// An image that is in the store now, without being listed there.
+/// What is in the store now, without being listed there.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The image.
-    pub image: Image,
+    /// The image, or those for several platforms.
+    pub meaning: Meaning,
     /// What the archive calls it; may be nothing.
     pub names: Vec<Reference>,
 }
 
-/// Brings all images of an archive, in its order.
+/// Brings all images of an archive, in its order. Those for several platforms come all if none is
+/// asked for alone, but for what the archive does not have whole.
 pub fn load(store: &Store, source: &Source, choice: &Choice) -> Result<Vec<Loaded>, Error> {
     let (manifest, index) = (source.document(docker::MANIFEST)?, source.document(oci::LIST)?);
     let described = match (&manifest, &index) {
@@ -38,7 +41,7 @@ pub fn load(store: &Store, source: &Source, choice: &Choice) -> Result<Vec<Loade
                     _ => error,
                 })?
             }
-            (described, index) => annotated(source, described?, index.as_deref()),
+            (described, index) => completed(source, described?, index.as_deref(), choice)?,
         },
         (None, Some(index)) => oci::describe(source, index, choice)?,
         (None, None) if source.document(docker::REPOSITORIES)?.is_some() => {
@@ -59,43 +62,81 @@ pub fn load_layout(
     let source = Source::directory(dir);
     let list = source.needed(oci::LIST)?;
     let found = oci::describe_pick(&source, &list, pick, choice)?;
+    let found = found.map(|image| Entry::one(image, Vec::new()));
     let loaded = bring(store, &source, Vec::from_iter(found))?;
     loaded
         .into_iter()
         .next()
-        .map(|loaded| loaded.image)
+        .map(|loaded| loaded.meaning.image)
         .ok_or_else(|| Error::NoSuchImage { dir: dir.to_owned(), pick: pick.to_string() })
 }
 
-/// Adds what only an image's manifest says of it, where there is one beside docker's list.
-fn annotated(
+/// Adds what only the other list knows: what an image's manifest says of it, and the images for
+/// other platforms that it is listed with.
+fn completed(
     source: &Source,
-    mut described: Vec<Described>,
+    mut described: Vec<Entry>,
     index: Option<&[u8]>,
-) -> Vec<Described> {
-    let mut known = index.map(|index| oci::annotations(source, index)).unwrap_or_default();
-    for image in &mut described {
-        image.annotations = known.remove(&Digest::of(&image.bytes)).unwrap_or_default();
+    choice: &Choice,
+) -> Result<Vec<Entry>, Error> {
+    let Some(index) = index else { return Ok(described) };
+    let mut known = oci::annotations(source, index);
+    let mut lists = match choice {
+        Choice::Only(_) => Vec::new(),
+        Choice::Preferably(wanted) => oci::lists(source, index, wanted)?,
+    };
+    for entry in &mut described {
+        let image = &mut entry.images[entry.main];
+        let id = Digest::of(&image.bytes);
+        image.annotations = known.remove(&id).unwrap_or_default();
+        let place = |list: &Entry| list.images.iter().position(|it| it.bytes == image.bytes);
+        let found = lists.iter().enumerate().find_map(|(at, list)| Some((at, place(list)?)));
+        if let Some((at, main)) = found {
+            *entry = Entry { main, names: std::mem::take(&mut entry.names), ..lists.remove(at) };
+        }
     }
-    described
+    Ok(described)
 }
 
-fn bring(store: &Store, source: &Source, described: Vec<Described>) -> Result<Vec<Loaded>, Error> {
+fn bring(store: &Store, source: &Source, described: Vec<Entry>) -> Result<Vec<Loaded>, Error> {
     let mut needed: BTreeSet<(Digest, &str)> = BTreeSet::new();
-    for image in &described {
+    for image in described.iter().flat_map(|entry| &entry.images) {
         let members = image.layers.iter().map(String::as_str);
         needed.extend(image.config.rootfs.diff_ids.iter().copied().zip(members));
     }
     needed
         .par_iter()
         .try_for_each(|(diff_id, member)| source.bring_layer(store, member, diff_id))?;
+    for image in described.iter().flat_map(|entry| &entry.images) {
+        check(store, image)?;
+    }
     let mut loaded = Vec::with_capacity(described.len());
-    for image in described {
-        check(store, &image)?;
-        let (digest, _) = store.put_raw_image(&image.bytes, &image.annotations)?;
-        loaded.push(Loaded { image: store.read_image(&digest)?, names: image.names });
+    for entry in described {
+        let mut images = Vec::with_capacity(entry.images.len());
+        for image in &entry.images {
+            let (digest, _) = store.put_raw_image(&image.bytes, &image.annotations)?;
+            images.push(store.read_image(&digest)?);
+        }
+        let image = images[entry.main].clone();
+        let several = entry.list.map(|list| put_list(store, list, images)).transpose()?;
+        loaded.push(Loaded { meaning: Meaning { image, several }, names: entry.names });
     }
     Ok(loaded)
+}
+
+/// Stores a list as it is, if it names the very manifests that its images have in the store, else
+/// one that says the same of these.
+fn put_list(store: &Store, list: List, images: Vec<Image>) -> Result<Several, Error> {
+    let List { bytes, index, descriptors } = list;
+    let digests = images.iter().map(|image| image.digest);
+    let is_same = |index: &Index| {
+        index.media_type.as_deref() == Some(INDEX)
+            && index.manifests.iter().map(|entry| entry.digest).eq(digests)
+    };
+    if let Some(bytes) = bytes.filter(|_| is_same(&index)) {
+        return Ok(Several { digest: store.put_blob(&bytes)?, index, images });
+    }
+    Ok(store.put_index_like(index, descriptors, images)?)
 }
 
 /// Refuses what could not be used later.

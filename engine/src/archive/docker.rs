@@ -6,7 +6,7 @@ use cache::digest::Digest;
 use serde::Deserialize;
 
 use super::source::{Source, check};
-use super::{Described, Error};
+use super::{Described, Entry, Error};
 use crate::platform::{self, Choice};
 use crate::reference::Reference;
 
@@ -26,21 +26,17 @@ struct Item {
 }
 
 /// Reads the images of the list that are wanted.
-pub(super) fn describe(
-    source: &Source,
-    list: &[u8],
-    choice: &Choice,
-) -> Result<Vec<Described>, Error> {
+pub(super) fn describe(source: &Source, list: &[u8], choice: &Choice) -> Result<Vec<Entry>, Error> {
     let items: Vec<Item> = serde_json::from_slice(list)
         .map_err(|error| Error::document(MANIFEST, &error.to_string()))?;
     let mut described = Vec::new();
     let mut there = Vec::new();
     for item in items {
-        let image = describe_one(source, item)?;
-        let found = platform::of(&image.config);
+        let entry = describe_one(source, item)?;
+        let found = platform::of(&entry.images[entry.main].config);
         let fits = platform::rank(choice.platform(), &found).is_some();
         if fits || matches!(choice, Choice::Preferably(_)) {
-            described.push(image);
+            described.push(entry);
         } else {
             there.push(platform::shown(&found));
         }
@@ -51,7 +47,7 @@ pub(super) fn describe(
     Ok(described)
 }
 
-fn describe_one(source: &Source, item: Item) -> Result<Described, Error> {
+fn describe_one(source: &Source, item: Item) -> Result<Entry, Error> {
     let bytes = source.needed(&item.config)?;
     // All archives that have a digest in this name mean the content's.
     let name = item.config.rsplit(['/', ':']).next().unwrap_or_default();
@@ -60,7 +56,8 @@ fn describe_one(source: &Source, item: Item) -> Result<Described, Error> {
     }
     let names = item.repo_tags.unwrap_or_default();
     let names = names.iter().map(|name| tagged(name)).collect::<Result<_, _>>()?;
-    Described::new(item.config, bytes, item.layers.unwrap_or_default(), names)
+    let image = Described::new(item.config, bytes, item.layers.unwrap_or_default())?;
+    Ok(Entry::one(image, names))
 }
 
 fn tagged(name: &str) -> Result<Reference, Error> {

@@ -31,9 +31,37 @@ pub use source::Source;
 pub use write::{Form, Named, write};
 pub(crate) use write::{LAYOUT, blobs_of, index};
 
-use cache::oci::ImageConfig;
+use cache::oci::{Descriptor, ImageConfig, Index};
 
 use crate::reference::Reference;
+
+/// What one entry of an archive's lists stands for: an image, or one on several platforms.
+#[derive(Debug)]
+struct Entry {
+    /// At least one; those of a list in its order.
+    images: Vec<Described>,
+    /// Which of them is meant when nobody says more.
+    main: usize,
+    /// What lists them, if they are several.
+    list: Option<List>,
+    names: Vec<Reference>,
+}
+
+impl Entry {
+    fn one(image: Described, names: Vec<Reference>) -> Self {
+        Self { images: vec![image], main: 0, list: None, names }
+    }
+}
+
+/// A list of images for several platforms.
+#[derive(Debug)]
+struct List {
+    /// The list's own bytes; none if the images stand in the archive's list one by one.
+    bytes: Option<Vec<u8>>,
+    index: Index,
+    /// How the images are called there, in their order.
+    descriptors: Vec<Descriptor>,
+}
 
 /// An image as an archive describes it.
 #[derive(Debug)]
@@ -43,24 +71,18 @@ struct Described {
     config: ImageConfig,
     /// The members that are its layers, the base first; as many as the configuration has diff ids.
     layers: Vec<String>,
-    names: Vec<Reference>,
     annotations: cache::oci::StringMap,
 }
 
 impl Described {
     /// Reads a configuration and checks what the two lists of layers have in common: their length.
-    fn new(
-        member: String,
-        bytes: Vec<u8>,
-        layers: Vec<String>,
-        names: Vec<Reference>,
-    ) -> Result<Self, Error> {
+    fn new(member: String, bytes: Vec<u8>, layers: Vec<String>) -> Result<Self, Error> {
         let config: ImageConfig = serde_json::from_slice(&bytes)
             .map_err(|error| Error::document(&member, &error.to_string()))?;
         let diff_ids = config.rootfs.diff_ids.len();
         if layers.len() != diff_ids {
             return Err(Error::LayersMismatch { member, layers: layers.len(), diff_ids });
         }
-        Ok(Self { bytes, config, layers, names, annotations: Default::default() })
+        Ok(Self { bytes, config, layers, annotations: Default::default() })
     }
 }

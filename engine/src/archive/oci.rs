@@ -1,16 +1,17 @@
 //! The list of images of an OCI image layout, `index.json` (image-spec `image-layout.md`).
 //!
-//! An entry is an image, or a list of the same image for several platforms, of which one is
-//! chosen. Entries of one name stand for one image too.
+//! An entry is an image, or a list of the same image for several platforms. Where one is asked for,
+//! it is chosen from the list; else all come that the archive has whole. Entries of one name stand
+//! for one image too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cache::digest::Digest;
-use cache::oci::{Descriptor, INDEX, Index, MANIFEST, Manifest, REF_NAME, StringMap};
+use cache::oci::{Descriptor, INDEX, Index, MANIFEST, Manifest, Platform, REF_NAME, StringMap};
 use serde::de::DeserializeOwned;
 
 use super::source::{Source, blob_name};
-use super::{Described, Error};
+use super::{Described, Entry, Error, List};
 use crate::platform::{self, Choice};
 use crate::reference::Reference;
 
@@ -52,11 +53,7 @@ impl std::fmt::Display for Pick {
 }
 
 /// Reads all images of the list that are wanted.
-pub(super) fn describe(
-    source: &Source,
-    list: &[u8],
-    choice: &Choice,
-) -> Result<Vec<Described>, Error> {
+pub(super) fn describe(source: &Source, list: &[u8], choice: &Choice) -> Result<Vec<Entry>, Error> {
     let index: Index = parse(LIST, list)?;
     let mut groups: Vec<(Option<String>, Vec<&Descriptor>)> = Vec::new();
     for entry in index.manifests.iter().filter(|entry| !is_attestation(entry)) {
@@ -74,19 +71,113 @@ pub(super) fn describe(
         let entries = groups.drain(..).flat_map(|(_, entries)| entries).collect::<Vec<_>>();
         groups.extend((!entries.is_empty()).then_some((None, entries)));
     }
-    let mut images: Vec<(Digest, Described)> = Vec::new();
+    let mut found: Vec<(Vec<Digest>, Entry)> = Vec::new();
     for (name, entries) in groups {
-        let manifest = choose(source, &entries, choice)?;
         let name = name.map(|name| parse_name(&name)).transpose()?;
-        match images.iter_mut().find(|(digest, _)| *digest == manifest.digest) {
-            Some((_, image)) => image.names.extend(name),
-            None => {
-                let image = describe_one(source, &manifest, name)?;
-                images.push((manifest.digest, image));
-            }
+        let (key, entry) = describe_group(source, &entries, choice)?;
+        match found.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, known)) => known.names.extend(name),
+            None => found.push((key, Entry { names: Vec::from_iter(name), ..entry })),
         }
     }
-    Ok(images.into_iter().map(|(_, image)| image).collect())
+    Ok(found.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// Reads what entries stand for that are one image, and the digests of the documents that say so.
+fn describe_group(
+    source: &Source,
+    entries: &[&Descriptor],
+    choice: &Choice,
+) -> Result<(Vec<Digest>, Entry), Error> {
+    if let Choice::Preferably(wanted) = choice
+        && let Some(entry) = describe_several(source, entries, wanted)?
+    {
+        return Ok((entries.iter().map(|entry| entry.digest).collect(), entry));
+    }
+    let manifest = choose(source, entries, choice)?;
+    let image = describe_one(source, &manifest)?;
+    Ok((vec![manifest.digest], Entry::one(image, Vec::new())))
+}
+
+/// Reads all images that entries stand for and that the archive has whole; nothing if it has none
+/// so, or if there was only one from the beginning.
+fn describe_several(
+    source: &Source,
+    entries: &[&Descriptor],
+    wanted: &Platform,
+) -> Result<Option<Entry>, Error> {
+    let mut leaves: Vec<Descriptor> = Vec::new();
+    for entry in entries {
+        add_leaves(source, entry, DEEPEST, &mut leaves)?;
+    }
+    let listed = leaves.len();
+    let mut descriptors: Vec<Descriptor> = Vec::new();
+    for leaf in leaves {
+        let is_new = descriptors.iter().all(|known| known.digest != leaf.digest);
+        if is_new && is_whole(source, &leaf)? {
+            descriptors.push(leaf);
+        }
+    }
+    if listed < 2 || descriptors.is_empty() {
+        return Ok(None);
+    }
+    let images = descriptors.iter().map(|leaf| describe_one(source, leaf));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
+    let ranked = images.iter().zip(&descriptors).enumerate().filter_map(|(at, (image, leaf))| {
+        let found = leaf.platform.clone().unwrap_or_else(|| platform::of(&image.config));
+        Some((platform::rank(wanted, &found)?, at))
+    });
+    let main = ranked.min().map_or(0, |(_, at)| at);
+    let list = (images.len() > 1).then(|| list_of(source, entries, descriptors)).transpose()?;
+    Ok(Some(Entry { images, main, list, names: Vec::new() }))
+}
+
+/// What lists images: the list that an entry is, or, of several entries, they themselves.
+fn list_of(
+    source: &Source,
+    entries: &[&Descriptor],
+    descriptors: Vec<Descriptor>,
+) -> Result<List, Error> {
+    let [only] = entries else {
+        return Ok(List { bytes: None, index: Index::default(), descriptors });
+    };
+    let bytes = source.blob(&only.digest)?;
+    let index = parse(&blob_name(&only.digest), &bytes)?;
+    Ok(List { bytes: Some(bytes), index, descriptors })
+}
+
+/// Whether an archive has all that an image is made of.
+fn is_whole(source: &Source, leaf: &Descriptor) -> Result<bool, Error> {
+    let manifest = read_manifest(source, leaf)?;
+    if !CONFIGS.contains(&manifest.config.media_type.as_str()) {
+        return Ok(false);
+    }
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
+        if !source.has(&blob_name(&blob.digest))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The lists among the entries with the images they stand for. What cannot be read says nothing, but
+/// for what is corrupt.
+pub(super) fn lists(source: &Source, list: &[u8], wanted: &Platform) -> Result<Vec<Entry>, Error> {
+    let index = serde_json::from_slice::<Index>(list).unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let mut lists = Vec::new();
+    for entry in &index.manifests {
+        let is_list = [INDEX, DOCKER_LIST].contains(&entry.media_type.as_str());
+        if !is_list || !seen.insert(entry.digest) {
+            continue;
+        }
+        match describe_several(source, &[entry], wanted) {
+            Ok(found) => lists.extend(found),
+            Err(error @ Error::Corrupt { .. }) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(lists)
 }
 
 /// Reads the one image that is picked; `None` if there is none.
@@ -118,7 +209,7 @@ pub(super) fn describe_pick(
         return Ok(None);
     }
     let manifest = choose(source, &found, choice)?;
-    describe_one(source, &manifest, None).map(Some)
+    describe_one(source, &manifest).map(Some)
 }
 
 /// What the manifests of the list's images say of them, by the digest of the configuration. What
@@ -130,11 +221,7 @@ pub(super) fn annotations(source: &Source, list: &[u8]) -> BTreeMap<Digest, Stri
     manifests.map(|manifest| (manifest.config.digest, manifest.annotations)).collect()
 }
 
-fn describe_one(
-    source: &Source,
-    descriptor: &Descriptor,
-    name: Option<Reference>,
-) -> Result<Described, Error> {
+fn describe_one(source: &Source, descriptor: &Descriptor) -> Result<Described, Error> {
     let manifest = read_manifest(source, descriptor)?;
     let config = &manifest.config;
     if !CONFIGS.contains(&config.media_type.as_str()) {
@@ -143,7 +230,7 @@ fn describe_one(
     }
     let layers = manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
     let bytes = source.blob(&config.digest)?;
-    let image = Described::new(blob_name(&config.digest), bytes, layers, Vec::from_iter(name))?;
+    let image = Described::new(blob_name(&config.digest), bytes, layers)?;
     Ok(Described { annotations: manifest.annotations, ..image })
 }
 

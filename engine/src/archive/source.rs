@@ -84,6 +84,16 @@ impl Source {
         }
     }
 
+    /// Whether there is something of the name, whatever it is.
+    pub(super) fn has(&self, name: &str) -> Result<bool, Error> {
+        match &self.0 {
+            Kept::Directory(dir) => Ok(dir.join(name).exists()),
+            Kept::File { members, .. } | Kept::Stream { members } => {
+                Ok(members.find(name)?.is_some())
+            }
+        }
+    }
+
     /// Reads a document that has to be there.
     pub(super) fn needed(&self, name: &str) -> Result<Vec<u8>, Error> {
         self.document(name)?.ok_or_else(|| Error::missing(name))
