@@ -474,6 +474,8 @@ fn several_platforms(test: &Test, platforms: &[&str]) -> PathBuf {
         entry
     };
     let mut entries: Vec<Value> = platforms.iter().map(image).collect();
+    entries[0]["annotations"] = json!({"said": "of the first"});
+    entries[0]["platform"]["os.version"] = json!("5");
     let mut attestation = entries[0].clone();
     attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
     attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
@@ -517,6 +519,8 @@ fn of_several_platforms_one_is_loaded_or_all_that_are_whole() {
         }
         let digest = listed["digest"].as_str().unwrap().replace(':', "/");
         let list = member(&other.outside("again.tar"), &format!("blobs/{digest}"));
+        assert_eq!(list["manifests"][0]["annotations"]["said"], "of the first");
+        assert_eq!(list["manifests"][0]["platform"]["os.version"], "5");
         let entries = list["manifests"].as_array().unwrap().iter();
         let entries = entries.map(|entry| entry["platform"]["architecture"].as_str().unwrap());
         entries.collect::<Vec<_>>().join(" ")

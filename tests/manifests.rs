@@ -113,6 +113,48 @@ fn an_image_is_copied_with_all_its_bytes() {
 }
 
 #[test]
+fn what_lists_and_manifests_say_is_kept_wherever_they_go() {
+    let Some((test, registry)) = filled() else { return };
+    let mut manifest = registry.manifest("app:latest");
+    let oci = "application/vnd.oci.image.manifest.v1+json";
+    manifest["artifactType"] = json!("application/x.test");
+    manifest["subject"] =
+        json!({"mediaType": oci, "digest": format!("sha256:{}", sha256(b"{}")), "size": 2});
+    let bytes = manifest.to_string().into_bytes();
+    registry.put_manifest("app", "said", oci, &bytes);
+    let entry = json!({
+        "mediaType": oci, "digest": format!("sha256:{}", sha256(&bytes)), "size": bytes.len(),
+        "annotations": {"one": "1"}, "urls": ["https://example.com/"],
+        "platform": {"os": "linux", "architecture": "s390x", "os.version": "5"},
+        "artifactType": "application/x.test",
+    });
+    let list = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    let list_type = "application/vnd.oci.image.index.v1+json";
+    registry.put_manifest("app", "list", list_type, list.as_bytes());
+
+    // The same image once more says less: what the list says of it stays.
+    let line = ["buildx", "imagetools", "create", "--dry-run"];
+    let names = ["app:list", "app:latest", "app:said"].map(|name| registry.name(name));
+    let made = test.rbuild(&[&line[..], &names.each_ref().map(String::as_str)].concat()).ok();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(made["manifests"].as_array().unwrap().len(), 2);
+    let mut expected = entry.clone();
+    expected["platform"] = made["manifests"][1]["platform"].clone();
+    assert_eq!(made["manifests"][0], expected);
+
+    // With other layers it is another manifest, and says the same.
+    let name = registry.name("app:said");
+    pull(&test, &name).succeeded();
+    let again = registry.name("again:1");
+    test.rbuild(&["tag", &name, &again]).succeeded();
+    test.rbuild(&["push", "--compression", "zstd", &again]).succeeded();
+    let pushed = registry.manifest("again:1");
+    for key in ["artifactType", "subject"] {
+        assert_eq!(pushed[key], manifest[key], "{key}");
+    }
+}
+
+#[test]
 fn a_pulled_image_keeps_its_manifest_byte_by_byte_and_is_pushed_by_it() {
     let Some((test, registry)) = filled() else { return };
     // As a signature's place: what we would never write by ourselves.

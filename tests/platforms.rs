@@ -78,6 +78,7 @@ fn files_of_several_platforms_have_a_directory_each() {
 fn a_name_for_several_platforms_is_saved_tagged_and_pruned_as_a_whole() {
     let test = Test::of("FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n-- a\ntext\n");
     let line = ["--platform", BOTH, "-t", "app:1", "--annotation", "index:k=v"];
+    let line = [&line[..], &["--annotation", "manifest-descriptor[linux/arm64]:m=d"]].concat();
     test.rbuild(&build_line(&line, &["--metadata-file", "../known", "--iidfile", "../id"]))
         .succeeded();
     let known = json(test.outside("known"));
@@ -106,6 +107,8 @@ fn a_name_for_several_platforms_is_saved_tagged_and_pruned_as_a_whole() {
     };
     let index = json(blob(&entry["digest"]));
     assert_eq!(index["annotations"]["k"], "v");
+    assert_eq!(index["manifests"][0]["annotations"], Value::Null);
+    assert_eq!(index["manifests"][1]["annotations"], serde_json::json!({"m": "d"}));
     for (manifest, architecture) in
         index["manifests"].as_array().unwrap().iter().zip(["amd64", "arm64"])
     {

@@ -40,6 +40,34 @@ impl Image {
     }
 }
 
+/// What a manifest says beside what its image is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// What kind of artifact it is, if it is not only an image.
+    pub artifact_type: Option<String>,
+    /// The manifest that it tells of, if it tells of another one.
+    pub subject: Option<Descriptor>,
+    /// Anything else.
+    pub annotations: oci::StringMap,
+}
+
+impl Said {
+    /// Annotations alone.
+    pub fn of_annotations(annotations: oci::StringMap) -> Self {
+        Self { annotations, ..Self::default() }
+    }
+}
+
+impl From<&Manifest> for Said {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            artifact_type: manifest.artifact_type.clone(),
+            subject: manifest.subject.clone(),
+            annotations: manifest.annotations.clone(),
+        }
+    }
+}
+
 /// One line of the index: an image under one of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -61,51 +89,38 @@ impl Store {
         config: &ImageConfig,
         annotations: &oci::StringMap,
     ) -> Result<(Digest, Manifest)> {
-        self.put_image_of(config, &json(config), annotations)
+        self.put_image_of(config, &json(config), &Said::of_annotations(annotations.clone()))
     }
 
     /// Stores an image with a configuration from elsewhere, which keeps its bytes and so its id;
-    /// its layers are in the store already. Does not name it.
-    pub fn put_raw_image(
-        &self,
-        config_bytes: &[u8],
-        annotations: &oci::StringMap,
-    ) -> Result<(Digest, Manifest)> {
+    /// its layers are in the store already, and with what its manifest there says beside them. Does
+    /// not name it.
+    pub fn put_raw_image(&self, config_bytes: &[u8], said: &Said) -> Result<(Digest, Manifest)> {
         let config = serde_json::from_slice(config_bytes)
             .map_err(|error| Error::NoConfig { why: error.to_string() })?;
-        self.put_image_of(&config, config_bytes, annotations)
+        self.put_image_of(&config, config_bytes, said)
     }
 
     fn put_image_of(
         &self,
         config: &ImageConfig,
         config_bytes: &[u8],
-        annotations: &oci::StringMap,
+        said: &Said,
     ) -> Result<(Digest, Manifest)> {
         let mut layers = Vec::with_capacity(config.rootfs.diff_ids.len());
         for diff_id in &config.rootfs.diff_ids {
-            layers.push(Descriptor {
-                media_type: oci::LAYER.to_owned(),
-                digest: *diff_id,
-                size: self.share_layer_as_blob(diff_id)?,
-                annotations: Default::default(),
-                platform: None,
-            });
+            let size = self.share_layer_as_blob(diff_id)?;
+            layers.push(Descriptor::new(oci::LAYER, *diff_id, size));
         }
         // Layers are named without waiting for the disk; what an image is made of has to stay.
         sync_dir(&self.root().join("layers"))?;
+        let (id, size) = (self.put_blob(config_bytes)?, config_bytes.len() as u64);
+        let said = said.clone();
         let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(oci::MANIFEST.to_owned()),
-            config: Descriptor {
-                media_type: oci::CONFIG.to_owned(),
-                digest: self.put_blob(config_bytes)?,
-                size: config_bytes.len() as u64,
-                annotations: Default::default(),
-                platform: None,
-            },
-            layers,
-            annotations: annotations.clone(),
+            artifact_type: said.artifact_type,
+            subject: said.subject,
+            annotations: said.annotations,
+            ..Manifest::new(Descriptor::new(oci::CONFIG, id, size), layers)
         };
         let digest = self.put_blob(&json(&manifest))?;
         Ok((digest, manifest))
@@ -147,11 +162,8 @@ impl Store {
             }
             for name in names {
                 index.manifests.push(Descriptor {
-                    media_type: oci::MANIFEST.to_owned(),
-                    digest: *digest,
-                    size,
                     annotations: annotations(name, documents),
-                    platform: None,
+                    ..Descriptor::new(oci::MANIFEST, *digest, size)
                 });
             }
         })

@@ -36,16 +36,41 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The content's length in bytes.
     pub size: u64,
+    /// Where else the content can be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "elements")]
+    pub urls: Vec<String>,
     /// Anything said about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub annotations: StringMap,
+    /// The content itself, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// What it runs on, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// What kind of artifact a manifest is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+}
+
+impl Descriptor {
+    /// Points to content, and says no more of it.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: StringMap::new(),
+            data: None,
+            platform: None,
+            artifact_type: None,
+        }
+    }
 }
 
 /// What an image runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// As Go's GOARCH.
     #[serde(deserialize_with = "null_as_default")]
@@ -53,6 +78,17 @@ pub struct Platform {
     /// As Go's GOOS.
     #[serde(deserialize_with = "null_as_default")]
     pub os: String,
+    /// The operating system's version, which Windows asks for.
+    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// What the operating system must have, as `win32k`.
+    #[serde(
+        rename = "os.features",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "elements"
+    )]
+    pub os_features: Vec<String>,
     /// As `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
@@ -67,9 +103,15 @@ pub struct Index {
     /// [`INDEX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What kind of artifact it is, if its manifests are no images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The manifests.
     #[serde(deserialize_with = "null_as_default")]
     pub manifests: Vec<Descriptor>,
+    /// The manifest that it tells of, if it tells of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Anything said about the index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub annotations: StringMap,
@@ -80,7 +122,9 @@ impl Default for Index {
         Self {
             schema_version: 2,
             media_type: Some(INDEX.to_owned()),
+            artifact_type: None,
             manifests: Vec::new(),
+            subject: None,
             annotations: StringMap::new(),
         }
     }
@@ -95,14 +139,35 @@ pub struct Manifest {
     /// [`MANIFEST`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What kind of artifact it is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The image configuration.
     pub config: Descriptor,
     /// The layers, the base first.
     #[serde(deserialize_with = "null_as_default")]
     pub layers: Vec<Descriptor>,
+    /// The manifest that it tells of, if it tells of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Anything said about the image.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "values")]
     pub annotations: StringMap,
+}
+
+impl Manifest {
+    /// A manifest in the words of the image specification that says no more.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(MANIFEST.to_owned()),
+            artifact_type: None,
+            config,
+            layers,
+            subject: None,
+            annotations: StringMap::new(),
+        }
+    }
 }
 
 /// An image configuration (image-spec `config.md`), fields in the order docker writes them.
@@ -314,6 +379,21 @@ mod tests {
         let text = r#"{"architecture":"amd64","config":{"Cmd":["sh"],"Healthcheck":{"Test":["NONE"]},"Shell":["/bin/ash"],"Zone":1},"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"os.version":"x"}"#;
         let config: ImageConfig = serde_json::from_str(text).expect("parse");
         assert_eq!(serde_json::to_string(&config).expect("print"), text);
+    }
+
+    #[test]
+    fn what_lists_and_manifests_say_survives() {
+        let digest = Digest::of("");
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"a/b","config":{{"mediaType":"{CONFIG}","digest":"{digest}","size":0,"data":""}},"layers":[{{"mediaType":"{LAYER}","digest":"{digest}","size":0,"urls":["https://example.com/l"]}}],"subject":{{"mediaType":"{MANIFEST}","digest":"{digest}","size":0}},"annotations":{{"k":"v"}}}}"#
+        );
+        let parsed: Manifest = serde_json::from_str(&manifest).expect("parse");
+        assert_eq!(serde_json::to_string(&parsed).expect("print"), manifest);
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{INDEX}","artifactType":"a/b","manifests":[{{"mediaType":"{MANIFEST}","digest":"{digest}","size":0,"annotations":{{"k":"v"}},"platform":{{"architecture":"amd64","os":"windows","os.version":"10.0","os.features":["win32k"]}},"artifactType":"c/d"}}],"subject":{{"mediaType":"{MANIFEST}","digest":"{digest}","size":0}}}}"#
+        );
+        let parsed: Index = serde_json::from_str(&index).expect("parse");
+        assert_eq!(serde_json::to_string(&parsed).expect("print"), index);
     }
 
     #[test]

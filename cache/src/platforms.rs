@@ -63,6 +63,7 @@ impl Image {
             architecture: self.config.architecture.clone(),
             os: self.config.os.clone(),
             variant: self.config.variant.clone(),
+            ..Platform::default()
         }
     }
 }
@@ -70,15 +71,8 @@ impl Image {
 impl Store {
     /// Makes an index over images of the store; does not name it.
     pub fn put_index(&self, images: Vec<Image>, annotations: StringMap) -> Result<Several> {
-        let entry = |image: &Image| Descriptor {
-            media_type: MANIFEST.to_owned(),
-            digest: image.digest,
-            size: 0,
-            annotations: StringMap::new(),
-            platform: None,
-        };
-        let entries = images.iter().map(entry).collect();
-        self.put_index_like(Index { annotations, ..Index::default() }, entries, images)
+        let like = Index { annotations, ..Index::default() };
+        self.put_index_like(like, entries_for(&images), images)
     }
 
     /// Makes an index over images of the store that says of all of them what `like` says, and of each
@@ -180,6 +174,11 @@ impl Store {
             && index.manifests.iter().all(is_known);
         is_ours.then_some((*digest, index))
     }
+}
+
+/// Entries of an index over images that say nothing of them yet, for [`Store::put_index_like`].
+pub fn entries_for(images: &[Image]) -> Vec<Descriptor> {
+    images.iter().map(|image| Descriptor::new(MANIFEST, image.digest, 0)).collect()
 }
 
 /// Whether a manifest is one that the store has made: its layers are plain, and so is what it calls

@@ -2,7 +2,8 @@
 //! `[manifest|index|...[PLATFORM]:]KEY=VALUE`, `annotation[-manifest|-index|...][PLATFORM].KEY=VALUE`.
 
 use anyhow::{Context, bail};
-use cache::oci::{Platform, StringMap};
+use cache::image::Image;
+use cache::oci::{Descriptor, Index, Platform, StringMap};
 
 /// One annotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub(crate) struct Annotation {
 enum Place {
     Manifest,
     Index,
-    /// What points to the manifest, or to the index.
-    Descriptor,
+    /// What points to the manifest in an index.
+    ManifestDescriptor,
+    /// What points to the index, which is nowhere kept.
+    IndexDescriptor,
 }
 
 impl Annotation {
@@ -65,7 +68,8 @@ impl Annotation {
         let place = match kind {
             "manifest" => Place::Manifest,
             "index" => Place::Index,
-            "manifest-descriptor" | "index-descriptor" => Place::Descriptor,
+            "manifest-descriptor" => Place::ManifestDescriptor,
+            "index-descriptor" => Place::IndexDescriptor,
             other => bail!("unknown annotation type {other:?}: use manifest or index"),
         };
         if name.is_empty() {
@@ -77,16 +81,29 @@ impl Annotation {
 
 /// The annotations that the manifest of an image for a platform gets.
 pub(crate) fn of_manifest(all: &[Annotation], platform: &Platform) -> StringMap {
+    of_place(all, Place::Manifest, Some(platform))
+}
+
+fn of_place(all: &[Annotation], place: Place, platform: Option<&Platform>) -> StringMap {
     let ours = all.iter().filter(|one| {
-        one.place == Place::Manifest && one.platform.as_ref().is_none_or(|only| only == platform)
+        let fits = |only| platform.is_none_or(|platform| *platform == only);
+        one.place == place && one.platform.clone().is_none_or(fits)
     });
     ours.map(|one| (one.name.clone(), one.value.clone())).collect()
 }
 
-/// The annotations that the index over images for several platforms gets.
-pub(crate) fn of_index(all: &[Annotation]) -> StringMap {
-    let ours = all.iter().filter(|one| one.place == Place::Index);
-    ours.map(|one| (one.name.clone(), one.value.clone())).collect()
+/// Adds to an index, and to its entries for images, which are in their order, what they get.
+pub(crate) fn annotate_list(
+    all: &[Annotation],
+    index: &mut Index,
+    entries: &mut [Descriptor],
+    images: &[Image],
+) {
+    index.annotations.extend(of_place(all, Place::Index, None));
+    for (entry, image) in entries.iter_mut().zip(images) {
+        let platform = engine::platform::of(&image.config);
+        entry.annotations.extend(of_place(all, Place::ManifestDescriptor, Some(&platform)));
+    }
 }
 
 /// Refuses what only a list of images for several platforms can have.
@@ -138,7 +155,7 @@ mod tests {
         check("annotation.org.example", "Manifest org.example=v");
         check("annotation-index.k", "Index k=v");
         check("annotation[linux/amd64].k", "Manifest[linux/amd64] k=v");
-        check("annotation-manifest-descriptor.k", "Descriptor k=v");
+        check("annotation-manifest-descriptor.k", "ManifestDescriptor k=v");
         check("annotation", "");
         check("name", "");
     }

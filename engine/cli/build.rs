@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::bail;
 use cache::Store;
 use cache::image::Image;
-use cache::platforms::Meaning;
+use cache::oci::Index;
+use cache::platforms::{Meaning, entries_for};
 use clap::Args;
 use engine::cache_transfer;
 use engine::graph::Op;
@@ -390,8 +391,9 @@ impl Work<'_> {
         }
         let platforms = self.lowered.images.iter().map(|lowered| &lowered.platform);
         let image = images[platforms::main_of(platforms)].clone();
-        let annotations = annotations::of_index(self.annotations);
-        Ok(Meaning { image, several: Some(self.store.put_index(images, annotations)?) })
+        let (mut like, mut entries) = (Index::default(), entries_for(&images));
+        annotations::annotate_list(self.annotations, &mut like, &mut entries, &images);
+        Ok(Meaning { image, several: Some(self.store.put_index_like(like, entries, images)?) })
     }
 
     /// Puts an image into the store.

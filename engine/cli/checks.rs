@@ -104,6 +104,7 @@ fn base(store: &Store, name: &str, platform: &Platform) -> Option<BaseConfig> {
             architecture: config.architecture,
             os: config.os,
             variant: config.variant,
+            ..Platform::default()
         },
     })
 }

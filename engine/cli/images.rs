@@ -330,20 +330,8 @@ mod tests {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         config.config.labels = labels.collect();
         let digest = Digest::of("manifest");
-        let descriptor = cache::oci::Descriptor {
-            media_type: String::new(),
-            digest,
-            size: 0,
-            annotations: Default::default(),
-            platform: None,
-        };
-        let manifest = cache::oci::Manifest {
-            schema_version: 2,
-            media_type: None,
-            config: descriptor,
-            layers: Vec::new(),
-            annotations: Default::default(),
-        };
+        let descriptor = cache::oci::Descriptor::new("", digest, 0);
+        let manifest = cache::oci::Manifest::new(descriptor, Vec::new());
         let names = names.iter().map(|name| Reference::parse(name).expect(name)).collect();
         Named { created: Some(created), ..Named::new(Image { digest, manifest, config }, names) }
     }

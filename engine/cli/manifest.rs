@@ -253,8 +253,7 @@ fn annotate(store: &Store, args: &AnnotateArgs) -> anyhow::Result<()> {
     let Some(entry) = draft.entries.iter_mut().find(is_meant) else {
         bail!("manifest for image {} does not exist in {}", args.image, args.list);
     };
-    let none = || Platform { architecture: String::new(), os: String::new(), variant: None };
-    let platform = entry.descriptor.platform.get_or_insert_with(none);
+    let platform = entry.descriptor.platform.get_or_insert_with(Platform::default);
     if let Some(arch) = &args.arch {
         platform.architecture.clone_from(arch);
     }
@@ -367,9 +366,7 @@ fn tool_create(store: &Store, settings: &Settings, args: &ToolCreateArgs) -> any
         several => {
             let mut entries: Vec<Descriptor> = Vec::new();
             for source in several {
-                let new = copy::entry(source, source.document())?;
-                entries.retain(|known| new.iter().all(|entry| entry.digest != known.digest));
-                entries.extend(new);
+                copy::add(&mut entries, copy::entry(source, source.document())?);
             }
             copy::list(entries, Default::default())
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cache::Store;
 use cache::digest::Digest;
-use cache::image::Image;
+use cache::image::{Image, Said};
 use cache::layer::Timestamp;
 use cache::platforms::{Meaning, Several};
 use engine::archive::{self, Form, Named};
@@ -216,16 +216,16 @@ impl Output {
         }
         let one = |image: &Image| {
             let own = annotations::of_manifest(&self.annotations, &platform::of(&image.config));
-            let mut all = image.manifest.annotations.clone();
-            all.extend(own);
-            let (digest, _) = store.put_raw_image(&store.read_blob(&image.id())?, &all)?;
+            let mut said = Said::from(&image.manifest);
+            said.annotations.extend(own);
+            let (digest, _) = store.put_raw_image(&store.read_blob(&image.id())?, &said)?;
             anyhow::Ok(store.read_image(&digest)?)
         };
         let several = meaning.several.as_ref().map(|Several { index, images, .. }| {
-            let mut all = index.annotations.clone();
-            all.extend(annotations::of_index(&self.annotations));
-            let images = images.iter().map(one).collect::<anyhow::Result<_>>()?;
-            anyhow::Ok(store.put_index(images, all)?)
+            let images = images.iter().map(one).collect::<anyhow::Result<Vec<_>>>()?;
+            let (mut like, mut entries) = (index.clone(), index.manifests.clone());
+            annotations::annotate_list(&self.annotations, &mut like, &mut entries, &images);
+            anyhow::Ok(store.put_index_like(like, entries, images)?)
         });
         Ok(Meaning { image: one(&meaning.image)?, several: several.transpose()? })
     }

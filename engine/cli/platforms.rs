@@ -124,7 +124,7 @@ mod tests {
         ] {
             assert_eq!(fits(&platform(wanted), &platform(found)), expected, "{wanted} {found}");
         }
-        let silent = Platform { os: String::new(), architecture: String::new(), variant: None };
+        let silent = Platform::default();
         assert!(fits(&platform("linux/arm64"), &silent).is_some());
     }
 

@@ -66,12 +66,13 @@ pub fn of(config: &ImageConfig) -> Platform {
         architecture: config.architecture.clone(),
         os: config.os.clone(),
         variant: config.variant.clone(),
+        ..Platform::default()
     }
 }
 
 /// A platform as people write it.
 pub fn shown(platform: &Platform) -> String {
-    let Platform { os, architecture, variant } = platform;
+    let Platform { os, architecture, variant, .. } = platform;
     match variant.as_deref() {
         None | Some("") => format!("{os}/{architecture}"),
         Some(variant) => format!("{os}/{architecture}/{variant}"),
@@ -91,6 +92,7 @@ mod tests {
                 os: next().unwrap_or_default(),
                 architecture: next().unwrap_or_default(),
                 variant: next(),
+                ..Platform::default()
             }
         };
         for (wanted, found, expected) in [

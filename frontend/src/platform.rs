@@ -121,7 +121,7 @@ fn normalized(os: &str, architecture: &str, variant: &str) -> Platform {
         same => same,
     };
     let variant = Some(variant.to_owned()).filter(|variant| !variant.is_empty());
-    Platform { os, architecture: architecture.to_owned(), variant }
+    Platform { os, architecture: architecture.to_owned(), variant, ..Platform::default() }
 }
 
 #[cfg(test)]

@@ -124,10 +124,7 @@ impl Checker<'_> {
             }
             let bytes = self.store.read_blob(&digest).unwrap_or_default();
             if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
-                let media_type = oci::MANIFEST.to_owned();
-                let annotations = Default::default();
-                let entry = Descriptor { media_type, digest, size, annotations, platform: None };
-                index.manifests.push(entry);
+                index.manifests.push(Descriptor::new(oci::MANIFEST, digest, size));
             }
         }
         let meaning = format!(

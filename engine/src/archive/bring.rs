@@ -80,7 +80,7 @@ fn completed(
     choice: &Choice,
 ) -> Result<Vec<Entry>, Error> {
     let Some(index) = index else { return Ok(described) };
-    let mut known = oci::annotations(source, index);
+    let mut known = oci::said(source, index);
     let mut lists = match choice {
         Choice::Only(_) => Vec::new(),
         Choice::Preferably(wanted) => oci::lists(source, index, wanted)?,
@@ -88,7 +88,7 @@ fn completed(
     for entry in &mut described {
         let image = &mut entry.images[entry.main];
         let id = Digest::of(&image.bytes);
-        image.annotations = known.remove(&id).unwrap_or_default();
+        image.said = known.remove(&id).unwrap_or_default();
         let place = |list: &Entry| list.images.iter().position(|it| it.bytes == image.bytes);
         let found = lists.iter().enumerate().find_map(|(at, list)| Some((at, place(list)?)));
         if let Some((at, main)) = found {
@@ -114,7 +114,7 @@ fn bring(store: &Store, source: &Source, described: Vec<Entry>) -> Result<Vec<Lo
     for entry in described {
         let mut images = Vec::with_capacity(entry.images.len());
         for image in &entry.images {
-            let (digest, _) = store.put_raw_image(&image.bytes, &image.annotations)?;
+            let (digest, _) = store.put_raw_image(&image.bytes, &image.said)?;
             images.push(store.read_image(&digest)?);
         }
         let image = images[entry.main].clone();

@@ -31,6 +31,7 @@ pub use source::Source;
 pub use write::{Form, Named, write};
 pub(crate) use write::{LAYOUT, blobs_of, index};
 
+use cache::image::Said;
 use cache::oci::{Descriptor, ImageConfig, Index};
 
 use crate::reference::Reference;
@@ -71,7 +72,7 @@ struct Described {
     config: ImageConfig,
     /// The members that are its layers, the base first; as many as the configuration has diff ids.
     layers: Vec<String>,
-    annotations: cache::oci::StringMap,
+    said: Said,
 }
 
 impl Described {
@@ -83,6 +84,6 @@ impl Described {
         if layers.len() != diff_ids {
             return Err(Error::LayersMismatch { member, layers: layers.len(), diff_ids });
         }
-        Ok(Self { bytes, config, layers, annotations: Default::default() })
+        Ok(Self { bytes, config, layers, said: Said::default() })
     }
 }

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cache::digest::Digest;
-use cache::oci::{Descriptor, INDEX, Index, MANIFEST, Manifest, Platform, REF_NAME, StringMap};
+use cache::image::Said;
+use cache::oci::{Descriptor, INDEX, Index, MANIFEST, Manifest, Platform, REF_NAME};
 use serde::de::DeserializeOwned;
 
 use super::source::{Source, blob_name};
@@ -214,11 +215,11 @@ pub(super) fn describe_pick(
 
 /// What the manifests of the list's images say of them, by the digest of the configuration. What
 /// cannot be read says nothing.
-pub(super) fn annotations(source: &Source, list: &[u8]) -> BTreeMap<Digest, StringMap> {
+pub(super) fn said(source: &Source, list: &[u8]) -> BTreeMap<Digest, Said> {
     let index = serde_json::from_slice::<Index>(list).unwrap_or_default();
     let manifests = index.manifests.iter().filter(|entry| entry.media_type == MANIFEST);
     let manifests = manifests.filter_map(|entry| read_manifest(source, entry).ok());
-    manifests.map(|manifest| (manifest.config.digest, manifest.annotations)).collect()
+    manifests.map(|manifest| (manifest.config.digest, Said::from(&manifest))).collect()
 }
 
 fn describe_one(source: &Source, descriptor: &Descriptor) -> Result<Described, Error> {
@@ -231,7 +232,7 @@ fn describe_one(source: &Source, descriptor: &Descriptor) -> Result<Described, E
     let layers = manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
     let bytes = source.blob(&config.digest)?;
     let image = Described::new(blob_name(&config.digest), bytes, layers)?;
-    Ok(Described { annotations: manifest.annotations, ..image })
+    Ok(Described { said: Said::from(&manifest), ..image })
 }
 
 /// The manifest of the best of several entries, or of those in their lists.

@@ -191,11 +191,9 @@ pub(crate) fn index(store: &Store, images: &[Named<'_>]) -> Result<Index, Error>
             annotated.push(oci::StringMap::new());
         }
         manifests.extend(annotated.into_iter().map(|annotations| Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
             annotations,
             platform: platform.clone(),
+            ..Descriptor::new(media_type, digest, size)
         }));
     }
     Ok(Index { manifests, ..Index::default() })

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use cache::Store;
 use cache::digest::Digest;
-use cache::oci::{self, Descriptor, Index, Manifest, StringMap};
+use cache::oci::{self, Descriptor, Index, Manifest};
 use cache::record::Record;
 use serde::de::DeserializeOwned;
 
@@ -200,13 +200,7 @@ impl Layout {
             .collect::<io::Result<_>>()
             .map_err(failed)?;
         let config = self.put_blob(RECORDS, &json(&results.entries())).map_err(failed)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(oci::MANIFEST.to_owned()),
-            config,
-            layers,
-            annotations: StringMap::new(),
-        };
+        let manifest = Manifest::new(config, layers);
         self.put_blob(oci::MANIFEST, &json(&manifest)).map_err(failed)
     }
 
@@ -216,7 +210,7 @@ impl Layout {
         if !fs_err::read(&path).is_ok_and(|present| present == bytes) {
             self.put(&path, |file| file.write_all(bytes))?;
         }
-        Ok(descriptor(media_type, digest, bytes.len() as u64))
+        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
     }
 
     /// A layer that this build made is written even over one that looks the same: that may be the
@@ -234,7 +228,7 @@ impl Layout {
         if !there || fresh.contains(diff_id) {
             self.put(&path, |file| io::copy(&mut source, file).map(drop))?;
         }
-        Ok(descriptor(oci::LAYER, *diff_id, size))
+        Ok(Descriptor::new(oci::LAYER, *diff_id, size))
     }
 
     /// Writes a file of the directory, whole or not at all.
@@ -277,11 +271,6 @@ impl Layout {
         }
         Ok(())
     }
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    let media_type = media_type.to_owned();
-    Descriptor { media_type, digest, size, annotations: StringMap::new(), platform: None }
 }
 
 fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {

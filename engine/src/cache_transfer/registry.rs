@@ -99,7 +99,7 @@ impl<'a> Registered<'a> {
             return Err(Error::Absent { place: name, which: String::new() });
         };
         let is_gone = AtomicBool::new(false);
-        Ok((entries, Self { remote, name, manifest, diff_ids, is_gone }))
+        Ok((entries, Self { remote, name, manifest: *manifest, diff_ids, is_gone }))
     }
 
     /// Brings a record's layer into the store; false when the registry has failed before.

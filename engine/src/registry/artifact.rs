@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use cache::Store;
 use cache::digest::Digest;
-use cache::oci::{self, Descriptor, Manifest};
+use cache::oci::{Descriptor, Manifest};
 
 use super::document::Document;
 use super::progress::Listener;
@@ -41,17 +41,8 @@ impl Push<'_> {
             layer.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
         }
         let sent = uploads.send_bytes("send what is known of the layers", artifact.config)?;
-        let config = Descriptor {
-            media_type: artifact.config_type.to_owned(),
-            digest: sent.digest,
-            size: sent.size,
-            annotations: Default::default(),
-            platform: None,
-        };
-        let media_type = Some(oci::MANIFEST.to_owned());
-        let annotations = Default::default();
-        let document =
-            Document::of(Manifest { schema_version: 2, media_type, config, layers, annotations });
+        let config = Descriptor::new(artifact.config_type, sent.digest, sent.size);
+        let document = Document::of(Manifest::new(config, layers));
         let digest = document.digest.to_string();
         uploads.put(&document, reference.tag.as_deref().unwrap_or(&digest))?;
         Ok(Pushed::of(&document))

@@ -87,35 +87,42 @@ pub fn entry(from: &Remote<'_>, document: &Document) -> Result<Vec<Descriptor>, 
         Content::Manifest(manifest) => manifest,
     };
     let config = from.platform(manifest)?;
+    let size = document.bytes.len() as u64;
     Ok(vec![Descriptor {
-        media_type: document.media_type.clone(),
-        digest: document.digest,
-        size: document.bytes.len() as u64,
-        annotations: Default::default(),
         platform: config,
+        artifact_type: manifest.artifact_type.clone(),
+        ..Descriptor::new(&document.media_type, document.digest, size)
     }])
+}
+
+/// Adds to a list what a source has for it. Of what several sources have, the later ones say more.
+pub fn add(entries: &mut Vec<Descriptor>, new: Vec<Descriptor>) {
+    for entry in new {
+        match entries.iter_mut().find(|known| known.digest == entry.digest) {
+            Some(known) => {
+                known.platform = entry.platform.or(known.platform.take());
+                known.annotations.extend(entry.annotations);
+            }
+            None => entries.push(entry),
+        }
+    }
 }
 
 /// A list of these manifests.
 pub fn list(manifests: Vec<Descriptor>, annotations: oci::StringMap) -> Document {
-    list_as(oci::INDEX, manifests, annotations)
+    list_as(oci::INDEX, manifests, &Index { annotations, ..Index::default() })
 }
 
-/// The same as a document of this media type.
-pub(super) fn list_as(
-    media_type: &str,
-    manifests: Vec<Descriptor>,
-    annotations: oci::StringMap,
-) -> Document {
+/// The same as a document of this media type, which says of itself what `like` says.
+pub(super) fn list_as(media_type: &str, manifests: Vec<Descriptor>, like: &Index) -> Document {
     let media_type = media_type.to_owned();
-    let index =
-        Index { media_type: Some(media_type.clone()), manifests, annotations, ..Index::default() };
+    let index = Index { media_type: Some(media_type.clone()), manifests, ..like.clone() };
     let bytes = serde_json::to_vec(&index).expect("documents have string keys only");
     Document {
         digest: cache::digest::Digest::of(&bytes),
         bytes,
         media_type,
-        content: Content::Index(index),
+        content: Content::Index(Box::new(index)),
     }
 }
 

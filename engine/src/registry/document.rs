@@ -36,9 +36,9 @@ pub struct Document {
 #[derive(Clone, Debug)]
 pub enum Content {
     /// One image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// Images by platform.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 impl Document {
@@ -47,7 +47,7 @@ impl Document {
         let bytes = serde_json::to_vec(&manifest).expect("documents have string keys only");
         let media_type = manifest.media_type.clone().unwrap_or_else(|| oci::MANIFEST.to_owned());
         let digest = Digest::of(&bytes);
-        Self { bytes, digest, media_type, content: Content::Manifest(manifest) }
+        Self { bytes, digest, media_type, content: Content::Manifest(Box::new(manifest)) }
     }
 
     /// Reads a document. What it says of itself counts more than what the registry says of it.
@@ -120,15 +120,13 @@ mod tests {
     fn index(platforms: &[(&str, Option<&str>)]) -> Index {
         let entry =
             |(number, (architecture, variant)): (usize, &(&str, Option<&str>))| Descriptor {
-                media_type: oci::MANIFEST.to_owned(),
-                digest: Digest::of([number as u8]),
-                size: 1,
-                annotations: Default::default(),
                 platform: Some(Platform {
                     architecture: (*architecture).to_owned(),
                     os: "linux".to_owned(),
                     variant: variant.map(str::to_owned),
+                    ..Platform::default()
                 }),
+                ..Descriptor::new(oci::MANIFEST, Digest::of([number as u8]), 1)
             };
         Index { manifests: platforms.iter().enumerate().map(entry).collect(), ..Index::default() }
     }
@@ -142,6 +140,7 @@ mod tests {
                 architecture: architecture.to_owned(),
                 os: "linux".to_owned(),
                 variant: variant.map(str::to_owned),
+                ..Platform::default()
             };
             let index = index(&all);
             let found = choose(&index, &wanted).map(|entry| entry.digest);

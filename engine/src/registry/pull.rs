@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use cache::Store;
 use cache::digest::Digest;
+use cache::image::Said;
 use cache::oci::{self, Descriptor, ImageConfig, Manifest, Platform};
 
 use super::client::Client;
@@ -190,7 +191,7 @@ impl<'a> Remote<'a> {
         let pairs: Vec<_> = manifest.layers.iter().zip(&config.rootfs.diff_ids).collect();
         self.bring(store, &pairs, listener)?;
         check(store, manifest, &config.rootfs.diff_ids)?;
-        let (digest, _) = store.put_raw_image(&config_bytes, &manifest.annotations)?;
+        let (digest, _) = store.put_raw_image(&config_bytes, &Said::from(&**manifest))?;
         let is_new = self.name(store, &digest, &document, names)?;
         Ok(Pulled { manifest: digest, config, digest: self.root.digest, is_new })
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cache::Store;
 use cache::compressor::Format;
 use cache::digest::{Digest, Hasher};
-use cache::image::Image;
+use cache::image::{Image, Said};
 use cache::known::KnownBlob;
 use cache::layers::Layer;
 use cache::oci::{self, Descriptor, Manifest};
@@ -65,7 +65,8 @@ pub enum Words {
     Any,
     /// Those of image-spec `media-types.md`.
     Oci,
-    /// Docker's, which know no zstd and no annotations; an image that has either gets OCI's.
+    /// Docker's, which know no zstd, no annotations and no artifacts; an image that has any of them
+    /// gets OCI's.
     Docker,
 }
 
@@ -194,7 +195,7 @@ impl<'a> Push<'a> {
 
     /// The words that can say what this image has.
     fn words_for(&self, image: &Image, layers: &[Descriptor]) -> Words {
-        let is_plain = image.manifest.annotations.is_empty()
+        let is_plain = Said::from(&image.manifest) == Said::default()
             && !layers.iter().any(|layer| is_of(&layer.media_type, Format::ZSTD));
         match self.words {
             Words::Docker if !is_plain => Words::Oci,
@@ -217,7 +218,7 @@ impl<'a> Push<'a> {
                 && manifest.config.digest == image.id()
                 && self.is_as_wanted(image, &document, manifest)
             {
-                let manifest = manifest.clone();
+                let manifest = (**manifest).clone();
                 return Ok(Some((document, manifest)));
             }
         }
@@ -245,10 +246,12 @@ fn list_of(several: &Several, manifests: &[Document]) -> Document {
         size: document.bytes.len() as u64,
         ..entry.clone()
     });
+    let says = |entry: &Descriptor| !entry.annotations.is_empty() || entry.artifact_type.is_some();
     let is_docker = several.index.annotations.is_empty()
+        && !several.index.manifests.iter().any(says)
         && manifests.iter().all(|document| document.media_type == DOCKER_MANIFEST);
     let media_type = if is_docker { DOCKER_LIST } else { oci::INDEX };
-    copy::list_as(media_type, entries.collect(), several.index.annotations.clone())
+    copy::list_as(media_type, entries.collect(), &several.index)
 }
 
 /// Digests, each once, in their order.
@@ -300,18 +303,13 @@ fn manifest_of(image: &Image, config_size: u64, layers: Vec<Descriptor>, words: 
         Words::Docker => (DOCKER_MANIFEST, DOCKER_CONFIG),
         Words::Any | Words::Oci => (oci::MANIFEST, oci::CONFIG),
     };
+    let said = &image.manifest;
     let manifest = Manifest {
-        schema_version: 2,
         media_type: Some(media_type.to_owned()),
-        config: Descriptor {
-            media_type: config_type.to_owned(),
-            digest: image.id(),
-            size: config_size,
-            annotations: Default::default(),
-            platform: None,
-        },
-        layers,
-        annotations: image.manifest.annotations.clone(),
+        artifact_type: said.artifact_type.clone(),
+        subject: said.subject.clone(),
+        annotations: said.annotations.clone(),
+        ..Manifest::new(Descriptor::new(config_type, image.id(), config_size), layers)
     };
     Document::of(manifest)
 }
@@ -418,13 +416,7 @@ impl Sending<'_> {
         // Only a hint for the next push.
         let _ = self.push.store.note_blob(layer, KnownBlob { repositories, ..blob.clone() });
         self.tell(layer, state);
-        Ok(Descriptor {
-            media_type: blob.media_type.clone(),
-            digest: blob.digest,
-            size: blob.size,
-            annotations: Default::default(),
-            platform: None,
-        })
+        Ok(Descriptor::new(&blob.media_type, blob.digest, blob.size))
     }
 
     /// Sends a layer, from its beginning again where that may help.
