@@ -6,8 +6,9 @@
 //! <container's directory>/resolv.conf  at /etc/resolv.conf
 //! ```
 //!
-//! They are written anew whenever it is started, and stay when it has ended. The container may write
-//! to them: only our own lines of its hosts file are changed, and its `resolv.conf` only as long as
+//! They are written anew whenever it is started, under other names and then renamed, and stay when it
+//! has ended. Of a running container they are changed in place: what is mounted is the file, and not
+//! its name. The container may write to them: only our own lines of its hosts file are changed, and its `resolv.conf` only as long as
 //! it says what we wrote.
 
 use std::io::{self, Read};
@@ -24,6 +25,9 @@ use crate::network::resolv;
 const HOSTS: &str = "hosts";
 const HOSTNAME: &str = "hostname";
 const RESOLV_CONF: &str = "resolv.conf";
+
+/// What the name of a file ends with that is being written.
+const UNFINISHED: &str = ".part";
 
 /// A file that has become longer is not ours to edit.
 const LONGEST: u64 = 1 << 20;
@@ -77,20 +81,16 @@ fn mount(dir: &Path, name: &str) -> Mount {
 }
 
 impl Told {
-    /// Writes the files of a container that is to be started.
+    /// Writes the files of a container that is to be started, each whole or not at all: a start that
+    /// is broken off leaves what was there, and who reads them meanwhile finds no half of one. They
+    /// need not reach the disk: the next start writes them anew.
     pub(super) fn files(&self, dir: &Path, record: &Record) -> io::Result<Vec<Mount>> {
         let hostname = resolv::hostname(&record.config.hostname);
-        let write = |(name, text): (&str, &str)| {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o644);
-            let file = options.open(dir.join(name))?;
-            file.file().write_all_at(text.as_bytes(), 0)?;
-            Ok(mount(dir, name))
-        };
-        [(HOSTS, &*self.hosts), (HOSTNAME, &hostname), (RESOLV_CONF, &self.servers)]
-            .into_iter()
-            .map(write)
-            .collect()
+        let files = [(HOSTS, &*self.hosts), (HOSTNAME, &hostname), (RESOLV_CONF, &self.servers)];
+        for (name, text) in files {
+            put(dir, name, text)?;
+        }
+        Ok(files.map(|(name, _)| mount(dir, name)).into())
     }
 
     /// What the container with this directory was told; none if it cannot be read.
@@ -111,6 +111,17 @@ impl Told {
         }
         Ok(())
     }
+}
+
+/// Writes a file beside its name and renames it. Nobody else does: who starts a container holds its
+/// lock, and what is left from one who was killed is written over.
+fn put(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temp = dir.join(format!("{name}{UNFINISHED}"));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o644);
+    let file = options.open(&temp)?;
+    file.file().write_all_at(text.as_bytes(), 0)?;
+    fs::rename(temp, dir.join(name))
 }
 
 /// A text without the lines that are gone, and with the new ones at its end. What the container
