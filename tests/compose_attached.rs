@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use crate::support::containers::soon;
 use crate::support::project::Project;
 
 #[test]
@@ -110,4 +111,25 @@ fn it_stays_with_containers_that_somebody_starts_again() {
     assert_eq!(seen, "a-1  | hello\n");
     project.compose(&["down"]).succeeded();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_it_builds_ends_with_it_however_it_ends() {
+    let project = Project::of(
+        "services:
+  a: {build: {dockerfile_inline: \"FROM busybox\\nRUN echo begun; sleep 47120\\n\"}}
+",
+    );
+    let mut command = project.command(&["up"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let runs = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+        lines.filter(|line| line.starts_with(b"sleep\x0047120\0")).count()
+    };
+    soon("the program runs", || runs() == 1);
+    // The child is `timeout`, whose child is what is meant.
+    project.test.shell(&format!("pkill -KILL -P {}", child.id()));
+    child.wait().unwrap();
+    soon("the program ends", || runs() == 0);
 }

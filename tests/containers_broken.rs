@@ -120,3 +120,24 @@ fn what_could_not_be_made_leaves_no_volumes() {
     // Docker makes what has a name and keeps it, too.
     assert_eq!(test.rbuild(&["volume", "ls", "-q"]).ok(), "named\n");
 }
+
+#[test]
+fn what_is_removed_half_way_keeps_its_name_until_it_is_gone() {
+    let test = world();
+    test.rbuild(&["create", "--name", "c1", "busybox", "true"]).succeeded();
+    // A directory that something is mounted on can be written to, and not be taken away.
+    let script = "dir=\"$RBUILD_ROOT\"/containers/$($RBUILD inspect -f '{{.Id}}' c1)
+        mount --bind \"$dir\" \"$dir\"
+        $RBUILD rm -f c1 2>&1 || echo refused";
+    let said = test.unshared(script);
+    assert!(said.ends_with("refused\n"), "{said}");
+    assert_eq!(test.rbuild(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "c1\n");
+    assert!(test.rbuild(&["create", "--name", "c1", "busybox"]).failed(1).contains("in use"));
+    test.rbuild(&["start", "c1"]).succeeded();
+    test.rbuild(&["rm", "-f", "c1"]).succeeded();
+    assert_eq!(test.shell("ls \"$RBUILD_ROOT\"/containers/names"), "");
+    // Killed when its directory was gone and its name was not: the name is anybody's.
+    let gone = "0".repeat(64);
+    test.shell(&format!("ln -s {gone} \"$RBUILD_ROOT\"/containers/names/c1"));
+    run(&test, &["--name", "c1", "busybox", "true"]).succeeded();
+}

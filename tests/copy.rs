@@ -457,3 +457,41 @@ fn exclude_leaves_out_what_its_patterns_match() {
     assert_eq!(names("4"), "a.txt b.jpg b.txt");
     assert_eq!(names("5"), "");
 }
+
+/// Appends to a file as soon as somebody begins to read it, each of so many times; long files are
+/// still being read then.
+fn append_when_read(path: std::path::PathBuf, times: usize) -> std::thread::JoinHandle<()> {
+    use rustix::fs::inotify;
+    let mut file = fs_err::OpenOptions::new().append(true).open(&path).unwrap();
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, &path, inotify::WatchFlags::OPEN).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut opened = inotify::Reader::new(&watch, &mut buffer);
+        for _ in 0..times {
+            opened.next().unwrap();
+            std::io::Write::write_all(&mut file, b"more\n").unwrap();
+        }
+    })
+}
+
+#[test]
+fn a_file_that_is_written_to_is_copied_again_until_it_is_whole() {
+    let bytes = vec![b'x'; 96 << 20];
+    let test = Test::of("FROM scratch\nCOPY log /\n");
+    test.file("log", &bytes);
+    let writer = append_when_read(test.context().join("log"), 1);
+    test.rbuild(&["build", "-o", "../out", "."]).succeeded();
+    writer.join().unwrap();
+    let found = fs_err::read(test.outside("out/log")).unwrap();
+    assert!(found == [&bytes[..], b"more\n"].concat(), "{} bytes", found.len());
+}
+
+#[test]
+fn a_file_that_never_stops_changing_is_not_copied() {
+    let test = Test::of("FROM scratch\nCOPY log /\n");
+    test.file("log", vec![b'x'; 96 << 20]);
+    append_when_read(test.context().join("log"), usize::MAX);
+    let words = "/log changed while it was copied: build again once nothing writes to it";
+    test.refused(&[], &[words]);
+}

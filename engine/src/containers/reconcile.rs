@@ -213,6 +213,26 @@ mod tests {
     use crate::containers::state::now;
 
     #[test]
+    fn who_reconciles_what_another_has_reconciled_tells_of_no_end() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = cache::Store::open(dir.path()).expect("open");
+        let containers = Containers::open(&store).expect("open");
+        let record = Record { name: "ended".to_owned(), ..Record::default() };
+        let record = containers.add(record).expect("add");
+        let state = State { status: Status::Exited, monitor: 7, ..State::default() };
+        containers.write_state(&record.id, &state).expect("write");
+        // Both have seen it before either has done anything.
+        let seen = Observed { record, state };
+        let mut done = Reconciled::default();
+        for _ in 0..2 {
+            write_end(&containers, &seen, &mut done).expect("write");
+        }
+        assert_eq!(done.ended, ["ended"]);
+        let told = fs::read_to_string(dir.path().join("events")).expect("read");
+        assert_eq!(told.matches("\"die\"").count(), 2, "as status and as action: {told}");
+    }
+
+    #[test]
     fn what_ran_comes_up_with_the_machine_as_its_policy_says() {
         let ran = State {
             status: Status::Exited,
