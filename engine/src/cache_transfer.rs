@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cache::Store;
 use cache::digest::Digest;
@@ -126,7 +126,16 @@ impl Source<'_> {
 #[derive(Default)]
 pub struct Imports<'a> {
     offers: BTreeMap<Digest, (Record, Arc<Source<'a>>)>,
-    problems: Mutex<Vec<Error>>,
+    problems: Mutex<Problems>,
+}
+
+/// What could not be had.
+#[derive(Default)]
+struct Problems {
+    told: Vec<Error>,
+    /// Layers that a source, by its address, does not have as it should: there may be several keys
+    /// to one, and it is neither tried nor told of again.
+    lost: BTreeSet<(usize, Digest)>,
 }
 
 impl<'a> Imports<'a> {
@@ -139,7 +148,7 @@ impl<'a> Imports<'a> {
         for list in lists {
             match list {
                 Ok(entries) => self.offer(entries, &source),
-                Err(problem) => self.problems.get_mut().expect("no holder panics").push(problem),
+                Err(problem) => self.problems().told.push(problem),
             }
         }
         Ok(())
@@ -181,6 +190,10 @@ impl<'a> Imports<'a> {
         stop: &AtomicBool,
     ) -> Option<Record> {
         let (record, source) = self.offers.get(key)?;
+        let place = (Arc::as_ptr(source).addr(), record.layer);
+        if self.problems().lost.contains(&place) {
+            return None;
+        }
         let brought = source.bring(store, record, stop).and_then(|is_there| {
             if is_there {
                 store.put_record(key, text, record)?;
@@ -190,7 +203,10 @@ impl<'a> Imports<'a> {
         match brought {
             Ok(is_there) => is_there.then(|| record.clone()),
             Err(problem) => {
-                self.problems.lock().expect("no holder panics").push(problem);
+                let mut problems = self.problems();
+                if problems.lost.insert(place) {
+                    problems.told.push(problem);
+                }
                 None
             }
         }
@@ -198,7 +214,11 @@ impl<'a> Imports<'a> {
 
     /// What was offered and could not be had, since this was last asked.
     pub fn take_problems(&self) -> Vec<Error> {
-        std::mem::take(&mut self.problems.lock().expect("no holder panics"))
+        std::mem::take(&mut self.problems().told)
+    }
+
+    fn problems(&self) -> MutexGuard<'_, Problems> {
+        self.problems.lock().expect("no holder panics")
     }
 }
 

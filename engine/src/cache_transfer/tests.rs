@@ -154,7 +154,8 @@ fn whatever_is_damaged_is_not_brought_and_is_named() {
             let dir = made.export(Mode::Max, None, false);
             damage(&dir.join(file));
             let (brought, problems) = made.brought(&Which::All);
-            assert!(brought.len() < 3 && !problems.is_empty(), "{brought:?} {problems:?}");
+            // Told of once, however many keys lead to it.
+            assert!(brought.len() < 3 && problems.len() == 1, "{brought:?} {problems:?}");
             // The same export again repairs it, but for what only looks whole and was not missed.
             fs_err::remove_dir(dir.join(file)).unwrap_or_default();
             made.export(Mode::Max, None, false);
