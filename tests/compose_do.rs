@@ -162,6 +162,33 @@ fn a_build_that_fails_ends_the_others() {
 }
 
 #[test]
+fn a_registry_is_asked_again_when_the_last_pull_is_as_old_as_the_policy_says() {
+    let Some(registry) = Registry::plain() else { return };
+    let name = registry.name("app:1");
+    let project = Project::of(&format!(
+        "services:
+  app: {{image: '{name}', pull_policy: daily, command: 'true', network_mode: none}}
+"
+    ));
+    for line in [["tag", "busybox", &name], ["push", "-q", &name], ["rmi", "-f", &name]] {
+        project.test.rbuild(&line).succeeded();
+    }
+    // How often the registry is asked for the image while it is brought up.
+    let asked = || {
+        registry.forget_requests();
+        project.compose(&["up", "--no-start"]).succeeded();
+        registry.requests().iter().filter(|line| line.contains("/manifests/")).count()
+    };
+    assert!(asked() > 0, "it is not here");
+    assert_eq!(asked(), 0, "it was pulled just now");
+    project.test.shell("touch -d '25 hours ago' \"$RBUILD_ROOT\"/images/pulled/*");
+    assert!(asked() > 0, "it was pulled more than a day ago");
+    assert_eq!(asked(), 0, "what was up to date was asked for all the same");
+    project.test.shell("touch -d '23 hours ago' \"$RBUILD_ROOT\"/images/pulled/*");
+    assert_eq!(asked(), 0, "it was pulled less than a day ago");
+}
+
+#[test]
 fn images_are_pushed_and_pulled() {
     let Some(registry) = Registry::plain() else { return };
     let name = registry.name("app:1");

@@ -173,6 +173,7 @@ impl Store {
     pub fn untag(&self, name: &str) -> Result<bool> {
         let mut found = false;
         self.change_index(|index| found = untag_in(index, name))?;
+        self.forget_pull(name);
         Ok(found)
     }
 

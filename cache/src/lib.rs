@@ -58,6 +58,7 @@ mod pins;
 mod pipeline;
 pub mod platforms;
 pub mod prune;
+mod pulled;
 pub mod record;
 mod regular;
 pub mod removal;

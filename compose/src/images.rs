@@ -26,7 +26,7 @@ pub struct Wishes {
 pub struct Found {
     /// Its id.
     pub id: String,
-    /// How long ago it was fetched or built, as far as that is known.
+    /// How long ago it was fetched, as far as that is known.
     pub age: Option<Duration>,
 }
 

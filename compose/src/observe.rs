@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use cache::Store;
 use engine::containers::{Containers, Record, State, Status};
 use engine::network::{Definitions, NetworkDefinition};
+use engine::reference::Reference;
 use engine::volume::Volumes;
 use engine::volume::api::Volume;
 
@@ -176,7 +178,7 @@ pub fn observe(
     let mut found = BTreeMap::new();
     for name in images {
         if let Some(id) = image_id(store, name)? {
-            found.insert(name.clone(), Found { id, age: None });
+            found.insert(name.clone(), Found { id, age: since_pull(store, name) });
         }
     }
     Ok(Observed {
@@ -196,6 +198,11 @@ pub fn instances(
     let all = containers.list()?.into_iter();
     let all = all.map(|seen| Instance { record: seen.record, state: seen.state });
     Ok(all.filter(|instance| wanted(instance)).collect())
+}
+
+/// How long ago an image was pulled, as far as that is known.
+fn since_pull(store: &Store, name: &str) -> Option<Duration> {
+    store.since_pull(&Reference::parse(name).ok()?.for_pull().to_string())
 }
 
 /// The id of an image that is here.

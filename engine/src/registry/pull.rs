@@ -230,12 +230,13 @@ impl<'a> Remote<'a> {
             if let Some(by_tag) = &by_tag {
                 store.add_platform(by_tag, &image, &[])?;
             }
-            return Ok(is_new);
+        } else {
+            store.tag_pulled(image, &by_digest, &documents)?;
+            if let Some(by_tag) = &by_tag {
+                store.tag(image, std::slice::from_ref(by_tag))?;
+            }
         }
-        store.tag_pulled(image, &by_digest, &documents)?;
-        if let Some(by_tag) = by_tag {
-            store.tag(image, &[by_tag])?;
-        }
+        store.note_pull(by_tag.as_ref().unwrap_or(&by_digest))?;
         Ok(is_new)
     }
 
