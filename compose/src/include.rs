@@ -57,8 +57,7 @@ fn load(
     let Some(files) = files.filter(|files| !files.is_empty()) else {
         return Err(entry.wrong(path, Wrong::MissingKey { key: "path" }).into());
     };
-    if let Some(remote) = files.iter().find(|file| file.contains("://") || file.starts_with("git@"))
-    {
+    if let Some(remote) = files.iter().find(|file| is_remote(file)) {
         return Err(entry.wrong(path, Wrong::Remote(remote.clone())).into());
     }
     let files: Vec<String> = files.iter().map(|file| here.join(file)).collect();
@@ -85,6 +84,17 @@ fn load(
     let model = loader.files(parsed.into_iter(), &inner, &way(scope.dir, &dir));
     loader.skip.paths = skips_paths;
     model
+}
+
+/// Whether docker compose would fetch a file: from a repository of git or from a registry.
+fn is_remote(file: &str) -> bool {
+    // As ssh writes it: user@host:path.
+    let is_ssh = || {
+        let (user, rest) = file.split_once('@')?;
+        let (host, _) = rest.split_once(':')?;
+        Some(![user, host].iter().any(|part| part.is_empty() || part.contains('/')))
+    };
+    file.contains("://") || file.starts_with("github.com/") || is_ssh().unwrap_or(false)
 }
 
 /// The variables of an included file: its own variable files', below those around it.
@@ -160,4 +170,26 @@ fn bring_in(document: &mut Node, mut imported: Map, resets: &Resets) -> Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_compose_fetches_is_told_from_files() {
+        for (file, expected) in [
+            ("https://github.com/a/b.git", true),
+            ("git@github.com:a/b.git", true),
+            ("me@host:a/b.git#main:dir", true),
+            ("ssh://git@host/a", true),
+            ("oci://docker.io/me/app:1", true),
+            ("github.com/a/b", true),
+            ("sub/compose.yaml", false),
+            ("./a@b/c:d.yaml", false),
+            ("me@home.yaml", false),
+        ] {
+            assert_eq!(is_remote(file), expected, "{file}");
+        }
+    }
 }
