@@ -30,6 +30,9 @@ mod push;
 mod run;
 mod scale;
 mod stats;
+// So is what they answer on.
+#[path = "../../engine/cli/terminal.rs"]
+mod terminal;
 // So is how text fits into a line.
 #[path = "../../engine/cli/progress/text.rs"]
 mod text;

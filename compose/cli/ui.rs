@@ -2,14 +2,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use frontend::shown::escaped;
 
-/// What the first part of the answer that could not be written met.
-static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
+pub(crate) use crate::terminal::{
+    Colors, Size, answered, is_terminal, is_unread, size, stderr_colors, stdout_is_terminal,
+};
+use crate::terminal::{control_was_typed, note_unwritten};
 
 /// Prints a line of the answer.
 pub(crate) fn line(text: impl std::fmt::Display) {
@@ -19,15 +21,6 @@ pub(crate) fn line(text: impl std::fmt::Display) {
 /// Prints the answer as it stands. Whether it arrived is for [`answered`] to tell.
 pub(crate) fn raw(text: impl AsRef<[u8]>) {
     above_frame(|| note_unwritten(io::stdout().write_all(text.as_ref())));
-}
-
-/// Whether the reader of the answer has gone away.
-pub(crate) fn is_unread() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let stdout = io::stdout();
-    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }
 
 /// Waits until the reader of the answer has gone away, which may be never.
@@ -45,11 +38,6 @@ pub(crate) fn wait_until_unread() {
             },
         }
     }
-}
-
-/// Whether standard output is a terminal.
-pub(crate) fn stdout_is_terminal() -> bool {
-    io::stdout().is_terminal()
 }
 
 /// A list that is drawn in place on standard error: its lines, as they were drawn last. What else is printed comes
@@ -94,79 +82,13 @@ fn shown(lines: &[String]) -> String {
     format!("\x1b[?25l\x1b[?7l{lines}\x1b[?7h\x1b[?25h")
 }
 
-/// The size of the terminal that standard error is, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) columns: usize,
-    pub(crate) rows: usize,
-}
-
-/// How large the terminal is now.
-pub(crate) fn size() -> Size {
-    match rustix::termios::tcgetwinsize(io::stderr()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
-            Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
-        }
-        _ => Size { columns: 80, rows: 24 },
-    }
-}
-
-/// Whether standard error is a terminal that can be drawn on.
-pub(crate) fn is_terminal() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// Whether standard error is coloured.
-pub(crate) fn stderr_colors() -> Colors {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if is_terminal() && !unwanted { Colors::Always } else { Colors::Never }
-}
-
-fn note_unwritten(written: io::Result<()>) {
-    match written {
-        // A reader that has gone away wants no more of it.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            UNWRITTEN.lock().expect("no holder panics").get_or_insert(error);
-        }
-        _ => {}
-    }
-}
-
-/// Fails if a part of the answer could not be written. Called when there is no more to come.
-pub(crate) fn answered() -> anyhow::Result<()> {
-    note_unwritten(io::stdout().flush());
-    match UNWRITTEN.lock().expect("no holder panics").take() {
-        Some(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
-        None => Ok(()),
-    }
-}
-
-/// Whether something is shown in colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colors {
-    Always,
-    Never,
-}
-
-impl Colors {
-    /// A text in a colour, by its number in ECMA-48's SGR.
-    pub(crate) fn paint(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Always => format!("\x1b[{code}m{text}\x1b[0m"),
-            Self::Never => text.to_owned(),
-        }
-    }
-}
-
 /// Whether the answer is coloured: as `--ansi` says, else on a terminal, unless `NO_COLOR` says otherwise
 /// (no-color.org).
 pub(crate) fn colors(ansi: &str) -> Colors {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     match ansi {
         "always" => Colors::Always,
         "never" => Colors::Never,
-        _ if io::stdout().is_terminal() && !unwanted => Colors::Always,
-        _ => Colors::Never,
+        _ => Colors::on(stdout_is_terminal()),
     }
 }
 
@@ -208,8 +130,7 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
 /// Help, the version, or what is wrong with the command line.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     // What was typed stands in it as it was typed.
-    let has_control = |arg: std::ffi::OsString| arg.to_string_lossy().contains(char::is_control);
-    match error.use_stderr() && std::env::args_os().any(has_control) {
+    match error.use_stderr() && control_was_typed() {
         true => eprint!("{}", escaped(&error.render().to_string())),
         false => drop(error.print()),
     }

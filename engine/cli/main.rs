@@ -72,6 +72,7 @@ mod shell;
 mod signals;
 mod stats;
 mod tags;
+mod terminal;
 mod top;
 mod transfers;
 mod ui;

@@ -4,17 +4,18 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use frontend::shown::escaped;
 
 use crate::error::Silent;
+pub(crate) use crate::terminal::{
+    Colors, Size, answered, is_terminal, is_unread, size, stderr_colors as colors,
+    stdout_is_terminal,
+};
+use crate::terminal::{control_was_typed, note_unwritten};
 
 /// Red, for what went wrong.
 const RED: &str = "31";
-
-/// What the first part of the answer that could not be written met; empty while all could.
-static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Prints a line of the answer.
 pub(crate) fn line(text: impl std::fmt::Display) {
@@ -35,34 +36,6 @@ pub(crate) fn pass_on(bytes: &[u8], to: &str, mut stream: impl Write) -> anyhow:
     })
 }
 
-/// Whether the reader of the answer has gone away.
-pub(crate) fn is_unread() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let stdout = io::stdout();
-    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
-}
-
-fn note_unwritten(written: io::Result<()>) {
-    match written {
-        // A reader that has gone away wants no more of it.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            UNWRITTEN.lock().expect("no holder panics").get_or_insert(error);
-        }
-        _ => {}
-    }
-}
-
-/// Fails if a part of the answer could not be written. Called when there is no more to come.
-pub(crate) fn answered() -> anyhow::Result<()> {
-    note_unwritten(io::stdout().flush());
-    match UNWRITTEN.lock().expect("no holder panics").take() {
-        Some(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
-        None => Ok(()),
-    }
-}
-
 /// Tells something beside the answer.
 pub(crate) fn note(text: impl std::fmt::Display) {
     screen(&format!("{text}\n"));
@@ -73,59 +46,9 @@ pub(crate) fn screen(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Whether standard error is a terminal that can be drawn on.
-pub(crate) fn is_terminal() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// Whether standard output is a terminal.
-pub(crate) fn stdout_is_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
 /// Whether somebody sits there: standard input and output are a terminal.
 pub(crate) fn is_interactive() -> bool {
     io::stdin().is_terminal() && stdout_is_terminal()
-}
-
-/// The size of the terminal that standard error is, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) columns: usize,
-    pub(crate) rows: usize,
-}
-
-/// How large the terminal is now.
-pub(crate) fn size() -> Size {
-    match rustix::termios::tcgetwinsize(io::stderr()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
-            Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
-        }
-        _ => Size { columns: 80, rows: 24 },
-    }
-}
-
-/// Whether standard error shows colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colors {
-    Always,
-    Never,
-}
-
-impl Colors {
-    /// A text in a colour, by its number in ECMA-48's SGR.
-    pub(crate) fn paint(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Always => format!("\x1b[{code}m{text}\x1b[0m"),
-            Self::Never => text.to_owned(),
-        }
-    }
-}
-
-/// Whether to use colours: on a terminal, unless `NO_COLOR` says otherwise (no-color.org).
-pub(crate) fn colors() -> Colors {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if is_terminal() && !unwanted { Colors::Always } else { Colors::Never }
 }
 
 /// An error with what helps to understand it: printed above it, where it happened; below it, what
@@ -160,8 +83,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints what was typed wrong, which stands in it as it was typed.
 fn print_usage(error: &clap::Error) {
-    let has_control = |arg: std::ffi::OsString| arg.to_string_lossy().contains(char::is_control);
-    match std::env::args_os().any(has_control) {
+    match control_was_typed() {
         true => screen(&escaped(&error.render().to_string())),
         false => drop(error.print()),
     }
