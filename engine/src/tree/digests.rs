@@ -1,0 +1,159 @@
+//! Digests of a tree's files: read from what is known of them, or from the files, and remembered.
+//!
+//! Does not know which files are wanted, nor what their digests are for.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::RwLock;
+
+use cache::content::{ContentDigest, ContentHasher};
+use cache::context::{ContextIndex, Stat};
+use cache::layer::Timestamp;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rustix::fs::{FileType, OFlags};
+
+use super::{Entry, Error, FEW, Tree};
+use crate::view::{Metadata, xattrs};
+
+/// Bytes that are read at once for a digest: most files in one go.
+const READ: usize = 64 << 10;
+
+impl Tree {
+    /// Whether there is anything to write back.
+    pub fn has_learnt(&self) -> bool {
+        let learnt =
+            |index: &RwLock<ContextIndex>| index.read().expect("no holder panics").has_learnt();
+        self.index.as_ref().is_some_and(learnt)
+    }
+
+    /// Writes back what was learnt of the files.
+    pub fn save_index(&self, store: &cache::Store) -> cache::Result<()> {
+        match &self.index {
+            Some(index) => index.write().expect("no holder panics").save(store),
+            None => Ok(()),
+        }
+    }
+
+    /// The digests of the regular files among `entries`, by their place. A file with extended
+    /// attributes has a digest of both.
+    pub fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<ContentDigest>>, Error> {
+        let mut digests: Vec<Option<ContentDigest>> = match &self.index {
+            None => vec![None; entries.len()],
+            Some(index) => {
+                let index = index.read().expect("no holder panics");
+                let known = |entry: &Entry| index.get(&entry.path, &index_stat(&entry.metadata));
+                entries.iter().map(|entry| is_file(entry).then(|| known(entry)).flatten()).collect()
+            }
+        };
+        let unknown: Vec<usize> = (0..entries.len())
+            .filter(|at| is_file(entries[*at]) && digests[*at].is_none())
+            .collect();
+        let buffer = || vec![0; READ];
+        let compute = |buffer: &mut Vec<u8>, at: &usize| self.digest(entries[*at], buffer);
+        let computed: Vec<ContentDigest> = if unknown.len() < FEW {
+            let mut buffer = if unknown.is_empty() { Vec::new() } else { buffer() };
+            unknown.iter().map(|at| compute(&mut buffer, at)).collect::<Result<_, _>>()?
+        } else {
+            unknown.par_iter().map_init(buffer, compute).collect::<Result<_, _>>()?
+        };
+        if let (Some(index), false) = (&self.index, unknown.is_empty()) {
+            let mut index = index.write().expect("no holder panics");
+            for (at, digest) in unknown.iter().zip(&computed) {
+                index.set(&entries[*at].path, index_stat(&entries[*at].metadata), *digest);
+            }
+        }
+        for (at, digest) in unknown.into_iter().zip(computed) {
+            digests[at] = Some(digest);
+        }
+        Ok(digests)
+    }
+
+    /// Whether this is a tree that remembers its files' digests.
+    pub(crate) fn remembers_digests(&self) -> bool {
+        self.index.is_some()
+    }
+
+    /// Whether this is a tree that remembers digests and does not know that of a file.
+    pub(crate) fn wants_digest(&self, path: &[u8], metadata: &Metadata) -> bool {
+        self.index.as_ref().is_some_and(|index| {
+            index.read().expect("no holder panics").get(path, &index_stat(metadata)).is_none()
+        })
+    }
+
+    /// Remembers what was found in a file. The metadata must have been taken before it was read.
+    pub(crate) fn learn(
+        &self,
+        path: &[u8],
+        metadata: &Metadata,
+        content: ContentHasher,
+        attributes: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) {
+        if let Some(index) = &self.index {
+            let digest = with_attributes(content.finish(), attributes);
+            index.write().expect("no holder panics").set(path, index_stat(metadata), digest);
+        }
+    }
+
+    fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
+        let mut read = || -> io::Result<ContentDigest> {
+            let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let attributes = xattrs(file.as_fd())?;
+            let mut file = std::fs::File::from(file);
+            let mut hasher = ContentHasher::new();
+            let mut digested = 0;
+            loop {
+                match file.read(buffer) {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        hasher.update(&buffer[..count]);
+                        digested += count as u64;
+                        // A file that ends where it should is not asked once more.
+                        if count < buffer.len() && digested == entry.metadata.size {
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(with_attributes(hasher.finish(), &attributes))
+        };
+        read().map_err(|source| Error::read(&entry.path, source))
+    }
+}
+
+fn is_file(entry: &Entry) -> bool {
+    entry.metadata.kind == FileType::RegularFile
+}
+
+fn index_stat(metadata: &Metadata) -> Stat {
+    let nanoseconds =
+        |time: Timestamp| time.seconds.wrapping_mul(1_000_000_000) + i64::from(time.nanoseconds);
+    Stat {
+        size: metadata.size,
+        mtime: nanoseconds(metadata.mtime),
+        ctime: nanoseconds(metadata.ctime),
+        inode: metadata.inode,
+        device: u64::from(metadata.device.0) << 32 | u64::from(metadata.device.1),
+    }
+}
+
+/// The digest of content with attributes; without any it is the content's own.
+fn with_attributes(
+    content: ContentDigest,
+    attributes: &BTreeMap<Vec<u8>, Vec<u8>>,
+) -> ContentDigest {
+    if attributes.is_empty() {
+        return content;
+    }
+    let mut hasher = ContentHasher::new();
+    hasher.update(content.bytes());
+    for (name, value) in attributes {
+        for part in [name, value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finish()
+}
