@@ -200,6 +200,33 @@ fn special_modes_attributes_and_hard_links_survive() {
     assert_eq!(&value[..length], b"green");
 }
 
+#[test]
+fn a_file_of_the_context_brings_no_capabilities_and_one_of_a_stage_does() {
+    let test = Test::of(
+        "
+        FROM scratch AS stage
+        ADD given.tar /
+        FROM scratch
+        COPY program /of-context
+        COPY --from=stage /program /of-stage
+        -- program
+        ",
+    );
+    let program = test.context().join("program");
+    let none = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&program, "user.colour", b"green", none).unwrap();
+    test.shell("setcap cap_net_bind_service=ep program");
+    test.shell("tar --xattrs --xattrs-include='*' -cf given.tar program");
+    let image = test.build(&[]);
+    let length = |file: &str, name: &str| {
+        rustix::fs::getxattr(image.unpacked().join(file), name, &mut [0_u8; 64]).ok()
+    };
+    for (file, capability) in [("of-context", None), ("of-stage", Some(20))] {
+        assert_eq!(length(file, "user.colour"), Some(5), "{file}");
+        assert_eq!(length(file, "security.capability"), capability, "{file}");
+    }
+}
+
 /// BuildKit's own table of symbolic modes: what each makes of four files.
 #[test]
 fn symbolic_modes_give_what_the_reference_gives() {

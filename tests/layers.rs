@@ -276,7 +276,7 @@ fn a_capability_of_a_file_survives_layers() {
     let test = Test::of(
         "
         FROM scratch
-        COPY program /
+        ADD program.tar /
         -- program 755
         ",
     );
@@ -290,6 +290,8 @@ fn a_capability_of_a_file_survives_layers() {
         rustix::fs::XattrFlags::empty(),
     )
     .unwrap();
+    // A file that is copied from the context brings none.
+    test.shell("tar --xattrs --xattrs-include='*' -cf program.tar program");
     let unpacked = test.build(&[]).unpacked();
     let mut value = [0; 32];
     let length =

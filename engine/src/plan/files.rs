@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, OFlags};
 
 use super::{Error, shown};
 use crate::tree::Tree;
-use crate::view::{Metadata, metadata_at, xattrs};
+use crate::view::{Metadata, metadata_at};
 
 /// Writes a tree's file.
 pub(super) fn append(
@@ -27,7 +27,7 @@ pub(super) fn append(
 ) -> Result<(), Error> {
     let read = |source| Error::Read { path: shown(path), source };
     let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
-    entry.xattrs = xattrs(file.as_fd()).map_err(read)?;
+    entry.xattrs = tree.xattrs(file.as_fd()).map_err(read)?;
     let hasher = tree.wants_digest(path, seen).then(ContentHasher::new);
     let mut content = Digested { file: File::from(file), hasher };
     let appended = out.append(&entry, &mut content);

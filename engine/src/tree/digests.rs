@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::RwLock;
 
 use cache::content::{ContentDigest, ContentHasher};
@@ -13,11 +13,14 @@ use cache::layer::Timestamp;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::{FileType, OFlags};
 
-use super::{Entry, Error, FEW, Tree};
+use super::{Entry, Error, FEW, Owners, Tree};
 use crate::view::{Metadata, xattrs};
 
 /// Bytes that are read at once for a digest: most files in one go.
 const READ: usize = 64 << 10;
+
+/// What a program that is executed may do though its user may not (capabilities(7)).
+const CAPABILITY: &[u8] = b"security.capability";
 
 impl Tree {
     /// Whether there is anything to write back.
@@ -95,10 +98,20 @@ impl Tree {
         }
     }
 
+    /// The extended attributes of a file that a copy takes along. A file of a build context loses its
+    /// capabilities, as on its way to docker's builder, which gives it to root after it was written.
+    pub(crate) fn xattrs(&self, file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let mut all = xattrs(file)?;
+        if self.owners == Owners::Root {
+            all.remove(CAPABILITY);
+        }
+        Ok(all)
+    }
+
     fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
         let mut read = || -> io::Result<ContentDigest> {
             let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-            let attributes = xattrs(file.as_fd())?;
+            let attributes = self.xattrs(file.as_fd())?;
             let mut file = std::fs::File::from(file);
             let mut hasher = ContentHasher::new();
             let mut digested = 0;
