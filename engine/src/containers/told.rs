@@ -168,6 +168,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_start_writes_files_anew_and_leaves_those_that_are_open_whole() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let dir = dir.path();
+        let told = |hosts: &str| Told { hosts: hosts.to_owned(), ..Told::default() };
+        // What one who was killed while it wrote has left.
+        fs::write(dir.join("hosts.part"), "half, and longer than all of it").expect("write");
+        told("first\n").files(dir, &Record::default()).expect("write");
+        let mounted = fs::File::open(dir.join(HOSTS)).expect("open");
+        let mounts = told("2\n").files(dir, &Record::default()).expect("write");
+        assert_eq!(mounts.len(), 3);
+        assert_eq!(text(&mounted).expect("read").as_deref(), Some("first\n"));
+        assert_eq!(fs::read_to_string(dir.join(HOSTS)).expect("read"), "2\n");
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("a name"))
+            .collect();
+        names.sort();
+        assert_eq!(names, [HOSTNAME, HOSTS, RESOLV_CONF]);
+    }
+
+    #[test]
     fn only_our_lines_of_a_hosts_file_change() {
         let lines = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
         for (text, before, now, expected) in [
