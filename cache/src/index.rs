@@ -7,6 +7,9 @@
 //! it is made anew. So a tar that was cut or written to is found when it is used, at the price of
 //! a few calls; a bit that the disk lost is found by a check of the store.
 //!
+//! A small index is digested each time it is used, which takes less than to wait for the disk when
+//! it is made: what a loss of power leaves of it is told from the whole by that. A big one is synced.
+//!
 //! Knows nothing of overlay, nor of how an index is mounted.
 
 use std::fs::{File, Metadata};
@@ -29,6 +32,9 @@ pub(crate) const INDEX: &str = "index.erofs";
 
 /// Ends a seal; the last digit is the version of the encoder, whose change makes all indexes anew.
 const MAGIC: &[u8; 8] = b"rbuild-1";
+
+/// Bytes of a file system that are digested faster than they are synced.
+const SMALL: u64 = 32 << 10;
 
 /// Big enough that a read costs little beside the copying.
 const BUFFER: usize = 1 << 18;
@@ -93,7 +99,8 @@ fn identity(tar: &Metadata) -> (u64, i64, u32) {
     (tar.len(), tar.mtime(), u32::try_from(tar.mtime_nsec()).unwrap_or(0))
 }
 
-/// Writes the index of a tar that `builder` has been told all entries of, sealed and synced.
+/// Writes the index of a tar that `builder` has been told all entries of, sealed, and synced unless
+/// it is small.
 pub(crate) fn finish(builder: Builder, tars: &[fs::File], path: &Path) -> Result<()> {
     let identified = |tar: &fs::File| Ok(identity(&tar.metadata()?));
     let tars = tars.iter().map(identified).collect::<io::Result<Vec<_>>>().map_err(Error::Io)?;
@@ -103,8 +110,12 @@ pub(crate) fn finish(builder: Builder, tars: &[fs::File], path: &Path) -> Result
     builder.finish(*size, &mut out).map_err(unexpected)?;
     let flushed = out.into_inner().map_err(|error| Error::Io(error.into_error()))?;
     let (mut file, digest) = flushed.finish();
+    let length = file.stream_position().map_err(Error::Io)?;
     file.write_all(&Seal { digest, tars }.encode()).map_err(Error::Io)?;
-    file.sync_all().map_err(Error::Io)
+    match length {
+        0..=SMALL => Ok(()),
+        _ => file.sync_all().map_err(Error::Io),
+    }
 }
 
 /// Writes the index of one tar, which is not in a store.
@@ -122,8 +133,14 @@ pub(crate) fn is_whole(index: &Path) -> Result<bool> {
     let Some((seal, length)) = Seal::read(file.file()).map_err(Error::Io)? else {
         return Ok(false);
     };
-    let (found, _) = Digest::of_reader(io::Read::take(&file, length)).map_err(Error::Io)?;
-    Ok(found == seal.digest)
+    has_digest(&file, length, &seal.digest)
+}
+
+/// Whether the file system at the beginning of an index is the one that was sealed.
+fn has_digest(mut index: &fs::File, length: u64, digest: &Digest) -> Result<bool> {
+    index.seek(SeekFrom::Start(0)).map_err(Error::Io)?;
+    let (found, _) = Digest::of_reader(io::Read::take(index, length)).map_err(Error::Io)?;
+    Ok(found == *digest)
 }
 
 /// What the entries that a builder was told say of the layer.
@@ -193,10 +210,13 @@ impl Store {
     /// Whether an index is there, and its tars are what they were when it was made.
     fn is_sealed(&self, index: &Path, diff_ids: &[Digest]) -> Result<bool> {
         let Some(file) = regular::open(index)? else { return Ok(false) };
-        let Some((seal, _)) = Seal::read(file.file()).map_err(Error::Io)? else {
+        let Some((seal, length)) = Seal::read(file.file()).map_err(Error::Io)? else {
             return Ok(false);
         };
         if seal.tars.len() != diff_ids.len() {
+            return Ok(false);
+        }
+        if length <= SMALL && !has_digest(&file, length, &seal.digest)? {
             return Ok(false);
         }
         for (diff_id, sealed) in diff_ids.iter().zip(seal.tars) {

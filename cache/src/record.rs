@@ -2,6 +2,9 @@
 //!
 //! The text is kept so that a miss can be explained by comparing it with an earlier one. What the
 //! text says is the engine's business. When a record was last used is its file's modification time.
+//!
+//! Records are not synced, their layers are, before: of a record that was lost or cut with the power
+//! the beginning is no JSON or the text has not the key's digest, and it counts as none.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -67,7 +70,7 @@ impl Store {
         bytes.push(b'\n');
         bytes.extend_from_slice(preimage.as_bytes());
         self.pin(&[*key, record.layer])?;
-        self.write_atomically(&self.record_path(key), &bytes)
+        self.write_at_once(&self.record_path(key), &bytes)
     }
 
     /// The text a key is the digest of.

@@ -144,11 +144,24 @@ impl Store {
     /// Writes `bytes` to `path` so that readers see the old file or the whole new one, also after
     /// a crash. After a loss of power it may be the old one: for what can be made again.
     pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let (temp, file) = self.write_temp(bytes)?;
+        file.sync_all().map_err(Error::Io)?;
+        self.publish(&temp, path)
+    }
+
+    /// Writes `bytes` to `path` so that readers see the old file or the whole new one, unless the
+    /// machine loses its power: for what its reader can tell from a part of itself, and can do
+    /// without.
+    pub(crate) fn write_at_once(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let (temp, _) = self.write_temp(bytes)?;
+        self.publish(&temp, path)
+    }
+
+    fn write_temp(&self, bytes: &[u8]) -> Result<(PathBuf, fs::File)> {
         let temp = self.scratch_path()?;
         let mut file = fs::File::create(&temp).map_err(Error::Io)?;
         file.write_all(bytes).map_err(Error::Io)?;
-        file.sync_all().map_err(Error::Io)?;
-        self.publish(&temp, path)
+        Ok((temp, file))
     }
 
     /// Writes `bytes` to `path` as [`Store::write_atomically`] does, and returns when no loss of
@@ -158,7 +171,8 @@ impl Store {
         sync_dir(path.parent().expect("a path in the store has a parent"))
     }
 
-    /// Gives what was made in scratch space its final name. Its content must be synced.
+    /// Gives what was made in scratch space its final name. Its content must be synced, or be told
+    /// from a part of itself by whoever reads it.
     pub(crate) fn publish(&self, temp: &Path, path: &Path) -> Result<()> {
         fs::rename(temp, path).map_err(Error::Io)
     }
