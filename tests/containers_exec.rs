@@ -267,3 +267,52 @@ fn a_paused_container_starts_nothing_and_goes_on() {
     go(&test);
     assert_eq!(exec.wait().unwrap().code(), Some(4));
 }
+
+#[test]
+fn what_a_process_leaves_behind_may_print() {
+    let test = running();
+    let line = "(until [ -e /go ]; do sleep 0.02; done; echo late; touch /late) & echo first";
+    assert_eq!(test.rbuild(&["exec", "c1", "sh", "-c", line]).ok(), "first\n");
+    go(&test);
+    soon_has(&test, "/late");
+}
+
+#[test]
+fn a_program_that_does_not_read_hinders_nobody_else() {
+    let test = world();
+    let mut typing = Command::new("yes").stdout(Stdio::piped()).spawn().unwrap();
+    let mut client = program(&test, &[], &["run", "-i", "--name", "c1", "busybox", "sleep", "600"]);
+    let client = client.stdin(typing.stdout.take().unwrap()).stdout(Stdio::null());
+    let mut client = client.stderr(Stdio::null()).spawn().unwrap();
+    soon("it runs", || test.rbuild(&["exec", "c1", "true"]).code == Some(0));
+    // By now more is typed than anybody takes.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for verb in [&["exec", "c1", "true"][..], &["pause", "c1"], &["unpause", "c1"]] {
+        test.rbuild(verb).succeeded();
+    }
+    test.rbuild(&["stop", "-t", "0", "c1"]).succeeded();
+    client.wait().unwrap();
+    let _ = typing.kill().and_then(|()| typing.wait());
+}
+
+#[test]
+fn a_reader_who_stands_still_keeps_no_container_from_ending() {
+    let test = world();
+    let line = format!("{UNTIL_GO}; seq 200000");
+    run(&test, &["-d", "--name", "c1", "busybox", "sh", "-c", &line]).succeeded();
+    let mut reader = program(&test, &[], &["attach", "c1"]);
+    let mut reader = reader.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = reader.id().to_string();
+    Command::new("kill").args(["-STOP", &pid]).status().unwrap();
+    go(&test);
+    // It waits for its reader as long as it runs, and no longer.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    test.rbuild(&["kill", "c1"]).succeeded();
+    soon("it has ended", || shown(&test, "c1", "{{.State.Status}}") == "exited");
+    Command::new("kill").args(["-CONT", &pid]).status().unwrap();
+    let mut seen = String::new();
+    reader.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+    assert!(seen.starts_with("1\n2\n3\n"), "{seen:?}");
+    assert_eq!(reader.wait().unwrap().code(), Some(137));
+}

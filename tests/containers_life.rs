@@ -417,6 +417,12 @@ fn limits_and_the_restart_policy_are_updated() {
     run(&test, &["-d", "--rm", "--name", "r1", "busybox", "sleep", "600"]).succeeded();
     let refused = test.rbuild(&["update", "--restart", "always", "r1"]);
     assert!(refused.failed(1).contains("AutoRemove is enabled"), "{refused}");
+    let fill = "dd if=/dev/zero of=/t/full bs=1M count=20; echo filled; exec sleep 600";
+    let flags = ["-d", "--name", "m1", "-m", "64m", "--tmpfs", "/t", "busybox", "sh", "-c", fill];
+    run(&test, &flags).succeeded();
+    soon("the memory is used", || test.rbuild(&["logs", "m1"]).ok().contains("filled"));
+    let used = test.rbuild(&["update", "-m", "6m", "--memory-swap", "6m", "m1"]);
+    assert!(used.failed(1).contains("the container uses more than that"), "{used}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! The text is kept so that a miss can be explained by comparing it with an earlier one. What the
 //! text says is the engine's business. When a record was last used is its file's modification time.
 //!
-//! Records are not synced, their layers are, before: of a record that was lost or cut with the power
-//! the beginning is no JSON or the text has not the key's digest, and it counts as none.
+//! Records are not synced, their layers are, before: one that was lost with the power begins with no
+//! JSON and counts as none, and a text that was cut has not the key's digest and explains nothing.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;

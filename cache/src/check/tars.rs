@@ -152,7 +152,7 @@ impl Checker<'_> {
             return Ok(());
         }
         self.lost_layers.insert(*digest);
-        let meaning = "what is built on it fails, until what made it is done again";
+        let meaning = "what is built on it fails or is wrong, until it is removed and made again";
         // Out of the way it is no hit any more, and whatever makes it again puts it in its place.
         let removed = self.remove(&[dir, blob], Some(digest))?;
         let done = match (removed, self.repairs()) {

@@ -465,7 +465,6 @@ fn exit_code(status: &WaitIdStatus) -> i32 {
     }
 }
 
-/// The next report and the descriptor that came with it; no report when init closed the socket.
 /// Waits for a report, and tells its length in bytes; 0 of the end of all reports.
 fn length_of_next(socket: &OwnedFd) -> io::Result<usize> {
     loop {
@@ -478,6 +477,7 @@ fn length_of_next(socket: &OwnedFd) -> io::Result<usize> {
     }
 }
 
+/// The next report and the descriptor that came with it; no report when init closed the socket.
 fn receive(socket: &OwnedFd) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
     let mut buffer = vec![0; length_of_next(socket)?];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

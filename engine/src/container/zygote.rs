@@ -23,7 +23,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal};
 
 use super::init;
 use super::launch::own_program;
@@ -203,6 +203,8 @@ fn wait_for(process: &OwnedFd) {
 /// Makes copies until nobody can ask for one any more. Only for the first thing in `main`.
 pub(super) fn main() -> ! {
     let served = take_descriptor(ZYGOTE_FD).and_then(|socket| {
+        // Also when it is stopped and sees no socket.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
         loop {
             let (numbers, _) = receive(socket.as_fd())?;

@@ -7,13 +7,19 @@ use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::protocol::{Decoder, Frame, Request};
 
 /// Bytes owed to one of them from which on the program has to wait.
 const MOST_OWED: usize = 256 << 10;
+
+/// How long those who do not read are waited for when all is over.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Somebody who is connected.
 pub(super) struct Peer {
@@ -26,13 +32,15 @@ pub(super) struct Peer {
     pub(super) exec: Option<String>,
     /// Whether it gets no answer any more: it leaves when it has been given all it is owed.
     leaving: bool,
+    /// Whether it has hung up.
+    gone: bool,
 }
 
 impl Peer {
     pub(super) fn new(socket: UnixStream) -> io::Result<Peer> {
         socket.set_nonblocking(true)?;
         let (decoder, owed) = (Decoder::default(), VecDeque::new());
-        Ok(Peer { socket, decoder, owed, request: None, exec: None, leaving: false })
+        Ok(Peer { socket, decoder, owed, request: None, exec: None, leaving: false, gone: false })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -46,6 +54,11 @@ impl Peer {
     /// Whether the program must wait for it.
     pub(super) fn is_behind(&self) -> bool {
         self.owed.len() > MOST_OWED
+    }
+
+    /// Whether it may send what the program reads.
+    pub(super) fn is_attached(&self) -> bool {
+        matches!(self.request, Some(Request::Attach { .. }))
     }
 
     pub(super) fn sees_output(&self) -> bool {
@@ -120,9 +133,10 @@ impl Peer {
         }
     }
 
-    /// Whether nothing is to be expected of it, nor it of us.
+    /// Whether nothing is to be expected of it, nor it of us. One that has a process's streams may
+    /// read what is in them until it hangs up.
     pub(super) fn is_done(&self) -> bool {
-        self.leaving && self.owed.is_empty()
+        self.leaving && self.owed.is_empty() && (self.exec.is_none() || self.gone)
     }
 
     /// What it has sent; one that talks nonsense or has hung up leaves.
@@ -141,16 +155,34 @@ impl Peer {
         }
         if !open {
             self.owed.clear();
-            self.leaving = true;
+            (self.leaving, self.gone) = (true, true);
         }
         frames
     }
+}
 
-    /// Gives it all it is owed, at its own pace, but not for ever.
-    pub(super) fn finish(mut self) {
-        let _ = self.socket.set_nonblocking(false);
-        let _ = self.socket.set_write_timeout(Some(std::time::Duration::from_secs(60)));
-        let (first, second) = self.owed.as_slices();
-        let _ = self.socket.write_all(first).and_then(|()| self.socket.write_all(second));
+/// Gives all of them what they are owed, each at its own pace, but not for ever.
+pub(super) fn finish(mut peers: Vec<Peer>) {
+    let owed = |peers: &[Peer]| peers.iter().map(|peer| peer.owed.len()).sum::<usize>();
+    let mut until = Instant::now() + PATIENCE;
+    loop {
+        let before = owed(&peers);
+        peers.iter_mut().for_each(Peer::flush);
+        peers.retain(Peer::is_owed);
+        if owed(&peers) < before {
+            until = Instant::now() + PATIENCE;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if peers.is_empty() || left.is_zero() {
+            return;
+        }
+        let mut polled: Vec<PollFd<'_>> =
+            peers.iter().map(|peer| PollFd::new(&peer.socket, PollFlags::OUT)).collect();
+        let left =
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut polled, Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
     }
 }

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use self::program::{Running, Streams, cgroups};
 use super::assemble::{self, Assembled, causes};
-use super::attached::Peer;
+use super::attached::{self, Peer};
 use super::boot::boot_id;
 use super::health::{self, Watch};
 use super::log::{self, LogWriter};
@@ -379,10 +379,9 @@ impl<'a> Monitor<'a> {
         } else {
             self.save().map(|()| None)
         };
-        for mut peer in std::mem::take(&mut self.peers) {
-            peer.send(&Frame::Failed(code, text.clone()));
-            peer.finish();
-        }
+        let failed = Frame::Failed(code, text);
+        self.peers.iter_mut().for_each(|peer| peer.send(&failed));
+        attached::finish(std::mem::take(&mut self.peers));
         self.clear_away(told?)
     }
 
@@ -396,12 +395,10 @@ impl<'a> Monitor<'a> {
         };
         // Whoever hears that it has ended finds its place free, and may start it again.
         let _ = self.lock.unlock();
-        for mut peer in std::mem::take(&mut self.peers) {
-            if peer.waits() {
-                peer.send(&Frame::Exited(self.state.exit_code));
-            }
-            peer.finish();
+        for peer in self.peers.iter_mut().filter(|peer| peer.waits()) {
+            peer.send(&Frame::Exited(self.state.exit_code));
         }
+        attached::finish(std::mem::take(&mut self.peers));
         self.clear_away(away?)
     }
 

@@ -180,7 +180,7 @@ pub(super) fn set(
             return Err(CgroupError::Unsupported { limit: limited_by(file), reason });
         }
         if let Err(source) = fs_err::write(directory.join(file), &value) {
-            let busy = source.raw_os_error() == Some(libc::EBUSY);
+            let busy = source.kind() == std::io::ErrorKind::ResourceBusy;
             let hint = if busy { ", the container uses more than that" } else { "" };
             return Err(CgroupError::Refused { limit: limited_by(file), value, hint, source });
         }

@@ -3,7 +3,8 @@
 //!
 //! Whoever asked for one has our ends of its streams, and what it writes does not come by here. The
 //! ends that are read are kept here as well: once nobody else reads them, what comes is dropped, so
-//! that the process neither waits for a reader nor is ended for want of one. Nothing here waits:
+//! that neither the process nor what it leaves behind waits for a reader or is ended for want of one.
+//! Nothing here waits:
 //! what a container does to its own file system must not keep its monitor from hearing.
 
 use std::io;
@@ -53,8 +54,9 @@ impl Exec {
         }
     }
 
+    /// Whether it has ended, and all that it has left behind.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Over)
+        matches!(self.stage, Stage::Over) && self.outputs.iter().all(Option::is_none)
     }
 
     /// What it writes to that is still open.
@@ -183,6 +185,7 @@ impl Monitor<'_> {
 
     fn exec_failed(&mut self, exec: &mut Exec, error: &LaunchError) {
         exec.listed = None;
+        exec.outputs = [None, None];
         self.dismiss_for(exec, &failed(error));
     }
 

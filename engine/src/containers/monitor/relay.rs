@@ -21,6 +21,10 @@ const MOST_INPUT: usize = 64 << 10;
 /// As much as is read at once.
 const CHUNK: usize = 16 << 10;
 
+/// In so many pieces all is read that pipes can hold, 1 MiB each (`pipe(7)`). Who writes more has
+/// outlived the program.
+const MOST_AFTER_END: usize = 128;
+
 /// What can become ready.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Source {
@@ -40,7 +44,7 @@ enum Source {
 impl Monitor<'_> {
     /// Attends to the running program until it has ended and all it printed is passed on.
     pub(super) fn relay(&mut self, mut running: Running) -> Result<()> {
-        let mut ended = false;
+        let (mut ended, mut after_end) = (false, 0);
         loop {
             if let Some(watch) = &mut running.watch {
                 watch.set_awaited(self.peers.iter().any(Peer::awaits_health));
@@ -67,7 +71,9 @@ impl Monitor<'_> {
             }
             self.peers.retain(|peer| !peer.is_done());
             running.execs.retain(|exec| !exec.is_over());
-            if ended && !printed && !self.peers.iter().any(Peer::is_behind) {
+            after_end += usize::from(ended);
+            // Who reads slowly is given the rest when the container has ended.
+            if ended && (!printed || after_end > MOST_AFTER_END) {
                 break;
             }
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
@@ -118,11 +124,11 @@ impl Monitor<'_> {
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
-        // Who sends more than the program takes has to wait.
+        // Who sends more than the program takes has to wait; who asks for something else has not.
         let full = running.is_some_and(|running| running.input.len() > MOST_INPUT);
         for (index, peer) in self.peers.iter().enumerate() {
             let mut interest = PollFlags::empty();
-            interest.set(PollFlags::IN, !full);
+            interest.set(PollFlags::IN, !(full && peer.is_attached()));
             interest.set(PollFlags::OUT, peer.is_owed());
             sources.push(Source::Peer(index));
             polled.push(PollFd::from_borrowed_fd(peer.as_fd(), interest));
@@ -133,7 +139,7 @@ impl Monitor<'_> {
                 polled.push(PollFd::new(&running.container.pidfd, PollFlags::IN));
             }
             for (output, fd) in [Output::Stdout, Output::Stderr].into_iter().zip(&running.outputs) {
-                if let Some(fd) = fd.as_ref().filter(|_| !behind) {
+                if let Some(fd) = fd.as_ref().filter(|_| ended || !behind) {
                     sources.push(Source::Output(output));
                     polled.push(PollFd::new(fd, PollFlags::IN));
                 }
