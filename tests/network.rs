@@ -1,5 +1,7 @@
 //! Networks as people make, list, inspect and remove them.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::support::Test;
@@ -114,4 +116,39 @@ fn who_is_not_on_a_network_is_not_taken_from_it_even_by_force() {
     let text = format!("container {id} is not connected to the network gone");
     refused(&test, "disconnect -f gone web", &text);
     refused(&test, "disconnect gone web", "network gone not found");
+}
+
+#[test]
+fn who_comes_when_all_addresses_are_taken_is_told_so_and_a_free_one_is_given_again() {
+    let test = world();
+    network(&test, "create --subnet 10.99.7.0/28 few");
+    // 16 addresses without those of the network, the gateway and the broadcast.
+    let names: Vec<String> = (0..16).map(|number| format!("few{number}")).collect();
+    let starting: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let line = ["run", "-d", "--name", name, "--network", "few", "busybox", "sleep", "600"];
+            let mut command = test.command(&line);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let ended = starting.into_iter().map(|child| child.wait_with_output().unwrap());
+    let (started, refused): (Vec<_>, Vec<_>) =
+        names.iter().zip(ended).partition(|(_, output)| output.status.success());
+    assert_eq!((started.len(), refused.len()), (13, 3));
+    for (name, output) in &refused {
+        assert_eq!(output.status.code(), Some(125));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("no address is free in 10.99.7.0/28"), "{said}");
+        let state = test.rbuild(&["inspect", "-f", "{{.State.Status}}", name]).ok();
+        assert_eq!(state, "created\n");
+    }
+    let format = "{{range .Containers}}{{.IPv4Address}} {{end}}";
+    let shown = test.rbuild(&["network", "inspect", "few", "-f", format]).ok();
+    let mut shown: Vec<&str> = shown.split_whitespace().collect();
+    shown.sort();
+    shown.dedup();
+    assert_eq!(shown.len(), 13, "{shown:?}");
+    test.rbuild(&["rm", "-f", started[0].0]).succeeded();
+    test.rbuild(&["start", refused[0].0]).succeeded();
 }

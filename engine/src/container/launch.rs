@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SeekFrom, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::net::{
@@ -315,10 +315,28 @@ pub(crate) fn own_program() -> io::Result<&'static OwnedFd> {
         return Ok(program);
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let program = open_tree(CWD, "/proc/self/exe", flags)?;
-    let set = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
-    set_attributes(program.as_fd(), c"", false, Attributes { set, ..Attributes::default() })?;
+    let program = match open_tree(CWD, "/proc/self/exe", flags) {
+        // We were started by such a mount ourselves, which Linux before 6.15 makes no copy of.
+        Err(Errno::INVAL) => program_by_its_mount()?,
+        program => {
+            let program = program?;
+            let set = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+            let read_only = Attributes { set, ..Attributes::default() };
+            set_attributes(program.as_fd(), c"", false, read_only)?;
+            program
+        }
+    };
     Ok(PROGRAM.get_or_init(|| program))
+}
+
+/// This program's file by the mount it was executed from, if that cannot be written to.
+fn program_by_its_mount() -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let program = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
+    match rustix::fs::fstatvfs(&program)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        true => Ok(program),
+        false => Err(Errno::INVAL.into()),
+    }
 }
 
 impl Launching {
