@@ -5,8 +5,11 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+
+use rustix::fs::{Advice, fadvise};
 
 /// Bytes between two calls for the disk.
 const EVERY: u64 = 16 << 20;
@@ -14,29 +17,41 @@ const EVERY: u64 = 16 << 20;
 /// Calls for the disk as often as a file has grown by so much that it is worth it.
 #[derive(Debug)]
 pub struct Flusher {
-    /// Bytes since the last call.
-    grown: u64,
-    worker: Option<(SyncSender<()>, JoinHandle<()>)>,
+    /// Up to where the disk has been called for.
+    called: u64,
+    /// Up to where the file is written.
+    end: u64,
+    worker: Option<(SyncSender<Stretch>, JoinHandle<()>)>,
 }
 
+/// Where something begins in a file, and its bytes.
+type Stretch = (u64, NonZeroU64);
+
 impl Flusher {
-    /// Starts a thread for the file.
-    pub fn new(file: &File) -> io::Result<Self> {
+    /// Starts a thread for the file, which has this many bytes.
+    pub fn new(file: &File, end: u64) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (calls, called) = sync_channel(1);
-        let flush = move || called.iter().for_each(|()| drop(file.sync_data()));
+        let flush = move || {
+            for (start, length) in called {
+                // Linux begins to write what is advised to be dropped, waits for none of it, and
+                // so drops none of it (posix_fadvise(2)); a sync would wait for each piece.
+                let _ = fadvise(&file, start, Some(length), Advice::DontNeed);
+            }
+        };
         let thread = std::thread::Builder::new().name("flush".into()).spawn(flush)?;
-        Ok(Self { grown: 0, worker: Some((calls, thread)) })
+        Ok(Self { called: 0, end, worker: Some((calls, thread)) })
     }
 
-    /// Hears that so many bytes were written.
+    /// Hears that so many bytes were appended.
     pub fn wrote(&mut self, bytes: usize) {
-        self.grown += bytes as u64;
+        self.end += bytes as u64;
         if let Some((calls, _)) = &self.worker
-            && self.grown >= EVERY
-            && calls.try_send(()).is_ok()
+            && let Some(length) = NonZeroU64::new(self.end - self.called)
+            && length.get() >= EVERY
+            && calls.try_send((self.called, length)).is_ok()
         {
-            self.grown = 0;
+            self.called = self.end;
         }
     }
 }

@@ -489,7 +489,7 @@ struct Tee<'a, R> {
 impl<R: io::Read> io::Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
-        let written = io::Write::write_all(self.out, &buffer[..read]);
+        let written = self.out.write(&buffer[..read]);
         // The reader would take it for its own.
         written.map_err(|source| io::Error::other(layer::Error::Write { source }))?;
         Ok(read)

@@ -7,13 +7,14 @@
 //! Long runs of zeros are digested and not written: the file has holes there.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::digest::{Digest, Hasher};
 use crate::flush::Flusher;
+use crate::layer::writer::Output;
 
 /// Bytes that are written before threads are worth their starting.
 const ALONE: u64 = 2 << 20;
@@ -26,7 +27,11 @@ const QUEUE: usize = 4;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file in the making.
-pub(crate) struct Pipeline(State);
+pub(crate) struct Pipeline {
+    state: State,
+    /// What is written in pieces is gathered in it.
+    buffer: Vec<u8>,
+}
 
 enum State {
     /// The writer does all.
@@ -46,13 +51,46 @@ struct Beside {
 impl Pipeline {
     /// Starts with an empty file.
     pub(crate) fn new(file: File) -> Self {
-        Self(State::Alone(Sparse::new(file), Hasher::new()))
+        Self { state: State::Alone(Sparse::new(file), Hasher::new()), buffer: Vec::new() }
+    }
+
+    /// Appends a copy of bytes; who has a buffer of its own need not copy, see [`Self::take`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        let taken = self.take(&mut buffer);
+        self.buffer = buffer;
+        taken
+    }
+
+    /// Appends the bytes of a buffer, and leaves one with anything in it.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        if let State::Alone(out, _) = &self.state
+            && out.end >= ALONE
+            && let State::Alone(out, hasher) = std::mem::replace(&mut self.state, State::Failed)
+        {
+            self.state = State::Beside(Beside::start(out, hasher)?);
+        }
+        match &mut self.state {
+            State::Alone(out, hasher) => {
+                out.append(buffer)?;
+                hasher.update(buffer);
+                return Ok(());
+            }
+            State::Beside(beside) if beside.exchange(buffer) => return Ok(()),
+            State::Beside(_) | State::Failed => {}
+        }
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Beside(beside) => Err(beside.failure()),
+            _ => Err(io::Error::other("an earlier write failed")),
+        }
     }
 
     /// Ends the file; returns it with its digest. What is left to be brought to the disk is for the
     /// caller to sync, beside what else there is to do.
     pub(crate) fn finish(self) -> io::Result<(File, Digest)> {
-        let (out, hasher) = match self.0 {
+        let (out, hasher) = match self.state {
             State::Alone(out, hasher) => (out, hasher),
             State::Beside(beside) => beside.finish()?,
             State::Failed => return Err(io::Error::other("an earlier write failed")),
@@ -61,27 +99,9 @@ impl Pipeline {
     }
 }
 
-impl Write for Pipeline {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let State::Alone(out, _) = &self.0
-            && out.end >= ALONE
-            && let State::Alone(out, hasher) = std::mem::replace(&mut self.0, State::Failed)
-        {
-            self.0 = State::Beside(Beside::start(out, hasher)?);
-        }
-        match &mut self.0 {
-            State::Alone(out, hasher) => {
-                out.append(bytes)?;
-                hasher.update(bytes);
-                return Ok(bytes.len());
-            }
-            State::Beside(beside) if beside.send(bytes) => return Ok(bytes.len()),
-            State::Beside(_) | State::Failed => {}
-        }
-        match std::mem::replace(&mut self.0, State::Failed) {
-            State::Beside(beside) => Err(beside.failure()),
-            _ => Err(io::Error::other("an earlier write failed")),
-        }
+impl Output for &mut Pipeline {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        Pipeline::take(self, buffer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -99,12 +119,11 @@ impl Beside {
         Ok(Self { full, empty, worker })
     }
 
-    /// Hands bytes on; answers whether there is still somebody to take them.
-    fn send(&self, bytes: &[u8]) -> bool {
-        let mut buffer = self.empty.try_recv().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
-        self.full.send(buffer).is_ok()
+    /// Hands a buffer on and leaves another one; answers whether there was still somebody to take
+    /// it.
+    fn exchange(&self, buffer: &mut Vec<u8>) -> bool {
+        let next = self.empty.try_recv().unwrap_or_default();
+        self.full.send(std::mem::replace(buffer, next)).is_ok()
     }
 
     fn finish(self) -> io::Result<(Sparse, Hasher)> {
@@ -127,7 +146,7 @@ fn work(
     full: &Receiver<Vec<u8>>,
     empty: &SyncSender<Vec<u8>>,
 ) -> io::Result<(Sparse, Hasher)> {
-    let flusher = Flusher::new(&out.file)?;
+    let flusher = Flusher::new(&out.file, out.end)?;
     let (to_write, digested) = sync_channel(QUEUE);
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(out, flusher, &digested, empty));
@@ -205,7 +224,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().expect("file");
             let mut out = Pipeline::new(file.reopen().expect("open"));
             for part in bytes.chunks(512 * 1024) {
-                out.write_all(part).expect("write");
+                out.write(part).expect("write");
             }
             let (_, digest) = out.finish().expect("finish");
             assert_eq!(digest, Digest::of(&bytes), "{size}");
@@ -227,7 +246,7 @@ mod tests {
                 let path = dir.path().join("file");
                 let mut out = Pipeline::new(File::create(&path).expect("create"));
                 for part in bytes.chunks(part) {
-                    out.write_all(part).expect("write");
+                    out.write(part).expect("write");
                 }
                 let (file, digest) = out.finish().expect("finish");
                 assert_eq!(digest, Digest::of(&bytes), "{pieces:?} by {part}");
@@ -245,15 +264,15 @@ mod tests {
     fn a_full_disk_is_told_of() {
         let full = File::options().write(true).open("/dev/full").expect("open");
         let mut out = Pipeline::new(full);
-        let error = out.write_all(b"x").expect_err("full");
+        let error = out.write(b"x").expect_err("full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 
         let file = tempfile::NamedTempFile::new().expect("file");
         // Not open for writing: every write fails, also the thread's.
         let read_only = Sparse::new(File::open(file.path()).expect("open"));
         let beside = Beside::start(read_only, Hasher::new()).expect("start");
-        let mut out = Pipeline(State::Beside(beside));
-        let written = (0..100).try_for_each(|_| out.write_all(&[1; 4096]));
+        let mut out = Pipeline { state: State::Beside(beside), buffer: Vec::new() };
+        let written = (0..100).try_for_each(|_| out.write(&[1; 4096]));
         assert_eq!(written.expect_err("refused").raw_os_error(), Some(9));
         assert!(out.finish().is_err());
     }

@@ -102,7 +102,7 @@ impl Write for NewFile {
         match &mut self.flusher {
             Some(flusher) => flusher.wrote(written),
             None if self.written >= WORTH_A_THREAD && !matches!(self.way, Way::InPlace) => {
-                self.flusher = Some(Flusher::new(self.file.file())?);
+                self.flusher = Some(Flusher::new(self.file.file(), self.written)?);
             }
             None => {}
         }

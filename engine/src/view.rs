@@ -11,6 +11,7 @@ use cache::layer::Timestamp;
 use cache::lower::Lower;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fgetxattr, flistxattr,
+    flistxattr_query,
 };
 use rustix::io::Errno;
 
@@ -171,10 +172,11 @@ pub fn metadata_at(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Resu
 /// The extended attributes of an open file or directory, without overlay's own and the machine's
 /// labels; a file system that has none has no attributes.
 pub fn xattrs(file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let names = match whole(|buffer| flistxattr(file, buffer)) {
-        Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
-        names => names?,
-    };
+    // Nearly all have none.
+    if let Ok(0) | Err(Errno::NOTSUP) = flistxattr_query(file) {
+        return Ok(BTreeMap::new());
+    }
+    let names = whole(|buffer| flistxattr(file, buffer))?;
     let foreign = |name: &[u8]| {
         let kinds: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
         kinds.iter().any(|kind| name.starts_with(kind))

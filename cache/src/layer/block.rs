@@ -55,31 +55,25 @@ fn base_256(field: &[u8]) -> Option<i64> {
 
 /// Returns whether the block's checksum is right, counted by either of the two traditions.
 pub(super) fn has_valid_checksum(header: &Header) -> bool {
-    let Some(stored) = number(&header.as_old().cksum) else {
-        return false;
-    };
-    let (unsigned, signed) = checksums(header);
-    stored == unsigned || stored == signed
+    let stored = number(&header.as_old().cksum);
+    let signed = || checksum(header, |byte| i32::from(byte.cast_signed()));
+    stored == Some(checksum(header, i32::from)) || stored == Some(signed())
 }
 
 /// Fills in the checksum.
 pub(super) fn put_checksum(header: &mut Header) {
-    let (sum, _) = checksums(header);
+    let sum = checksum(header, i32::from);
     let field = &mut header.as_old_mut().cksum;
     // Six digits, a NUL and a space: what every tar since the seventh edition writes.
     put_octal(&mut field[..7], sum.unsigned_abs());
     field[7] = b' ';
 }
 
-fn checksums(header: &Header) -> (i64, i64) {
-    let (mut unsigned, mut signed) = (0, 0);
-    for (index, &byte) in header.as_bytes().iter().enumerate() {
-        // The checksum itself counts as spaces.
-        let byte = if (148..156).contains(&index) { b' ' } else { byte };
-        unsigned += i64::from(byte);
-        signed += i64::from(byte.cast_signed());
-    }
-    (unsigned, signed)
+/// The sum of the bytes, in which the checksum itself counts as spaces.
+fn checksum(header: &Header, value: impl Fn(u8) -> i32) -> i64 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| value(*byte)).sum::<i32>();
+    let field = &header.as_old().cksum;
+    i64::from(sum(header.as_bytes()) - sum(field) + sum(&[b' '; 8]))
 }
 
 #[cfg(test)]

@@ -125,8 +125,9 @@ pub(super) fn encode_time(time: Timestamp) -> String {
     } else {
         ("", time.seconds.unsigned_abs(), time.nanoseconds)
     };
-    let text = format!("{sign}{seconds}.{nanoseconds:09}");
-    text.trim_end_matches('0').to_owned()
+    let mut text = format!("{sign}{seconds}.{nanoseconds:09}");
+    text.truncate(text.trim_end_matches('0').len());
+    text
 }
 
 /// Reads what [`encode_time`] writes; digits beyond nanoseconds are cut off.

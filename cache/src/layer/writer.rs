@@ -5,6 +5,7 @@
 //! seconds, extended attributes. The same entries always give the same bytes. Does not sort,
 //! check for duplicates, or know what a whiteout is.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
 use tar::Header;
@@ -26,7 +27,26 @@ pub trait Append {
     fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error>;
 }
 
-impl<W: Write> Append for LayerWriter<W> {
+/// Where a tar goes, buffer by buffer.
+pub trait Output {
+    /// Takes the bytes of a buffer, and leaves one with anything in it, of any length.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Brings what was taken on its way.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+impl<W: Write> Output for W {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.write_all(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Write::flush(self)
+    }
+}
+
+impl<W: Output> Append for LayerWriter<W> {
     fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
         LayerWriter::append(self, entry, data)
     }
@@ -38,15 +58,15 @@ impl<W: Write> Append for LayerWriter<W> {
 pub struct LayerWriter<W> {
     output: W,
     // Content is read straight into it, behind the header before it.
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     filled: usize,
     written: u64,
 }
 
-impl<W: Write> LayerWriter<W> {
+impl<W: Output> LayerWriter<W> {
     /// Starts an empty layer. `output` need not be buffered.
     pub fn new(output: W) -> Self {
-        Self { output, buffer: vec![0; BUFFER].into_boxed_slice(), filled: 0, written: 0 }
+        Self { output, buffer: vec![0; BUFFER], filled: 0, written: 0 }
     }
 
     /// Returns how long the tar is so far.
@@ -72,7 +92,7 @@ impl<W: Write> LayerWriter<W> {
     /// Ends the tar and returns what it was written to.
     pub fn finish(mut self) -> Result<W, Error> {
         self.put_zeros(2 * BLOCK as u64)?;
-        self.flush()?;
+        self.hand_over()?;
         self.output.flush().map_err(|source| Error::Write { source })?;
         Ok(self.output)
     }
@@ -105,15 +125,14 @@ impl<W: Write> LayerWriter<W> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if bytes.len() > self.buffer.len() - self.filled {
-            self.flush()?;
+        // Attributes may be longer than the buffer.
+        for part in bytes.chunks(BUFFER) {
+            if part.len() > self.buffer.len() - self.filled {
+                self.flush()?;
+            }
+            self.buffer[self.filled..][..part.len()].copy_from_slice(part);
+            self.filled += part.len();
         }
-        if bytes.len() > self.buffer.len() {
-            self.written += bytes.len() as u64;
-            return self.output.write_all(bytes).map_err(|source| Error::Write { source });
-        }
-        self.buffer[self.filled..][..bytes.len()].copy_from_slice(bytes);
-        self.filled += bytes.len();
         Ok(())
     }
 
@@ -124,11 +143,17 @@ impl<W: Write> LayerWriter<W> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let filled = &self.buffer[..self.filled];
-        self.output.write_all(filled).map_err(|source| Error::Write { source })?;
+        self.hand_over()?;
+        self.buffer.resize(BUFFER, 0);
+        Ok(())
+    }
+
+    /// Leaves a buffer of any length.
+    fn hand_over(&mut self) -> Result<(), Error> {
+        self.buffer.truncate(self.filled);
         self.written += self.filled as u64;
         self.filled = 0;
-        Ok(())
+        self.output.take(&mut self.buffer).map_err(|source| Error::Write { source })
     }
 }
 
@@ -181,11 +206,11 @@ fn check(entry: &Entry, device_fits: bool) -> Result<(), Error> {
     Err(Error::Inexpressible { path: entry.path.clone(), reason })
 }
 
-fn stored_name(entry: &Entry) -> Vec<u8> {
+fn stored_name(entry: &Entry) -> Cow<'_, [u8]> {
     match entry.kind {
-        Kind::Directory if entry.path.is_empty() => b"./".to_vec(),
-        Kind::Directory => [&entry.path[..], b"/"].concat(),
-        _ => entry.path.clone(),
+        Kind::Directory if entry.path.is_empty() => Cow::Borrowed(b"./"),
+        Kind::Directory => Cow::Owned([&entry.path[..], b"/"].concat()),
+        _ => Cow::Borrowed(&entry.path),
     }
 }
 

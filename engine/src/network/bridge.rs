@@ -446,10 +446,15 @@ fn create_device(socket: &Socket, bridge: &Bridge, mtu: u32) -> Result<Link, Ref
 
 /// Removes the bridge and its firewall rules, as far as they are there.
 pub(super) fn remove(socket: &Socket, name: &str) -> Result<(), Refusal> {
-    if let Some(link) = link::find(socket, name)? {
-        delete(socket, link.index)?;
-    }
-    nat::remove(name)
+    std::thread::scope(|scope| {
+        // Both wait for the kernel's RCU, and not for each other.
+        let rules = scope.spawn(|| nat::remove(name));
+        let gone = link::find(socket, name).and_then(|link| match link {
+            Some(link) => delete(socket, link.index),
+            None => Ok(()),
+        });
+        gone.and(rules.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// Deletes a device that may be gone by itself.

@@ -43,6 +43,7 @@ fn sweep_bridge(files: &Files, name: &str) -> Result<bool, Error> {
         true => Ok(false),
         false => leases.is_taken(offset.into()).map_err(|source| files.failure(source)),
     };
+    let mut ports = Vec::new();
     if let Some(bridge) = link::find(&socket, name).map_err(refused)? {
         let (own, _) = link::addresses(&socket, bridge.index).map_err(refused)?;
         let subnet = own.map(|(address, prefix)| Subnet::new(address, prefix));
@@ -52,18 +53,24 @@ fn sweep_bridge(files: &Files, name: &str) -> Result<bool, Error> {
                 continue;
             };
             if !is_taken(offset)? {
-                delete(&socket, port.index).map_err(refused)?;
+                ports.push(port);
             }
         }
     }
-    for offset in nat::published(name).map_err(refused)? {
-        if !is_taken(offset)? {
-            nat::unpublish(name, offset).map_err(refused)?;
+    if unused {
+        // First, and all rules with it: the ports of what has just ended go by themselves
+        // meanwhile, all at once, where each of them would be waited for.
+        remove(&socket, name).map_err(refused)?;
+    } else {
+        for offset in nat::published(name).map_err(refused)? {
+            if !is_taken(offset)? {
+                nat::unpublish(name, offset).map_err(refused)?;
+            }
         }
     }
-    record::sweep(&files.directory, is_taken)?;
-    if unused {
-        remove(&socket, name).map_err(refused)?;
+    for port in ports {
+        delete(&socket, port.index).map_err(refused)?;
     }
+    record::sweep(&files.directory, is_taken)?;
     Ok(unused)
 }

@@ -95,6 +95,23 @@ fn sizes_beyond_eight_gibibytes_are_encoded() {
 }
 
 #[test]
+fn attributes_longer_than_what_is_written_at_once_are_whole() {
+    let value: Vec<u8> = (0..60_000_u32).map(|at| (at % 251) as u8).collect();
+    let xattrs = (0..12).map(|number| (format!("user.{number}").into_bytes(), value.clone()));
+    let xattrs = xattrs.collect();
+    let entries = [named(b"before"), Entry { xattrs, ..named(b"f") }, named(b"after")];
+    let mut writer = LayerWriter::new(Vec::new());
+    for entry in &entries {
+        writer.append(entry, io::repeat(1)).expect("expressible");
+    }
+    let tar = writer.finish().expect("a vector takes everything");
+    let mut read = reader::entries(tar.as_slice());
+    for entry in &entries {
+        assert!(read.next_entry().expect("readable").expect("an entry").0 == *entry);
+    }
+}
+
+#[test]
 fn what_a_tar_cannot_say_is_refused() {
     let xattrs = BTreeMap::from([(b"user.a=b".to_vec(), vec![])]);
     for (entry, expected) in [
