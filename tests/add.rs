@@ -201,7 +201,7 @@ fn a_url_is_not_unpacked_unless_told_and_its_checksum_is_held() {
         ("ADD http://127.0.0.1:1/x /x".to_owned(), "127.0.0.1:1"),
     ] {
         test.file("Dockerfile", format!("FROM scratch\n{line}\n"));
-        test.refused(&[], &[text]);
+        test.refused(&[], &[text, "Dockerfile:2", &line]);
     }
 }
 

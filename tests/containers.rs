@@ -33,6 +33,23 @@ fn a_container_lives_from_create_to_rm() {
 }
 
 #[test]
+fn who_starts_and_attaches_to_what_runs_only_attaches() {
+    let test = world();
+    let program = "until [ -e /go ]; do sleep 0.05; done; echo seen; exit 4";
+    run(&test, &["-d", "--name", "c1", "busybox", "sh", "-c", program]).succeeded();
+    let pid = shown(&test, "c1", "{{.State.Pid}}");
+    let mut start = test.command(&["start", "-a", "c1"]);
+    let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(shown(&test, "c1", "{{.State.Pid}}"), pid);
+    test.rbuild(&["exec", "c1", "touch", "/go"]).succeeded();
+    let output = start.wait_with_output().unwrap();
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((output.status.code(), said.as_ref(), errors.as_ref()), (Some(4), "seen\n", ""));
+}
+
+#[test]
 fn what_it_wrote_is_there_when_it_is_started_again() {
     let test = world();
     run(&test, &["--name", "c1", "busybox", "sh", "-c", "cat /n; echo x >> /n"]).succeeded();

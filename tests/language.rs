@@ -524,6 +524,23 @@ fn an_arg_changes_the_key_only_of_steps_that_see_it_and_an_unused_one_warns() {
 }
 
 #[test]
+fn an_arg_that_a_base_triggers_is_asked_for() {
+    let test = Test::of("FROM busybox\nONBUILD ARG VALUE=own\n");
+    test.rbuild(&["build", "-t", "triggers", "."]).succeeded();
+    test.file("Dockerfile", "FROM triggers\nRUN echo $VALUE > /value\n");
+    let image = test.build(&["--build-arg", "VALUE=given"]);
+    assert_eq!(image.read("value"), "given\n");
+    assert!(!image.log.contains("not consumed"), "{}", image.log);
+}
+
+#[test]
+fn a_workdir_that_is_a_file_is_refused() {
+    let test = Test::of("FROM busybox\nWORKDIR /bin/sh/x\n");
+    let text = "cannot make the directory /bin/sh/x: /bin/sh is not a directory";
+    test.refused(&[], &[text, "2 | >>> WORKDIR /bin/sh/x"]);
+}
+
+#[test]
 fn the_syntax_directive_is_read_and_never_fetched() {
     check(
         "

@@ -152,3 +152,20 @@ fn who_comes_when_all_addresses_are_taken_is_told_so_and_a_free_one_is_given_aga
     test.rbuild(&["rm", "-f", started[0].0]).succeeded();
     test.rbuild(&["start", refused[0].0]).succeeded();
 }
+
+#[test]
+fn an_address_of_ones_own_and_aliases_are_for_networks_that_users_make() {
+    let test = world();
+    for network in ["bridge", "none", "host"] {
+        for (option, value, text) in [
+            ("--ip", "10.1.2.3", "user specified IP address is supported on user defined networks"),
+            ("--network-alias", "web", "network-scoped alias is supported only for containers in"),
+        ] {
+            let line = ["run", "--rm", "--network", network, option, value, "busybox", "true"];
+            let outcome = test.rbuild(&line);
+            let said = outcome.failed(125);
+            assert!(said.contains(text), "{said}");
+            assert!(said.contains(&format!("invalid config for network {network}")), "{said}");
+        }
+    }
+}

@@ -353,6 +353,7 @@ fn checks_warn_and_fail_when_told() {
     test.file("Dockerfile", "# check=skip=all\nFROM scratch\nMAINTAINER me\n");
     test.rbuild(&["build", "--check", "."]).succeeded();
     test.file("Dockerfile", "# check=error=true\nFROM scratch\nMAINTAINER me\n");
-    test.refused(&[], &["MaintainerDeprecated"]);
+    let violation = "lint violation found for rules: MaintainerDeprecated";
+    test.refused(&[], &[violation, "- MaintainerDeprecated: ", "(Dockerfile line 3)"]);
     assert_eq!(test.rbuild(&["build", "--check", "."]).code, Some(1));
 }

@@ -289,6 +289,9 @@ pub(crate) fn build(home: &Home, args: BuildArgs) -> anyhow::Result<ExitCode> {
         listener: &|_| {},
     };
     if let Some(error) = &warnings.error {
+        if matches!(error.kind, ErrorKind::Violations { .. }) {
+            checks::tell(&warnings.warnings, &[], style, &input);
+        }
         bail!("{}", error.render(&input.name, &input.text()));
     }
     let (solution, meaning) = work.solve(session)?;

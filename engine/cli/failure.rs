@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use engine::graph::{Definition, Origin};
+use engine::graph::{Definition, Op, Origin, VertexId};
 use engine::solve::Failure;
 use engine::step::StepError;
 use frontend::shown::{self, Marked};
@@ -42,11 +42,13 @@ pub(crate) fn describe(
             let causes = causes.replace(&format!("{command:?}"), &short);
             format!("failed to build: failed to solve: {causes}")
         }
+        // What is fetched is named by what could not be fetched.
+        _ if causes.contains(&*name) => format!("failed to build: failed to solve: {causes}"),
         _ => format!("failed to build: failed to solve: {name}: {causes}"),
     };
     let most = if progress.shows_output() { LAST_LINES } else { UNSEEN_LINES };
     let mut place = output(&name, &progress.last_lines(vertex, most));
-    if let Some(origin) = &known.origin {
+    if let Some(origin) = known.origin.as_ref().or_else(|| user(definition, vertex)) {
         place.push_str(&excerpt(file, text, origin.first_line, origin.last_line));
     }
     let hint = known
@@ -55,6 +57,15 @@ pub(crate) fn describe(
         .filter(|_| ran && journal.is_ok())
         .map(|origin| look_inside(definition, origin));
     Report { what, place, hint }.into()
+}
+
+/// Where what is fetched from elsewhere is first asked for.
+fn user(definition: &Definition, vertex: VertexId) -> Option<&Origin> {
+    if !matches!(definition.vertex(vertex).op, Op::Http(_) | Op::Git(_)) {
+        return None;
+    }
+    let mut users = definition.vertices.iter().filter(|user| user.op.inputs().contains(&vertex));
+    users.find_map(|user| user.origin.as_ref())
 }
 
 /// What a step printed last, between lines.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use engine::containers::protocol::Request;
 use engine::containers::{
-    Client, Containers, Error, Removed, ensure_running, remove, signal, start, stop,
+    Client, Containers, Error, Removed, Status, ensure_running, remove, signal, start, stop,
 };
 
 use crate::attach::{self, Attachment, DETACH_KEYS};
@@ -145,7 +145,8 @@ fn start_attached(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCode> {
     };
     let store = home.open()?;
     let containers = Containers::open(&store)?;
-    let record = containers.record(&containers.find(name)?)?;
+    let observed = containers.observe(&containers.find(name)?)?;
+    let record = observed.record;
     let attachment = Attachment {
         stdin: args.interactive && record.config.open_stdin,
         tty: record.config.tty,
@@ -153,8 +154,16 @@ fn start_attached(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCode> {
         detach: attach::keys(&args.detach_keys)?,
     };
     let signals = attachment.take_signals()?;
-    let request = Request::Attach { stdin: attachment.stdin, output: true, starter: true };
-    let client = start(&containers, &record.id, &paths::network_dir(), request)?;
+    let attach = |starter| Request::Attach { stdin: attachment.stdin, output: true, starter };
+    // Who starts what runs only attaches to it, as with docker.
+    let running = match observed.state.status {
+        Status::Running => Client::connect(&containers, &record.id, attach(false))?,
+        _ => None,
+    };
+    let client = match running {
+        Some(client) => client,
+        None => start(&containers, &record.id, &paths::network_dir(), attach(true))?,
+    };
     attach::exit_code(attach::relay(client, &attachment, signals)?)
 }
 

@@ -71,6 +71,14 @@ pub enum StepError {
     /// A directory could not be made.
     #[error(transparent)]
     Plan(#[from] plan::Error),
+    /// A directory would have to replace something that is none.
+    #[error("cannot make the directory {path}: {found} is not a directory")]
+    Mkdir {
+        /// The directory.
+        path: String,
+        /// What is no directory.
+        found: String,
+    },
     /// Files could not be found.
     #[error(transparent)]
     Tree(#[from] tree::Error),
@@ -523,7 +531,12 @@ impl<'p> Step<'_, 'p> {
             owner => owner?,
         };
         let mut plan = Plan::new(&view, NewDirectories { mode: 0o755, uid, gid });
-        plan.make_dirs(operation.path.as_bytes())?;
+        plan.make_dirs(operation.path.as_bytes()).map_err(|error| match error {
+            plan::Error::NotADirectory(found) => {
+                StepError::Mkdir { path: operation.path.clone(), found }
+            }
+            error => error.into(),
+        })?;
         plan.forget_unchanged();
         let layer = self.write_plan(plan)?.commit()?;
         let record = self.keep(&image, layer.diff_id, begun)?;

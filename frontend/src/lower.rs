@@ -7,7 +7,7 @@
 //! For several platforms the file is lowered once for each, into one graph: what is the same for
 //! two of them, as a stage on `$BUILDPLATFORM` that does not ask what it builds for, is one vertex.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cache::oci::{ImageConfig, Platform};
 use engine::graph::{
@@ -112,7 +112,6 @@ pub fn lower(
     let (mut images, mut unused): (Vec<LoweredImage>, _) = (Vec::new(), None);
     for request in requests {
         let (stages, target) = stages(dockerfile, request)?;
-        unused.get_or_insert_with(|| unused_args(&stages, request));
         let mut lowering = Lowering {
             stages: &stages,
             request,
@@ -124,8 +123,10 @@ pub fn lower(
             built: BTreeMap::new(),
             images: BTreeMap::new(),
             locals: BTreeMap::new(),
+            triggered: BTreeSet::new(),
         };
         images.push(lowering.target(target)?);
+        unused.get_or_insert_with(|| unused_args(&stages, request, &lowering.triggered));
         definition = lowering.definition;
     }
     let roots = images.iter().map(|image| image.root);
@@ -179,10 +180,11 @@ fn predefined(request: &Request) -> BTreeMap<String, String> {
     globals
 }
 
-/// Arguments that were given but that nothing in the file asks for.
-fn unused_args(stages: &Stages, request: &Request) -> Vec<String> {
+/// Arguments that were given but that nothing asks for, neither the file nor what bases trigger.
+fn unused_args(stages: &Stages, request: &Request, triggered: &BTreeSet<String>) -> Vec<String> {
     let declared = |name: &str| {
         stages.globals.contains_key(name)
+            || triggered.contains(name)
             || stages.stages.iter().flat_map(|stage| &stage.instructions).any(|instruction| {
                 matches!(&instruction.kind, Kind::Arg(pairs) if pairs.iter().any(|pair| pair.key == name))
             })
@@ -237,6 +239,8 @@ pub(crate) struct Lowering<'a> {
     built: BTreeMap<usize, Built>,
     images: BTreeMap<(String, String), (VertexId, BaseImage)>,
     locals: BTreeMap<String, VertexId>,
+    /// The arguments that bases declare for what is built on them.
+    triggered: BTreeSet<String>,
 }
 
 impl Lowering<'_> {
@@ -320,6 +324,11 @@ impl Lowering<'_> {
             .iter()
             .map(|text| parse_trigger(text, lines))
             .collect::<Result<_, _>>()?;
+        for trigger in &triggers {
+            if let Kind::Arg(pairs) = &trigger.kind {
+                self.triggered.extend(pairs.iter().map(|pair| pair.key.clone()));
+            }
+        }
         let mut lowering = StageLowering::new(self, stage, base, &triggers);
         for instruction in triggers {
             lowering.instruction(instruction)?;

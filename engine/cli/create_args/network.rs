@@ -100,7 +100,10 @@ impl NetworkArgs {
     ) -> anyhow::Result<()> {
         let mode = host.network_mode.as_str();
         if matches!(mode, "none" | "host") || mode.starts_with("container:") {
-            networks.remove(mode);
+            let settings = networks.remove(mode).unwrap_or_default();
+            if !mode.starts_with("container:") {
+                self.for_any_network(mode, &settings)?;
+            }
             if !networks.is_empty() {
                 bail!(
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
@@ -124,20 +127,27 @@ impl NetworkArgs {
                 asked.insert(key.to_owned(), address.clone());
             }
         }
-        let custom = settings.ipam_config.is_some() || settings.aliases.is_some();
-        if custom && mode == "bridge" {
-            let what = if settings.ipam_config.is_some() {
-                "user specified IP address is supported on user defined networks only"
-            } else {
-                "network-scoped alias is supported only for containers in user defined networks"
-            };
-            bail!("invalid config for network bridge: invalid endpoint settings:\n{what}");
+        if mode == "bridge" {
+            self.for_any_network(mode, settings)?;
         }
         if let Some(address) = &self.mac_address {
             engine::network::parse_mac(address)?;
             settings.mac_address.clone_from(address);
         }
         Ok(())
+    }
+
+    /// Refuses what only networks have that users make.
+    fn for_any_network(&self, network: &str, settings: &EndpointSettings) -> anyhow::Result<()> {
+        let addresses = [&self.ip, &self.ip6].into_iter().any(Option::is_some);
+        let what = if addresses || settings.ipam_config.is_some() {
+            "user specified IP address is supported on user defined networks only"
+        } else if !self.network_alias.is_empty() || settings.aliases.is_some() {
+            "network-scoped alias is supported only for containers in user defined networks"
+        } else {
+            return Ok(());
+        };
+        bail!("invalid config for network {network}: invalid endpoint settings:\n{what}");
     }
 }
 
