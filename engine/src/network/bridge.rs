@@ -448,7 +448,12 @@ fn create_device(socket: &Socket, bridge: &Bridge, mtu: u32) -> Result<Link, Ref
 pub(super) fn remove(socket: &Socket, name: &str) -> Result<(), Refusal> {
     std::thread::scope(|scope| {
         // Both wait for the kernel's RCU, and not for each other.
-        let rules = scope.spawn(|| nat::remove(name));
+        let rules = scope.spawn(|| {
+            for offset in nat::published(name)? {
+                nat::unpublish(name, offset)?;
+            }
+            nat::remove(name)
+        });
         let gone = link::find(socket, name).and_then(|link| match link {
             Some(link) => delete(socket, link.index),
             None => Ok(()),

@@ -170,10 +170,15 @@ fn a_killed_container_s_ports_are_not_the_next_one_s() {
             protocol: libc::IPPROTO_TCP,
         };
         nat::publish(&network.bridge_name(), offset, &[stale]).unwrap();
-        let _endpoint = machine.connect(&network, &one, "two");
+        let endpoint = machine.connect(&network, &one, "two");
         assert!(nat::published(&network.bridge_name()).unwrap().is_empty());
         nat::publish(&network.bridge_name(), offset + 1, &[stale]).unwrap();
         sweep(machine.runtime).unwrap();
         assert!(nat::published(&network.bridge_name()).unwrap().is_empty(), "swept");
+        // They go with the network too.
+        drop(endpoint);
+        nat::publish(&network.bridge_name(), offset, &[stale]).unwrap();
+        machine.store.remove(&network).unwrap();
+        assert!(nat::published(&network.bridge_name()).unwrap().is_empty(), "removed");
     });
 }
