@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -78,4 +79,31 @@ fn what_only_shows_lines_keeps_nobody_waiting() {
     assert!(!down.succeeded().stderr.contains("waiting for another"), "{down}");
     assert_eq!(up.wait().unwrap().code(), Some(0));
     assert!(project.containers().is_empty());
+}
+
+#[test]
+fn who_comes_after_a_killed_one_finishes_the_job() {
+    let project = Project::of(&format!(
+        "services: {{web: {{image: busybox, command: {IDLE:?}, deploy: {{replicas: 4}}}}}}"
+    ));
+    let killed = |arguments: &[&str], after: u64| {
+        let (mut child, told) = start(&project, arguments);
+        std::thread::sleep(Duration::from_millis(after));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(told);
+    };
+    let moments = [30, 60, 90, 120, 160, 220, 300];
+    for moment in moments {
+        killed(&["up", "-d"], moment);
+        project.compose(&["down"]).succeeded();
+        assert_eq!(project.containers(), [""; 0], "killed after {moment} ms");
+    }
+    project.compose(&["up", "-d"]).succeeded();
+    for moment in moments {
+        killed(&["up", "-d", "--force-recreate", "-t", "0"], moment);
+        project.compose(&["up", "-d", "-t", "0"]).succeeded();
+        let all = ["web-1", "web-2", "web-3", "web-4"];
+        assert_eq!(project.containers(), all, "killed after {moment} ms");
+    }
 }

@@ -50,6 +50,21 @@ fn who_starts_and_attaches_to_what_runs_only_attaches() {
 }
 
 #[test]
+fn names_that_a_killed_rename_has_left_are_free() {
+    let test = world();
+    let id = test.rbuild(&["create", "--name", "c1", "busybox"]).ok();
+    for name in ["c2", "c3"] {
+        test.shell(&format!("ln -s {} $RBUILD_ROOT/containers/names/{name}", id.trim()));
+    }
+    test.rbuild(&["rename", "c1", "c2"]).succeeded();
+    test.rbuild(&["create", "--name", "c3", "busybox"]).succeeded();
+    let taken = test.rbuild(&["rename", "c3", "c2"]);
+    assert!(taken.failed(1).contains("The container name \"/c2\" is already in use"), "{taken}");
+    assert_eq!(shown(&test, &id[..12], "{{.Name}}"), "/c2");
+    assert_ne!(shown(&test, "c3", "{{.Id}}"), id.trim());
+}
+
+#[test]
 fn what_it_wrote_is_there_when_it_is_started_again() {
     let test = world();
     run(&test, &["--name", "c1", "busybox", "sh", "-c", "cat /n; echo x >> /n"]).succeeded();

@@ -82,11 +82,16 @@ fn expand(braced: &Braced<'_>, variables: &mut Variables<'_>) -> Result<String, 
     }
 }
 
-/// Where the brace closes that was opened just before; the last one if they do not pair up.
+/// As deep as variables may stand in each other's words.
+const DEEPEST: usize = 200;
+
+/// Where the brace closes that was opened just before; the last one if they do not pair up. None
+/// if it does not, or if there are too many inside of each other.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 1usize;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
+            b'{' if depth == DEEPEST => return None,
             b'{' => depth += 1,
             b'}' if depth == 1 => return Some(at),
             b'}' => depth -= 1,

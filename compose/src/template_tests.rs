@@ -35,6 +35,16 @@ fn defaults_nest_and_may_hold_braces_and_dollars() {
 }
 
 #[test]
+fn defaults_nest_only_so_deep() {
+    let nested = |depth| format!("{}x{}", "${A:-".repeat(depth), "}".repeat(depth));
+    check(&nested(150), Ok("x"));
+    let lookup = |_: &str| None;
+    let mut variables = Variables { lookup: &lookup, unset: &mut |_| {} };
+    let refused = substitute(&nested(100_000), &mut variables);
+    assert!(matches!(refused, Err(Wrong::Template { .. })));
+}
+
+#[test]
 fn dollars_that_begin_nothing_stay() {
     check("$$FOO $1 a$ $ $-", Ok("$FOO $1 a$ $ $-"));
 }

@@ -191,7 +191,8 @@ impl Work<'_> {
         })
     }
 
-    /// Removes a container that does not run.
+    /// Removes a container that does not run; one that somebody who was killed had begun to start is
+    /// stopped.
     pub(super) fn remove(
         &self,
         id: &str,
@@ -201,7 +202,15 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         let containers = self.apply.containers;
         self.told(("Container", name), ["Removing", "Removed"], cause, || {
-            match engine::containers::remove(containers, id, false, volumes) {
+            let remove = || engine::containers::remove(containers, id, false, volumes);
+            let removed = match remove() {
+                Err(engine::containers::Error::Running(_)) => {
+                    engine::containers::stop(containers, id, None, self.apply.stop_timeout)
+                        .and_then(|()| remove())
+                }
+                removed => removed,
+            };
+            match removed {
                 // Somebody else was faster, or it is one that goes when it ends.
                 Err(engine::containers::Error::NotFound(_)) => Ok(()),
                 Ok(Removed::Quietly) => Ok(()),

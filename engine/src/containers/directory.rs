@@ -116,7 +116,7 @@ impl<'a> Containers<'a> {
             if !given {
                 record.name = names::generate(random()?, attempt);
             }
-            match self.holder(&record.name) {
+            match self.owner(&record.name) {
                 Some(id) if given => {
                     return Err(Error::NameInUse { name: record.name.clone(), id });
                 }
@@ -134,6 +134,13 @@ impl<'a> Containers<'a> {
     fn holder(&self, name: &str) -> Option<String> {
         let id = fs::read_link(self.name_path(name)).ok()?.to_str()?.to_owned();
         self.dir(&id).exists().then_some(id)
+    }
+
+    /// Who is called by a name, for who has the lock: a rename that was killed on its way has left
+    /// a second name to its container, which belongs to nobody.
+    fn owner(&self, name: &str) -> Option<String> {
+        let is_called = |id: &String| self.record(id).map_or(true, |record| record.name == name);
+        self.holder(name).filter(is_called)
     }
 
     fn link_name(&self, name: &str, id: &str) -> Result<()> {
@@ -313,7 +320,7 @@ impl<'a> Containers<'a> {
         let _lock = self.lock()?;
         // It may have been removed, and its name with it, while we waited.
         self.record(&before.id)?;
-        if let Some(id) = self.holder(&after.name) {
+        if let Some(id) = self.owner(&after.name) {
             return Err(Error::NameInUse { name: after.name.clone(), id });
         }
         self.link_name(&after.name, &after.id)?;
