@@ -4,13 +4,15 @@
 //! git calls racy: a file changed within the clock's grain of its last reading is never trusted.
 //! Losing or damaging an index only costs reading the files again.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 
-use crate::content::ContentDigest;
+use crate::content::{ContentDigest, ContentHasher};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::store::Store;
@@ -21,6 +23,9 @@ const MAGIC: &[u8; 8] = b"rbctx\0\0\x02";
 /// Coarse kernel clocks tick every 10 ms at worst; within a few ticks a second change could leave
 /// the same times behind.
 const GRAIN: Duration = Duration::from_millis(50);
+
+/// Bytes that are written at once.
+const BUFFER: usize = 256 << 10;
 
 /// What tells whether a file is still the one that was read. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,33 +46,32 @@ pub struct Stat {
 #[derive(Default)]
 pub struct ContextIndex {
     path: PathBuf,
-    /// What the file says, sorted by path as it stands there: nothing to build before it is used.
-    known: Vec<(Vec<u8>, Known)>,
-    /// What has been found out since; nothing for what is not to be trusted.
-    learnt: BTreeMap<Vec<u8>, Option<Known>>,
+    /// What the file says, sorted by path as it stands there.
+    known: Records,
+    /// What has been found out since, in any order.
+    learnt: Records,
+    /// Which of `learnt` has a path with this hash; nothing for a file that is not to be trusted.
+    /// Of two paths with one hash the later one is remembered.
+    places: HashMap<u64, Option<u32>>,
+    hashes: RandomState,
+    unsaved: bool,
 }
-
-type Known = (Stat, ContentDigest);
 
 impl ContextIndex {
     /// Loads the index of the directory named by `id`; an unreadable one is empty.
     pub fn load(store: &Store, id: &Digest) -> Self {
         let path = store.root().join("cache/context").join(id.hex());
-        let known = fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, known, learnt: BTreeMap::new() }
+        let known = fs::read(&path).ok().and_then(Records::decode).unwrap_or_default();
+        Self { path, known, ..Self::default() }
     }
 
     /// The digest of the file at `path` if it is still as it was when it was read.
     pub fn get(&self, path: &[u8], stat: &Stat) -> Option<ContentDigest> {
-        let (known, digest) = match self.learnt.get(path) {
-            Some(learnt) => (*learnt)?,
-            None => {
-                let at =
-                    self.known.binary_search_by(|(known, _)| known.as_slice().cmp(path)).ok()?;
-                self.known[at].1
-            }
+        let record = match self.places.get(&self.hashes.hash_one(path)) {
+            Some(place) => self.learnt.at((*place)? as usize),
+            None => self.known.find(path)?,
         };
-        (known == *stat).then_some(digest)
+        (record.path == path && record.stat() == *stat).then(|| record.digest())
     }
 
     /// Remembers that the file had `digest` when it had `stat`, unless it changed so recently that
@@ -76,82 +80,179 @@ impl ContextIndex {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let trusted_until = now.saturating_sub(GRAIN).as_nanos() as i64;
         let trusted = stat.ctime < trusted_until && stat.mtime < trusted_until;
-        self.learnt.insert(path.to_vec(), trusted.then_some((stat, digest)));
+        let place = if trusted { self.learnt.push(path, &stat, &digest) } else { None };
+        self.places.insert(self.hashes.hash_one(path), place);
+        self.unsaved = true;
     }
 
     /// Whether anything was learnt since it was loaded or saved.
     pub fn has_learnt(&self) -> bool {
-        !self.learnt.is_empty()
+        self.unsaved
     }
 
     /// Writes the index back if anything was learnt.
     pub fn save(&mut self, store: &Store) -> Result<()> {
-        if self.learnt.is_empty() {
-            return Ok(());
+        if self.unsaved {
+            store.write_at_once(&self.path, |file| self.write(file))?;
+            self.unsaved = false;
         }
-        let learnt = std::mem::take(&mut self.learnt);
-        self.known.retain(|(path, _)| !learnt.contains_key(path));
-        self.known.extend(learnt.into_iter().filter_map(|(path, known)| Some((path, known?))));
-        // Two sorted runs, which the sort finds and merges.
-        self.known.sort_by(|(a, _), (b, _)| a.cmp(b));
-        store.write_atomically(&self.path, &self.encode())
+        Ok(())
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        for (path, (stat, digest)) in &self.known {
-            bytes.extend((path.len() as u32).to_le_bytes());
-            bytes.extend(path);
-            for number in [stat.size, stat.mtime as u64, stat.ctime as u64, stat.inode, stat.device]
-            {
-                bytes.extend(number.to_le_bytes());
+    /// Writes what is known and what was learnt, sorted by path.
+    fn write(&self, file: &mut fs::File) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(BUFFER, Checked::new(file));
+        out.write_all(MAGIC)?;
+        let learnt = self.places.values().flatten().map(|place| self.learnt.at(*place as usize));
+        let mut learnt: Vec<Record<'_>> = learnt.collect();
+        learnt.sort_unstable_by_key(|record| record.path);
+        let mut learnt = learnt.into_iter().peekable();
+        for known in self.known.iter() {
+            while let Some(record) = learnt.next_if(|record| record.path < known.path) {
+                record.write(&mut out)?;
             }
-            bytes.extend(digest.bytes());
+            if !self.places.contains_key(&self.hashes.hash_one(known.path)) {
+                known.write(&mut out)?;
+            }
         }
-        let check = ContentDigest::of(&bytes);
-        bytes.extend(check.bytes());
-        bytes
+        learnt.try_for_each(|record| record.write(&mut out))?;
+        let Checked { file, hasher } = out.into_inner()?;
+        file.write_all(hasher.finish().bytes())
+    }
+}
+
+/// A file and the digest of what was written to it.
+struct Checked<'a> {
+    file: &'a mut fs::File,
+    hasher: ContentHasher,
+}
+
+impl<'a> Checked<'a> {
+    fn new(file: &'a mut fs::File) -> Self {
+        Self { file, hasher: ContentHasher::new() }
+    }
+}
+
+impl Write for Checked<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// What is known of files, as it stands in the index's file: for each the length of its path (four
+/// bytes), the path, and what [`Record`] reads of the rest. All numbers are little-endian.
+#[derive(Default)]
+struct Records {
+    bytes: Vec<u8>,
+    /// Where each starts.
+    starts: Vec<u32>,
+}
+
+/// What is known of a file.
+#[derive(Clone, Copy)]
+struct Record<'a> {
+    path: &'a [u8],
+    /// Its stat, five numbers of eight bytes, and its digest.
+    rest: &'a [u8; 72],
+}
+
+impl Record<'_> {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&(self.path.len() as u32).to_le_bytes())?;
+        out.write_all(self.path)?;
+        out.write_all(self.rest)
+    }
+
+    /// Reads the record at the front of `bytes`, and returns what is behind it.
+    fn decode(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let (path, bytes) = bytes.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let (rest, bytes) = bytes.split_first_chunk()?;
+        Some((Record { path, rest }, bytes))
+    }
+
+    fn stat(&self) -> Stat {
+        let number = |at: usize| u64::from_le_bytes(self.part(8 * at));
+        Stat {
+            size: number(0),
+            mtime: number(1) as i64,
+            ctime: number(2) as i64,
+            inode: number(3),
+            device: number(4),
+        }
+    }
+
+    fn digest(&self) -> ContentDigest {
+        ContentDigest::from_bytes(self.part(40))
+    }
+
+    fn part<const N: usize>(&self, at: usize) -> [u8; N] {
+        *self.rest[at..].first_chunk().expect("the rest has a fixed length")
+    }
+}
+
+impl Records {
+    /// `None` when the bytes are not a whole index of this version.
+    fn decode(mut bytes: Vec<u8>) -> Option<Self> {
+        let (body, check) = bytes.split_last_chunk::<32>()?;
+        if ContentDigest::of(body).bytes() != check {
+            return None;
+        }
+        let mut rest = body.strip_prefix(MAGIC.as_slice())?;
+        // A record is hardly shorter than this; growing costs more than some spare room.
+        let mut starts = Vec::with_capacity(rest.len() / 80);
+        while !rest.is_empty() {
+            starts.push(u32::try_from(body.len() - rest.len()).ok()?);
+            rest = Record::decode(rest)?.1;
+        }
+        bytes.truncate(bytes.len() - 32);
+        Some(Self { bytes, starts })
+    }
+
+    /// Adds a record and returns which it is; nothing when there are too many.
+    fn push(&mut self, path: &[u8], stat: &Stat, digest: &ContentDigest) -> Option<u32> {
+        let place = u32::try_from(self.starts.len()).ok()?;
+        self.starts.push(u32::try_from(self.bytes.len()).ok()?);
+        self.bytes.extend((path.len() as u32).to_le_bytes());
+        self.bytes.extend(path);
+        for number in [stat.size, stat.mtime as u64, stat.ctime as u64, stat.inode, stat.device] {
+            self.bytes.extend(number.to_le_bytes());
+        }
+        self.bytes.extend(digest.bytes());
+        Some(place)
+    }
+
+    fn at(&self, place: usize) -> Record<'_> {
+        let bytes = &self.bytes[self.starts[place] as usize..];
+        Record::decode(bytes).expect("it was checked, or put there").0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        (0..self.starts.len()).map(|place| self.at(place))
+    }
+
+    /// The record of a path among sorted ones.
+    fn find(&self, path: &[u8]) -> Option<Record<'_>> {
+        let place = self.starts.partition_point(|start| {
+            let bytes = &self.bytes[*start as usize..];
+            Record::decode(bytes).expect("it was checked").0.path < path
+        });
+        (place < self.starts.len()).then(|| self.at(place))
     }
 }
 
 /// Tells whether these are the bytes of a whole index, as far as that can be told of one of another
 /// version.
-pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+pub(crate) fn is_whole(bytes: Vec<u8>) -> bool {
     let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
     let other = bytes.strip_prefix(name).is_some_and(|rest| !rest.starts_with(version));
-    other && bytes.len() > MAGIC.len() || decode(bytes).is_some()
-}
-
-/// `None` when the bytes are not a whole index of this version.
-fn decode(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Known)>> {
-    let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if ContentDigest::of(body).bytes() != check {
-        return None;
-    }
-    let mut rest = body.strip_prefix(MAGIC.as_slice())?;
-    // An entry is hardly shorter than this; growing costs more than some spare room.
-    let mut known = Vec::with_capacity(rest.len() / 80);
-    while !rest.is_empty() {
-        let length = u32::from_le_bytes(take::<4>(&mut rest)?) as usize;
-        let (path, behind) = rest.split_at_checked(length)?;
-        rest = behind;
-        let mut number = || Some(u64::from_le_bytes(take::<8>(&mut rest)?));
-        let stat = Stat {
-            size: number()?,
-            mtime: number()? as i64,
-            ctime: number()? as i64,
-            inode: number()?,
-            device: number()?,
-        };
-        known.push((path.to_vec(), (stat, ContentDigest::from_bytes(take::<32>(&mut rest)?))));
-    }
-    Some(known)
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
+    other && bytes.len() > MAGIC.len() || Records::decode(bytes).is_some()
 }
 
 #[cfg(test)]
@@ -220,13 +321,16 @@ mod tests {
         let mut index = ContextIndex::load(&store, &Digest::of("ctx"));
         index.set(b"a", OLD, ContentDigest::of("content"));
         index.save(&store).expect("save");
-        let mut bytes = index.encode();
-        assert!(decode(&bytes).is_some());
+        let mut bytes = fs::read(&index.path).expect("read");
+        assert!(is_whole(bytes.clone()));
         bytes[20] ^= 1;
-        assert!(decode(&bytes).is_none());
-        assert!(decode(&bytes[..30]).is_none());
-        assert!(!is_whole(&bytes));
+        assert!(!is_whole(bytes.clone()));
+        for damaged in [&bytes[..], &bytes[..30], &bytes[..3]] {
+            fs::write(&index.path, damaged).expect("write");
+            assert_eq!(ContextIndex::load(&store, &Digest::of("ctx")).get(b"a", &OLD), None);
+        }
     }
+
     /// What the first version wrote: the same fields with SHA-256 digests.
     #[test]
     fn an_index_of_another_version_is_no_index_and_no_damage() {
@@ -236,14 +340,14 @@ mod tests {
         index.set(b"a", OLD, ContentDigest::of("content"));
         let mut index = reload(&store, &mut index);
         assert!(index.get(b"a", &OLD).is_some());
-        let mut bytes = index.encode();
+        let mut bytes = fs::read(&index.path).expect("read");
         bytes.truncate(bytes.len() - 32);
         bytes[7] = 1;
         for check in [*Digest::of(&bytes).bytes(), *ContentDigest::of(&bytes).bytes()] {
             let old = [bytes.as_slice(), &check].concat();
             fs::write(&index.path, &old).expect("write");
             assert_eq!(ContextIndex::load(&store, &Digest::of("ctx")).get(b"a", &OLD), None);
-            assert!(is_whole(&old));
+            assert!(is_whole(old));
         }
         index.set(b"a", OLD, ContentDigest::of("again"));
         let index = reload(&store, &mut index);

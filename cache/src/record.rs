@@ -6,7 +6,7 @@
 //! Records are not synced, their layers are, before: one that was lost with the power begins with no
 //! JSON and counts as none, and a text that was cut has not the key's digest and explains nothing.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -66,11 +66,13 @@ impl Store {
 
     /// Keeps what the operation with this key produced, and the key's text behind it.
     pub fn put_record(&self, key: &Digest, preimage: &str, record: &Record) -> Result<()> {
-        let mut bytes = serde_json::to_vec(record).expect("records have string keys only");
-        bytes.push(b'\n');
-        bytes.extend_from_slice(preimage.as_bytes());
+        let mut line = serde_json::to_vec(record).expect("records have string keys only");
+        line.push(b'\n');
         self.pin(&[*key, record.layer])?;
-        self.write_at_once(&self.record_path(key), &bytes)
+        self.write_at_once(&self.record_path(key), |file| {
+            file.write_all(&line)?;
+            file.write_all(preimage.as_bytes())
+        })
     }
 
     /// The text a key is the digest of.

@@ -144,23 +144,30 @@ impl Store {
     /// Writes `bytes` to `path` so that readers see the old file or the whole new one, also after
     /// a crash. After a loss of power it may be the old one: for what can be made again.
     pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let (temp, file) = self.write_temp(bytes)?;
+        let (temp, file) = self.write_temp(|file| file.write_all(bytes))?;
         file.sync_all().map_err(Error::Io)?;
         self.publish(&temp, path)
     }
 
-    /// Writes `bytes` to `path` so that readers see the old file or the whole new one, unless the
+    /// Writes a file at `path` so that readers see the old file or the whole new one, unless the
     /// machine loses its power: for what its reader can tell from a part of itself, and can do
     /// without.
-    pub(crate) fn write_at_once(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let (temp, _) = self.write_temp(bytes)?;
+    pub(crate) fn write_at_once(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut fs::File) -> io::Result<()>,
+    ) -> Result<()> {
+        let (temp, _) = self.write_temp(write)?;
         self.publish(&temp, path)
     }
 
-    fn write_temp(&self, bytes: &[u8]) -> Result<(PathBuf, fs::File)> {
+    fn write_temp(
+        &self,
+        write: impl FnOnce(&mut fs::File) -> io::Result<()>,
+    ) -> Result<(PathBuf, fs::File)> {
         let temp = self.scratch_path()?;
         let mut file = fs::File::create(&temp).map_err(Error::Io)?;
-        file.write_all(bytes).map_err(Error::Io)?;
+        write(&mut file).map_err(Error::Io)?;
         Ok((temp, file))
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -67,8 +68,9 @@ impl Source<'_> {
 
     /// The bytes of its files.
     pub fn bytes(&self) -> u64 {
-        let entries = self.selected.iter().flat_map(|selected| &selected.entries);
-        entries.map(|entry| if entry.metadata.is_dir() { 0 } else { entry.metadata.size }).sum()
+        let entries = self.selected.iter().flat_map(Selected::entries);
+        let files = entries.map(|entry| entry.metadata()).filter(|metadata| !metadata.is_dir());
+        files.map(|metadata| metadata.size).sum()
     }
 }
 
@@ -96,42 +98,59 @@ pub fn select<'a>(copy: &'a Copy, trees: &[&'a Tree]) -> Result<Vec<Source<'a>>,
 /// As many rows are written in one go; a large tree's are written by all processors.
 const BATCH: usize = 1024;
 
-/// One line for each selected file, saying all of it that the result depends on.
-pub fn rows(sources: &[Source<'_>]) -> Result<String, Error> {
-    let mut text = String::new();
+/// As many batches are in memory at once beside the text they go into.
+const BATCHES: usize = 16;
+
+/// Appends one line for each selected file, saying all of it that the result depends on.
+pub fn rows(sources: &[Source<'_>], text: &mut String) -> Result<(), Error> {
     for source in sources {
         for selected in &source.selected {
-            let batches: Vec<&[Entry]> = selected.entries.chunks(BATCH).collect();
-            let written: Vec<String> = match batches.as_slice() {
-                [only] => vec![batch_rows(source.tree, &selected.name, only)?],
-                batches => batches
-                    .par_iter()
-                    .map(|batch| batch_rows(source.tree, &selected.name, batch))
-                    .collect::<Result<_, _>>()?,
+            let batch = |start: &usize| {
+                let end = selected.count().min(start + BATCH);
+                batch_rows(source.tree, selected, *start..end)
             };
-            text.extend(written);
+            let starts: Vec<usize> = (0..selected.count()).step_by(BATCH).collect();
+            if let [only] = starts.as_slice() {
+                text.push_str(&batch(only)?);
+                continue;
+            }
+            for starts in starts.chunks(BATCHES) {
+                let written: Vec<String> =
+                    starts.par_iter().map(batch).collect::<Result<_, _>>()?;
+                let length = written.iter().map(String::len).sum::<usize>();
+                if text.capacity() - text.len() < length {
+                    // Room for all of it, were the rest like this: doubling would take more.
+                    let rest = selected.count() - starts[0];
+                    text.reserve_exact(length / (starts.len() * BATCH) * rest + length);
+                }
+                text.extend(written);
+            }
         }
     }
-    Ok(text)
+    Ok(())
 }
 
-fn batch_rows(tree: &Tree, name: &[u8], entries: &[Entry]) -> Result<String, Error> {
+fn batch_rows(tree: &Tree, selected: &Selected, places: Range<usize>) -> Result<String, Error> {
     use std::fmt::Write;
-    let mut text = String::with_capacity(entries.len() * 128);
-    let wanted: Vec<&Entry> = entries.iter().collect();
-    for (entry, digest) in entries.iter().zip(tree.digests(&wanted)?) {
-        let path = quoted(&join(name, &entry.below));
+    let mut text = String::with_capacity(places.len() * 128);
+    let entries: Vec<Entry<'_>> = selected.slice(places).collect();
+    for (entry, digest) in entries.iter().zip(tree.digests(&entries)?) {
+        let path = quoted(&entry.path_below(&selected.name));
         let (uid, gid) = owner_of(tree, entry);
         let what = describe(tree, entry, digest)?;
-        let mode = entry.metadata.mode;
+        let mode = entry.metadata().mode;
         writeln!(text, "file {path} {mode:04o} {uid}:{gid} {what}")
             .expect("writing to a string cannot fail");
     }
     Ok(text)
 }
 
-fn describe(tree: &Tree, entry: &Entry, digest: Option<ContentDigest>) -> Result<String, Error> {
-    let metadata = &entry.metadata;
+fn describe(
+    tree: &Tree,
+    entry: &Entry<'_>,
+    digest: Option<ContentDigest>,
+) -> Result<String, Error> {
+    let metadata = entry.metadata();
     Ok(match metadata.kind {
         FileType::RegularFile => digest.expect("a regular file has a digest").to_string(),
         FileType::Directory => "directory".to_owned(),
@@ -153,18 +172,18 @@ fn quoted(name: &[u8]) -> String {
     }
 }
 
-fn read_link(tree: &Tree, entry: &Entry) -> Result<Vec<u8>, Error> {
-    tree.view().read_link(&entry.path).map_err(|source| read_failed(entry, source))
+fn read_link(tree: &Tree, entry: &Entry<'_>) -> Result<Vec<u8>, Error> {
+    tree.view().read_link(&entry.path()).map_err(|source| read_failed(entry, source))
 }
 
-fn read_failed(entry: &Entry, source: io::Error) -> Error {
-    Error::Read { path: tree::shown(&entry.path), source }
+fn read_failed(entry: &Entry<'_>, source: io::Error) -> Error {
+    Error::Read { path: tree::shown(&entry.path()), source }
 }
 
-fn owner_of(tree: &Tree, entry: &Entry) -> (u32, u32) {
+fn owner_of(tree: &Tree, entry: &Entry<'_>) -> (u32, u32) {
     match tree.owners() {
         Owners::Root => (0, 0),
-        Owners::Kept => (entry.metadata.uid, entry.metadata.gid),
+        Owners::Kept => (entry.metadata().uid, entry.metadata().gid),
     }
 }
 
@@ -204,7 +223,7 @@ impl Changes {
 /// Decides what lands where in `base`. Archives are unpacked into `scratch` on the way.
 pub fn plan<'a>(
     copy: &Copy,
-    sources: &[Source<'a>],
+    sources: &'a [Source<'a>],
     base: &'a View,
     changes: &Changes,
     scratch: &File,
@@ -232,8 +251,8 @@ pub fn plan<'a>(
 /// Places one selected file or directory.
 fn place<'a>(
     plan: &mut Plan<'a>,
-    source: &Source<'a>,
-    selected: &Selected,
+    source: &'a Source<'a>,
+    selected: &'a Selected,
     dest: &[u8],
     changes: &Changes,
 ) -> Result<(), Error> {
@@ -249,17 +268,17 @@ fn place<'a>(
     };
     // Names of one file, by device and inode: the first becomes the file, others links to it.
     let mut names: HashMap<((u32, u32), u64), Vec<u8>> = HashMap::new();
-    for entry in &selected.entries {
-        let path = if entry.below.is_empty() { root.clone() } else { join(&root, &entry.below) };
-        let Some(kind) = kind_of(source.tree, entry)? else { continue };
-        let mut made = entry_of(&path, &entry.metadata, kind);
-        let (uid, gid) = owner_of(source.tree, entry);
+    for entry in selected.entries() {
+        let metadata = entry.metadata();
+        let Some(kind) = kind_of(source.tree, &entry)? else { continue };
+        let mut made = entry_of(entry.path_below(&root), metadata, kind);
+        let (uid, gid) = owner_of(source.tree, &entry);
         (made.uid, made.gid) = (uid.into(), gid.into());
         changes.apply(&mut made);
         if made.kind == Kind::Directory {
             // When a directory of a context changed says what else was ever in it.
             let timeless = source.tree.owners() == Owners::Root;
-            match (entry.below.is_empty(), timeless) {
+            match (entry.is_root(), timeless) {
                 (true, true) => {}
                 (true, false) => plan.made_at(made.mtime),
                 (false, true) => plan.put_timeless_dir(made)?,
@@ -267,27 +286,27 @@ fn place<'a>(
             }
             continue;
         }
-        let mut content = Content::None;
         if matches!(made.kind, Kind::File { .. }) {
-            content = Content::Tree(source.tree, entry.path.clone(), entry.metadata.clone());
-            if entry.metadata.links > 1 {
-                let id = (entry.metadata.device, entry.metadata.inode);
-                if let Some(first) = names.get(&id) {
-                    made.kind = Kind::Hardlink(first.clone());
-                    content = Content::None;
-                } else {
-                    names.insert(id, path);
+            let id = (metadata.device, metadata.inode);
+            match names.get(&id) {
+                Some(first) => made.kind = Kind::Hardlink(first.clone()),
+                None => {
+                    if metadata.links > 1 {
+                        names.insert(id, made.path.clone());
+                    }
+                    plan.put_file(made, source.tree, entry)?;
+                    continue;
                 }
             }
         }
-        plan.put(made, content)?;
+        plan.put(made, Content::None)?;
     }
     Ok(())
 }
 
 /// What an entry becomes; `None` for what cannot be in an image.
-fn kind_of(tree: &Tree, entry: &Entry) -> Result<Option<Kind>, Error> {
-    let metadata = &entry.metadata;
+fn kind_of(tree: &Tree, entry: &Entry<'_>) -> Result<Option<Kind>, Error> {
+    let metadata = entry.metadata();
     Ok(Some(match metadata.kind {
         FileType::RegularFile => Kind::File { size: metadata.size },
         FileType::Directory => Kind::Directory,
@@ -308,7 +327,7 @@ struct Spool<'a> {
 
 impl Spool<'_> {
     /// Stores content and returns where it is.
-    fn store<'a>(&mut self, mut data: impl io::Read) -> io::Result<Content<'a>> {
+    fn store(&mut self, mut data: impl io::Read) -> io::Result<Content> {
         let file = match &self.shared {
             Some(file) => file.clone(),
             None => self.shared.insert(Arc::new(self.file.try_clone()?)).clone(),
@@ -335,18 +354,18 @@ fn unpack<'a>(
     dest: &[u8],
     changes: &Changes,
 ) -> Result<bool, Error> {
-    let archive = &selected.entries[0];
+    let archive = &selected.root();
     let open = || -> Result<_, Error> {
-        let file = source.tree.view().open_at(&archive.path, rustix::fs::OFlags::RDONLY);
+        let file = source.tree.view().open_at(&archive.path(), rustix::fs::OFlags::RDONLY);
         let file = File::from(file.map_err(|error| read_failed(archive, error))?);
         let unpacked = decompress(io::BufReader::new(file));
         Ok(unpacked.map_err(|error| read_failed(archive, error))?.0)
     };
-    if archive.metadata.kind != FileType::RegularFile || !reader::is_archive(open()?) {
+    if archive.metadata().kind != FileType::RegularFile || !reader::is_archive(open()?) {
         return Ok(false);
     }
     let failed = |source| Error::Unpack {
-        path: format!("/{}", String::from_utf8_lossy(&archive.path)),
+        path: format!("/{}", String::from_utf8_lossy(&archive.path())),
         source,
     };
     // A mode is for what is copied; an archive says its own.

@@ -55,6 +55,21 @@ impl Preimage {
         }
     }
 
+    /// Adds what the sources of a copy show.
+    pub fn showing(mut self, shown: &str) -> Self {
+        self.0.push_str(shown);
+        self
+    }
+
+    /// Adds what the sources of a copy show, as `write` appends it: it may be long.
+    pub fn showing_all<E>(
+        mut self,
+        write: impl FnOnce(&mut String) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        write(&mut self.0)?;
+        Ok(self)
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.0
@@ -127,10 +142,11 @@ fn describe_mount(image: &mut Preimage, mount: &RunMount, shown: Option<&str>) {
     }
 }
 
-/// What a copy depends on but for the content of its sources; `shown` says that, in rows of files
-/// or as the sources' chain ids. The two texts have different keys for the same result: the short
-/// one is enough to know that nothing has changed, the long one knows what has.
-pub fn copy(copy: &Copy, base: &Digest, shown: &str, epoch: Option<i64>) -> Preimage {
+/// What a copy depends on but for the content of its sources; that is to be added with
+/// [`Preimage::showing`], in rows of files or as the sources' chain ids. The two texts have different
+/// keys for the same result: the short one is enough to know that nothing has changed, the long one
+/// knows what has.
+pub fn copy(copy: &Copy, base: &Digest, epoch: Option<i64>) -> Preimage {
     let mut image = Preimage::new("copy");
     image.plain("base", base);
     image.quoted("dest", &copy.dest);
@@ -144,7 +160,6 @@ pub fn copy(copy: &Copy, base: &Digest, shown: &str, epoch: Option<i64>) -> Prei
         image.plain("unpack", source.unpack == Unpack::Archives);
     }
     add_epoch(&mut image, epoch);
-    image.0.push_str(shown);
     image
 }
 
@@ -265,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_on_every_machine_and_for_ever() {
-        let image = copy(&example(), &chain_id(&[]), "file \"a b\" 0644 0:0 blake3:0\n", None);
+        let image =
+            copy(&example(), &chain_id(&[]), None).showing("file \"a b\" 0644 0:0 blake3:0\n");
         let text = "rbuild 2 copy\n\
             base sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
             dest \"/x/\"\nowner \"app\"\nparents false\nsource \"/a b\"\nwildcards true\n\

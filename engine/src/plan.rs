@@ -17,7 +17,7 @@ use cache::layer::writer::Append;
 use cache::layer::{self, Entry, Kind, Timestamp};
 use rustix::fs::{FileType, OFlags};
 
-use crate::tree::Tree;
+use crate::tree::{self, Tree};
 use crate::view::{self, Metadata, View, join, split, xattrs};
 
 /// Why a copy cannot be carried out.
@@ -49,11 +49,9 @@ pub enum Error {
 }
 
 /// Where an entry's bytes come from.
-pub enum Content<'a> {
+pub enum Content {
     /// There are none.
     None,
-    /// A file of a tree, as it was when it was looked at.
-    Tree(&'a Tree, Vec<u8>, Metadata),
     /// A stretch of a file.
     Range(Arc<File>, u64),
 }
@@ -61,13 +59,74 @@ pub enum Content<'a> {
 /// The earliest time that a zip archive can hold: what has no time of its own gets no earlier one.
 pub const EARLIEST: Timestamp = Timestamp { seconds: 315_532_800, nanoseconds: 0 };
 
-struct Planned<'a> {
+/// What will be at a path.
+enum Planned<'a> {
+    /// A large copy is nearly all files of a tree, so these take little room.
+    TreeFile(TreeFile<'a>),
+    Made(Box<Made>),
+}
+
+/// A file of a tree, as it was when it was looked at, and whose it becomes.
+struct TreeFile<'a> {
+    tree: &'a Tree,
+    file: tree::Entry<'a>,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+/// Anything else.
+struct Made {
+    /// Has its path only when it is written.
     entry: Entry,
-    content: Content<'a>,
+    content: Content,
     /// Whether it was there before and stands in the layer only to carry what is below it.
     existed: bool,
     /// Whether nothing was there before, so that nothing can have been below it.
     fresh: bool,
+}
+
+impl Made {
+    fn new(entry: Entry, content: Content) -> Self {
+        Self { entry, content, existed: false, fresh: false }
+    }
+}
+
+impl Planned<'_> {
+    fn made(&self) -> Option<&Made> {
+        match self {
+            Self::TreeFile(_) => None,
+            Self::Made(made) => Some(made),
+        }
+    }
+
+    fn made_mut(&mut self) -> Option<&mut Made> {
+        match self {
+            Self::TreeFile(_) => None,
+            Self::Made(made) => Some(made),
+        }
+    }
+
+    /// What it is, unless it is a file of a tree.
+    fn kind(&self) -> Option<&Kind> {
+        self.made().map(|made| &made.entry.kind)
+    }
+
+    /// The path it is a hard link to.
+    fn linked(&self) -> Option<&[u8]> {
+        match self.kind() {
+            Some(Kind::Hardlink(target)) => Some(target),
+            _ => None,
+        }
+    }
+
+    fn existed(&self) -> bool {
+        self.made().is_some_and(|made| made.existed)
+    }
+
+    fn fresh(&self) -> bool {
+        self.made().is_some_and(|made| made.fresh)
+    }
 }
 
 /// How directories that have to be made for something to be put in them look.
@@ -85,7 +144,7 @@ pub struct NewDirectories {
 pub struct Plan<'a> {
     base: &'a View,
     new_directories: NewDirectories,
-    planned: BTreeMap<Vec<u8>, Planned<'a>>,
+    planned: BTreeMap<Box<[u8]>, Planned<'a>>,
     /// Directories made on the way, whose time is that of the newest thing copied.
     made: Vec<Vec<u8>>,
     newest: Timestamp,
@@ -101,14 +160,14 @@ impl<'a> Plan<'a> {
     /// What is, or will be, at a path without links on its way.
     fn kind_at(&self, path: &[u8]) -> Result<Option<FileType>, Error> {
         if let Some(planned) = self.planned.get(path) {
-            return Ok(Some(match planned.entry.kind {
-                Kind::Directory => FileType::Directory,
-                Kind::Symlink(_) => FileType::Symlink,
+            return Ok(Some(match planned.kind() {
+                Some(Kind::Directory) => FileType::Directory,
+                Some(Kind::Symlink(_)) => FileType::Symlink,
                 _ => FileType::RegularFile,
             }));
         }
         let parent = self.planned.get(split(path).0);
-        if parent.is_some_and(|parent| parent.fresh) {
+        if parent.is_some_and(Planned::fresh) {
             return Ok(None);
         }
         Ok(self.base_metadata(path)?.map(|metadata| metadata.kind))
@@ -125,13 +184,13 @@ impl<'a> Plan<'a> {
 
     /// The text of the symbolic link that is, or will be, at a path without links on its way.
     fn link_at(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let path = match self.planned.get(path).map(|planned| &planned.entry.kind) {
-            Some(Kind::Hardlink(_)) => &self.linked_file(path),
-            _ => path,
+        let path = match self.planned.get(path).and_then(|planned| planned.linked()) {
+            Some(_) => &self.linked_file(path),
+            None => path,
         };
         match self.planned.get(path) {
-            Some(planned) => Ok(match &planned.entry.kind {
-                Kind::Symlink(target) => Some(target.clone()),
+            Some(planned) => Ok(match planned.kind() {
+                Some(Kind::Symlink(target)) => Some(target.clone()),
                 _ => None,
             }),
             None => match self.base_metadata(path)? {
@@ -173,9 +232,7 @@ impl<'a> Plan<'a> {
                 let mut entry = Entry::new(path, Kind::Directory, mode);
                 (entry.uid, entry.gid) = (uid.into(), gid.into());
                 self.made.push(path.to_vec());
-                let content = Content::None;
-                let planned = Planned { entry, content, existed: false, fresh: true };
-                self.planned.insert(path.to_vec(), planned);
+                self.plan(path.into(), Made { fresh: true, ..Made::new(entry, Content::None) });
                 Ok(())
             }
         }
@@ -191,11 +248,14 @@ impl<'a> Plan<'a> {
             self.base_metadata(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let read = |source| Error::Read { path: shown(path), source };
         let dir = self.base.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(read)?;
-        let mut entry = entry_of(path, &metadata, Kind::Directory);
+        let mut entry = entry_of(path.to_vec(), &metadata, Kind::Directory);
         entry.xattrs = xattrs(dir.as_fd()).map_err(read)?;
-        let planned = Planned { entry, content: Content::None, existed: true, fresh: false };
-        self.planned.insert(path.to_vec(), planned);
+        self.plan(path.into(), Made { existed: true, ..Made::new(entry, Content::None) });
         Ok(())
+    }
+
+    fn plan(&mut self, path: Box<[u8]>, made: Made) {
+        self.planned.insert(path, Planned::Made(Box::new(made)));
     }
 
     /// Tells the time of something that makes directories and is not put anywhere itself.
@@ -209,12 +269,15 @@ impl<'a> Plan<'a> {
         let path = entry.path.clone();
         let fresh = match self.kind_at(&path)? {
             Some(FileType::Directory) if path.is_empty() => return Ok(()),
-            Some(FileType::Directory) => self.planned.get(&path).is_some_and(|dir| dir.fresh),
+            Some(FileType::Directory) => {
+                self.planned.get(path.as_slice()).is_some_and(Planned::fresh)
+            }
             Some(_) => return Err(Error::NotADirectory(shown(&path))),
             None => true,
         };
-        self.insert(entry, Content::None)?;
-        self.planned.get_mut(&path).expect("it was just put there").fresh = fresh;
+        self.check(&entry)?;
+        self.newest = self.newest.max(entry.mtime);
+        self.plan(path.into(), Made { fresh, ..Made::new(entry, Content::None) });
         Ok(())
     }
 
@@ -227,16 +290,38 @@ impl<'a> Plan<'a> {
 
     /// Puts anything but a directory at a path whose parent exists, replacing what is there unless
     /// that is a directory.
-    pub fn put(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
-        if self.kind_at(&entry.path)? == Some(FileType::Directory) {
-            return Err(Error::IsADirectory(shown(&entry.path)));
-        }
+    pub fn put(&mut self, entry: Entry, content: Content) -> Result<(), Error> {
+        self.check_no_dir(&entry)?;
         self.insert(entry, content)
+    }
+
+    /// Puts a tree's file as [`Self::put`] does, with the path, the mode and the owner of `entry`.
+    pub fn put_file(
+        &mut self,
+        entry: Entry,
+        tree: &'a Tree,
+        file: tree::Entry<'a>,
+    ) -> Result<(), Error> {
+        self.check_no_dir(&entry)?;
+        self.check(&entry)?;
+        self.newest = self.newest.max(entry.mtime);
+        let Entry { path, mode, uid, gid, .. } = entry;
+        let short = |id: u64| u32::try_from(id).expect("the owner of a file has a short number");
+        let file = TreeFile { tree, file, mode, uid: short(uid), gid: short(gid) };
+        self.planned.insert(path.into(), Planned::TreeFile(file));
+        Ok(())
+    }
+
+    fn check_no_dir(&self, entry: &Entry) -> Result<(), Error> {
+        match self.kind_at(&entry.path)? {
+            Some(FileType::Directory) => Err(Error::IsADirectory(shown(&entry.path))),
+            _ => Ok(()),
+        }
     }
 
     /// Puts an archive's entry at a path whose parent exists: it replaces whatever is there, as
     /// tar does; a directory with things in it can only be replaced by a directory.
-    pub fn put_unpacked(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+    pub fn put_unpacked(&mut self, entry: Entry, content: Content) -> Result<(), Error> {
         let is = self.kind_at(&entry.path)?;
         if entry.kind != Kind::Directory && is == Some(FileType::Directory) {
             let below = join(&entry.path, b"");
@@ -245,7 +330,16 @@ impl<'a> Plan<'a> {
         self.insert(entry, content)
     }
 
-    fn insert(&mut self, entry: Entry, content: Content<'a>) -> Result<(), Error> {
+    fn insert(&mut self, mut entry: Entry, content: Content) -> Result<(), Error> {
+        self.check(&entry)?;
+        self.newest = self.newest.max(entry.mtime);
+        let path = std::mem::take(&mut entry.path);
+        self.plan(path.into(), Made::new(entry, content));
+        Ok(())
+    }
+
+    /// Refuses what a layer cannot say.
+    fn check(&self, entry: &Entry) -> Result<(), Error> {
         // In a layer these two would delete something instead of being there.
         if split(&entry.path).1.starts_with(b".wh.") {
             return Err(inexpressible(
@@ -256,9 +350,6 @@ impl<'a> Plan<'a> {
         if entry.kind == Kind::Char(0, 0) {
             return Err(inexpressible(&entry.path, "device 0:0 stands for a deleted file there"));
         }
-        self.newest = self.newest.max(entry.mtime);
-        self.planned
-            .insert(entry.path.clone(), Planned { entry, content, existed: false, fresh: false });
         Ok(())
     }
 
@@ -267,11 +358,11 @@ impl<'a> Plan<'a> {
         let new: Vec<Vec<u8>> = self
             .planned
             .iter()
-            .filter(|(_, planned)| !planned.existed)
-            .map(|(path, _)| path.clone())
+            .filter(|(_, planned)| !planned.existed())
+            .map(|(path, _)| path.to_vec())
             .collect();
         self.planned.retain(|path, planned| {
-            !planned.existed
+            !planned.existed()
                 || new.iter().any(|new| new.starts_with(path) && new.get(path.len()) == Some(&b'/'))
         });
     }
@@ -281,23 +372,23 @@ impl<'a> Plan<'a> {
     fn order_hard_links(&mut self) {
         let mut links: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (path, planned) in &self.planned {
-            if matches!(planned.entry.kind, Kind::Hardlink(_)) {
-                links.entry(self.linked_file(path)).or_default().push(path.clone());
+            if planned.linked().is_some() {
+                links.entry(self.linked_file(path)).or_default().push(path.to_vec());
             }
         }
-        links.retain(|file, _| self.planned.contains_key(file));
+        links.retain(|file, _| self.planned.contains_key(file.as_slice()));
         for (file, names) in links {
             let first = names[0].clone().min(file.clone());
             if first != file
-                && let Some(mut whole) = self.planned.remove(&file)
-                && let Some(mut link) = self.planned.remove(&first)
+                && let Some(whole) = self.planned.remove(file.as_slice())
+                && let Some(link) = self.planned.remove(first.as_slice())
             {
-                (whole.entry.path, link.entry.path) = (first.clone(), file.clone());
-                self.planned.extend([(first.clone(), whole), (file.clone(), link)]);
+                self.planned.extend([(first.clone().into(), whole), (file.clone().into(), link)]);
             }
             for name in names.iter().chain([&file]).filter(|name| **name != first) {
-                if let Some(planned) = self.planned.get_mut(name) {
-                    planned.entry.kind = Kind::Hardlink(first.clone());
+                let planned = self.planned.get_mut(name.as_slice());
+                if let Some(link) = planned.and_then(Planned::made_mut) {
+                    link.entry.kind = Kind::Hardlink(first.clone());
                 }
             }
         }
@@ -307,9 +398,9 @@ impl<'a> Plan<'a> {
     fn linked_file(&self, path: &[u8]) -> Vec<u8> {
         let mut path = path;
         for _ in 0..self.planned.len() {
-            match self.planned.get(path).map(|planned| &planned.entry.kind) {
-                Some(Kind::Hardlink(target)) => path = target,
-                _ => break,
+            match self.planned.get(path).and_then(|planned| planned.linked()) {
+                Some(target) => path = target,
+                None => break,
             }
         }
         path.to_vec()
@@ -318,12 +409,14 @@ impl<'a> Plan<'a> {
     /// Refuses hard links to what is not there, or is a directory: nobody could unpack the layer.
     fn check_hard_links(&self) -> Result<(), Error> {
         for (path, planned) in &self.planned {
-            if !matches!(planned.entry.kind, Kind::Hardlink(_)) {
+            if planned.linked().is_none() {
                 continue;
             }
             let file = self.linked_file(path);
-            let linkable = match self.planned.get(&file) {
-                Some(planned) => !matches!(planned.entry.kind, Kind::Directory | Kind::Hardlink(_)),
+            let linkable = match self.planned.get(file.as_slice()) {
+                Some(planned) => {
+                    !matches!(planned.kind(), Some(Kind::Directory | Kind::Hardlink(_)))
+                }
                 None => self
                     .base_metadata(&file)?
                     .is_some_and(|metadata| metadata.kind != FileType::Directory),
@@ -338,15 +431,26 @@ impl<'a> Plan<'a> {
     /// Writes the layer's entries. Times later than `clamp` are lowered to it.
     pub fn write(mut self, out: &mut dyn Append, clamp: Option<Timestamp>) -> Result<(), Error> {
         for path in &self.made {
-            if let Some(made) = self.planned.get_mut(path) {
+            let planned = self.planned.get_mut(path.as_slice());
+            if let Some(made) = planned.and_then(Planned::made_mut) {
                 made.entry.mtime = self.newest.max(EARLIEST);
             }
         }
         self.check_hard_links()?;
         self.order_hard_links();
-        for (_, Planned { mut entry, content, existed, .. }) in self.planned {
-            if let Some(clamp) = clamp.filter(|_| !existed) {
-                entry.mtime = entry.mtime.min(clamp);
+        let clamped = |time: Timestamp| clamp.map_or(time, |clamp| time.min(clamp));
+        for (path, planned) in self.planned {
+            let path = path.into_vec();
+            let Made { mut entry, content, existed, .. } = match planned {
+                Planned::Made(made) => *made,
+                Planned::TreeFile(file) => {
+                    files::append(out, path, &file, clamped)?;
+                    continue;
+                }
+            };
+            entry.path = path;
+            if !existed {
+                entry.mtime = clamped(entry.mtime);
             }
             match content {
                 Content::None => out.append(&entry, &mut io::empty())?,
@@ -354,21 +458,17 @@ impl<'a> Plan<'a> {
                     let size = entry.size();
                     out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
                 }
-                Content::Tree(tree, path, seen) => {
-                    files::append(out, entry, tree, &path, &seen)?;
-                }
             }
         }
         Ok(())
     }
 }
 
-/// The entry of something with this metadata.
-pub fn entry_of(path: &[u8], metadata: &Metadata, kind: Kind) -> Entry {
-    let mut entry = Entry::new(path, kind, metadata.mode);
-    (entry.uid, entry.gid) = (metadata.uid.into(), metadata.gid.into());
-    entry.mtime = metadata.mtime;
-    entry
+/// The entry of something with this metadata at a clean path.
+pub fn entry_of(path: Vec<u8>, metadata: &Metadata, kind: Kind) -> Entry {
+    let (uid, gid) = (metadata.uid.into(), metadata.gid.into());
+    let (mode, mtime) = (metadata.mode.into(), metadata.mtime);
+    Entry { path, kind, mode, uid, gid, mtime, xattrs: BTreeMap::new() }
 }
 
 fn inexpressible(path: &[u8], reason: &'static str) -> Error {
@@ -418,8 +518,8 @@ mod tests {
         }
         plan.order_hard_links();
         let kinds = plan.planned.into_iter().map(|(path, planned)| {
-            assert_eq!(path, planned.entry.path);
-            (String::from_utf8(path).expect("a name"), planned.entry.kind)
+            let kind = planned.kind().expect("no file of a tree").clone();
+            (String::from_utf8(path.into()).expect("a name"), kind)
         });
         let expected = [
             ("a", Kind::File { size: 0 }),

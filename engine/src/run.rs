@@ -132,7 +132,8 @@ impl Step<'_, '_> {
             Product::Files(tree) => {
                 let operation = whole_copy(from, path);
                 let sources = copy::select(&operation, &[tree.as_ref()])?;
-                let rows = copy::rows(&sources)?;
+                let mut rows = String::new();
+                copy::rows(&sources, &mut rows)?;
                 tree.save_index(self.session.store)?;
                 Ok(Some(rows))
             }
@@ -414,8 +415,8 @@ impl Step<'_, '_> {
         sources: &[copy::Source<'_>],
     ) -> Result<Digest, StepError> {
         let begun = Instant::now();
-        let rows = copy::rows(sources)?;
-        let image = keys::copy(operation, &chain_id(&[]), &rows, self.session.epoch);
+        let image = keys::copy(operation, &chain_id(&[]), self.session.epoch)
+            .showing_all(|text| copy::rows(sources, text))?;
         if let Some(record) = self.session.store.record(&image.key())? {
             return Ok(record.layer);
         }

@@ -67,12 +67,16 @@ struct Finished {
     result: Result<Product, StepError>,
 }
 
+/// Blocks of as many bytes are of lists that grow with a context; they are to leave nothing behind.
+const LARGE_BLOCK: i32 = 128 << 10;
+
 /// Makes what `target` needs, and nothing else.
 pub fn solve(
     session: &Session<'_>,
     definition: &Definition,
     target: VertexId,
 ) -> Result<Solution, Box<Failure>> {
+    crate::sys::process::map_blocks_from(LARGE_BLOCK);
     let products: Vec<OnceLock<Product>> =
         definition.vertices.iter().map(|_| OnceLock::new()).collect();
     let mut schedule = Schedule::new(definition, target);

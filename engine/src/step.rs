@@ -353,7 +353,8 @@ impl<'p> Step<'_, 'p> {
         // When all sources are file systems in the store, their names alone tell that nothing has
         // changed, and nothing need be mounted to find out.
         let by_name = self.source_names(operation);
-        let short = by_name.map(|names| keys::copy(operation, &base, &names, self.session.epoch));
+        let key = || keys::copy(operation, &base, self.session.epoch);
+        let short = by_name.map(|names| key().showing(&names));
         if let Some(short) = &short
             && let Some(record) = self.look_up(short)?
         {
@@ -394,12 +395,12 @@ impl<'p> Step<'_, 'p> {
         begun: Instant,
     ) -> Result<(Record, Preimage, Outcome), StepError> {
         let sources = copy::select(operation, trees)?;
-        let before = keys::copy(operation, base, "done before\n", self.session.epoch);
+        let key = || keys::copy(operation, base, self.session.epoch);
+        let before = key().showing("done before\n");
         let first = self.is_first(&before, &sources, trees)?;
         let layers = self.layers(operation.base);
         let written = first.then(|| self.write_copy(layers, operation, &sources)).transpose()?;
-        let rows = copy::rows(&sources)?;
-        let long = keys::copy(operation, base, &rows, self.session.epoch);
+        let long = key().showing_all(|text| copy::rows(&sources, text))?;
         let make = || -> Result<_, StepError> {
             Ok(match (self.look_up(&long)?, written) {
                 (Some(record), written) => {

@@ -26,7 +26,7 @@ pub struct Metadata {
     /// Directory, file, link, ...
     pub kind: FileType,
     /// Permission bits, set-id bits and sticky.
-    pub mode: u32,
+    pub mode: u16,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -35,8 +35,8 @@ pub struct Metadata {
     pub size: u64,
     /// When the content changed.
     pub mtime: Timestamp,
-    /// When the inode changed.
-    pub ctime: Timestamp,
+    /// When the inode changed: nanoseconds since 1970, which wrap around. To be compared, not shown.
+    pub ctime: i64,
     /// The inode's number.
     pub inode: u64,
     /// Of the device the entry is on.
@@ -156,12 +156,12 @@ pub fn metadata_at(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Resu
     };
     Ok(Metadata {
         kind: FileType::from_raw_mode(stat.stx_mode.into()),
-        mode: u32::from(stat.stx_mode) & 0o7777,
+        mode: stat.stx_mode & 0o7777,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         size: stat.stx_size,
         mtime: time(stat.stx_mtime),
-        ctime: time(stat.stx_ctime),
+        ctime: time(stat.stx_ctime).wrapping_nanoseconds(),
         inode: stat.stx_ino,
         device: (stat.stx_dev_major, stat.stx_dev_minor),
         node: (stat.stx_rdev_major, stat.stx_rdev_minor),

@@ -223,12 +223,13 @@ fn wrong_file(kind: Kind, name: &str, path: &Path) -> Result<Option<String>> {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
+        let digest = Digest::of(&bytes);
         is_whole = match kind {
-            Kind::Context => context::is_whole(&bytes),
+            Kind::Context => context::is_whole(bytes),
             Kind::Journal => serde_json::from_slice::<IgnoredAny>(&bytes).is_ok(),
             _ => true,
         };
-        Ok(Digest::of(&bytes))
+        Ok(digest)
     })?;
     Ok(match content {
         Content::Missing => None,

@@ -25,8 +25,15 @@ pub(super) enum Extents {
     None,
     /// The file is stored whole, from this block of the device on.
     Whole { device: u16, block: u32 },
-    /// In order, with holes between them.
-    Some { device: u16, parts: Box<[Extent]> },
+    /// In parts, with holes between them. Few files have holes, so these take their own room.
+    Some(Box<Parts>),
+}
+
+/// The parts of a file that has holes, in order.
+#[derive(Debug)]
+pub(super) struct Parts {
+    device: u16,
+    extents: Box<[Extent]>,
 }
 
 /// A part of a file that is stored: all in bytes but `block`.
@@ -81,7 +88,7 @@ impl Extents {
                     [Extent { start: 0, end, block }] if *end == size => {
                         Ok(Self::Whole { device, block: *block })
                     }
-                    _ => Ok(Self::Some { device, parts: extents.into() }),
+                    _ => Ok(Self::Some(Box::new(Parts { device, extents: extents.into() }))),
                 }
             }
         }
@@ -91,8 +98,8 @@ impl Extents {
     pub(super) fn chunks(&self, size: u64, block_bits: u32) -> Chunks {
         let enough = size.div_ceil(1 << block_bits).next_power_of_two().trailing_zeros();
         let mut bits = enough.min(LARGEST_CHUNK);
-        if let Self::Some { parts, .. } = self {
-            for extent in parts {
+        if let Self::Some(parts) = self {
+            for extent in &parts.extents {
                 let end = if extent.end == size { 0 } else { extent.end };
                 bits = bits.min((extent.start | end).trailing_zeros() - block_bits);
             }
@@ -114,11 +121,12 @@ impl Extents {
             match self {
                 Self::None => put(0, HOLE),
                 Self::Whole { device, block: base } => put(*device, block(*base, start)),
-                Self::Some { device, parts } => {
-                    while parts.get(next).is_some_and(|part| part.end <= start) {
+                Self::Some(parts) => {
+                    let Parts { device, extents } = &**parts;
+                    while extents.get(next).is_some_and(|part| part.end <= start) {
                         next += 1;
                     }
-                    match parts.get(next).filter(|part| part.start <= start) {
+                    match extents.get(next).filter(|part| part.start <= start) {
                         Some(part) => put(*device, block(part.block, start - part.start)),
                         None => put(0, HOLE),
                     }

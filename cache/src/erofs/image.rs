@@ -109,15 +109,9 @@ impl Image<'_> {
         bytes.0
     }
 
-    /// Returns the size that an inode tells, and how many links it has.
-    pub(super) fn size_and_links(&self, number: u32) -> (u64, u32) {
-        let node = self.tree.node(number);
-        match &node.what {
-            What::Directory(_) => self.listing(number).size(self.block_size() as usize),
-            What::File { size, .. } => (*size, node.links),
-            What::Symlink(target) => (target.len() as u64, node.links),
-            _ => (0, node.links),
-        }
+    /// Returns the length of a directory's listing, and how many links it has.
+    pub(super) fn size_and_links_of_directory(&self, number: u32) -> (u64, u32) {
+        self.listing(number).size(self.block_size() as usize)
     }
 
     fn put_inode(
@@ -128,7 +122,7 @@ impl Image<'_> {
         out: &mut Output<'_>,
     ) -> io::Result<()> {
         let node = self.tree.node(place.node);
-        let (size, links) = (place.size, place.links);
+        let (size, links) = layout.size_and_links(place.node, node);
         let (stored, detail) = match &node.what {
             What::File { size: 1.., extents } => {
                 (CHUNKED, extents.chunks(size, self.block_bits).bits | CHUNK_INDEXES)

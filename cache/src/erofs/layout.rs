@@ -53,9 +53,6 @@ pub(super) struct Place {
     pub(super) block: u32,
     /// Whether the rest, less than a block, follows the inode.
     pub(super) inline: bool,
-    /// The size that the inode tells.
-    pub(super) size: u64,
-    pub(super) links: u32,
 }
 
 /// The places of everything.
@@ -65,6 +62,8 @@ pub(super) struct Layout {
     pub(super) places: Vec<Place>,
     /// The numbers of the inodes by those of the tree; 0 for what has no name.
     pub(super) numbers: Vec<u32>,
+    /// The sizes of directories, and how many links they have, by their numbers in the tree.
+    directories: BTreeMap<u32, (u64, u32)>,
     /// The time that compact inodes have.
     pub(super) epoch: Timestamp,
     /// Where shared attributes start.
@@ -84,6 +83,7 @@ impl Layout {
         let mut layout = Self {
             places: Vec::with_capacity(order.len()),
             numbers: Vec::new(),
+            directories: BTreeMap::new(),
             epoch: epoch(image.tree, &order),
             shared_at: 0,
             shared: vec![NOT_SHARED; image.attributes.len()],
@@ -95,7 +95,10 @@ impl Layout {
         let mut blocks = 0_u64;
         for number in order {
             let node = image.tree.node(number);
-            let (size, links) = image.size_and_links(number);
+            if matches!(node.what, What::Directory(_)) {
+                layout.directories.insert(number, image.size_and_links_of_directory(number));
+            }
+            let (size, links) = layout.size_and_links(number, node);
             let is_compact = layout.is_compact(node, size, links);
             let header = if is_compact { COMPACT_INODE } else { EXTENDED_INODE };
             let (place, body_end, own_blocks) = layout.place(image, node, size, header, end);
@@ -105,8 +108,6 @@ impl Layout {
                 number: numbers[number as usize],
                 block: if own_blocks.count == 0 { HOLE } else { u32::try_from(blocks).ok()? },
                 inline: own_blocks.inline,
-                size,
-                links,
             });
             blocks += own_blocks.count;
             end = body_end;
@@ -186,6 +187,16 @@ impl Layout {
         let (shared, own) = self.partition(attributes, set);
         let own: u64 = own.iter().map(|number| attributes.get(*number).encoded_size()).sum();
         ATTRIBUTES_HEADER + 4 * shared.len() as u64 + own
+    }
+
+    /// Returns the size that an inode tells, and how many links it has.
+    pub(super) fn size_and_links(&self, number: u32, node: &Node) -> (u64, u32) {
+        match &node.what {
+            What::Directory(_) => self.directories[&number],
+            What::File { size, .. } => (*size, node.links),
+            What::Symlink(target) => (target.len() as u64, node.links),
+            _ => (0, node.links),
+        }
     }
 
     /// Returns whether 32 bytes are enough for an inode.
@@ -269,16 +280,15 @@ fn order(tree: &Tree) -> (Vec<u32>, Vec<u32>) {
 
 /// Returns the most frequent time, the earliest of several.
 fn epoch(tree: &Tree, order: &[u32]) -> Timestamp {
-    let mut counts = BTreeMap::new();
-    for node in order.iter().map(|number| tree.node(*number)) {
-        if fits_compact(node, 0, node.links) {
-            *counts.entry(node.mtime).or_insert(0_u32) += 1;
+    let nodes = order.iter().map(|number| tree.node(*number));
+    let compact = nodes.filter(|node| fits_compact(node, 0, node.links));
+    let mut times: Vec<Timestamp> = compact.map(|node| node.mtime).collect();
+    times.sort_unstable();
+    let mut most: &[Timestamp] = &[];
+    for same in times.chunk_by(PartialEq::eq) {
+        if same.len() > most.len() {
+            most = same;
         }
     }
-    let most = counts.values().max().copied();
-    counts
-        .into_iter()
-        .find(|(_, count)| Some(*count) == most)
-        .map(|(time, _)| time)
-        .unwrap_or_default()
+    most.first().copied().unwrap_or_default()
 }

@@ -40,7 +40,7 @@ pub(super) struct Node {
 /// What an inode is.
 #[derive(Debug)]
 pub(super) enum What {
-    Directory(Directory),
+    Directory(Box<Directory>),
     File {
         size: u64,
         extents: Extents,
@@ -115,7 +115,7 @@ impl Tree {
 
     /// Makes an empty directory in the directory `parent`.
     pub(super) fn directory(parent: u32) -> What {
-        What::Directory(Directory { parent, layer: 0, names: BTreeMap::new() })
+        What::Directory(Box::new(Directory { parent, layer: 0, names: BTreeMap::new() }))
     }
 
     /// Adds an inode without a name.

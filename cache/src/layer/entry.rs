@@ -87,6 +87,11 @@ impl Timestamp {
     pub fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
     }
+
+    /// Returns it in nanoseconds, which wrap around after 292 years: for comparing.
+    pub fn wrapping_nanoseconds(&self) -> i64 {
+        self.seconds.wrapping_mul(1_000_000_000).wrapping_add(self.nanoseconds.into())
+    }
 }
 
 /// Resolves `.`, `..` and repeated slashes in `path` by text alone, never above the root.

@@ -16,7 +16,7 @@ use super::pax::{self, Records};
 use super::{Error, entry};
 
 /// Big enough that a digest and a file system see few calls, small enough for the cache.
-const BUFFER: usize = 512 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// Below this much room the buffer is written out before content is read into it.
 const READ_AT_LEAST: usize = 64 * 1024;

@@ -263,7 +263,7 @@ impl<'a> Tree<'a> {
         let failed = |error| look(&source.path, error);
         let mut tar = LayerWriter::new(out);
         let mut content = 0;
-        let mut entry = Entry::new(name, Kind::Directory, source.metadata.mode);
+        let mut entry = Entry::new(name, Kind::Directory, source.metadata.mode.into());
         entry.uid = source.metadata.uid.into();
         entry.gid = source.metadata.gid.into();
         entry.mtime = source.metadata.mtime;

@@ -191,7 +191,8 @@ fn is_opaque(upper: &View, path: &[u8]) -> io::Result<bool> {
 fn is_copy(old: &Metadata, found: &Found<'_>) -> bool {
     let stat = found.stat();
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    (old.mode, old.uid, old.gid) == (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
+    let mode = u32::from(old.mode);
+    (mode, old.uid, old.gid) == (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
         && old.mtime.seconds == stat.st_mtime
         && old.mtime.nanoseconds == nanoseconds
 }

@@ -9,25 +9,28 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 use cache::content::ContentHasher;
-use cache::layer::Entry;
 use cache::layer::writer::Append;
+use cache::layer::{Entry, Kind, Timestamp};
 use rustix::fs::{AtFlags, OFlags};
 
-use super::{Error, shown};
-use crate::tree::Tree;
-use crate::view::{Metadata, metadata_at};
+use super::{Error, TreeFile, shown};
+use crate::view::metadata_at;
 
 /// Writes a tree's file.
 pub(super) fn append(
     out: &mut dyn Append,
-    mut entry: Entry,
-    tree: &Tree,
-    path: &[u8],
-    seen: &Metadata,
+    to: Vec<u8>,
+    file: &TreeFile<'_>,
+    clamped: impl Fn(Timestamp) -> Timestamp,
 ) -> Result<(), Error> {
+    let TreeFile { tree, file, mode, uid, gid } = *file;
+    let (path, seen) = (&file.path(), file.metadata());
     let read = |source| Error::Read { path: shown(path), source };
     let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
-    entry.xattrs = tree.xattrs(file.as_fd()).map_err(read)?;
+    let xattrs = tree.xattrs(file.as_fd()).map_err(read)?;
+    let (kind, mtime) = (Kind::File { size: seen.size }, clamped(seen.mtime));
+    let (uid, gid) = (uid.into(), gid.into());
+    let entry = Entry { path: to, kind, mode, uid, gid, mtime, xattrs };
     let hasher = tree.wants_digest(path, seen).then(ContentHasher::new);
     let mut content = Digested { file: File::from(file), hasher };
     let appended = out.append(&entry, &mut content);

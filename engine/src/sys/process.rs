@@ -16,6 +16,19 @@ const PARKING: RawFd = 32;
 /// The child's stack: it only makes system calls.
 const STACK_WORDS: usize = 4096;
 
+/// Has blocks of memory of this many bytes and more mapped by themselves (mallopt(3)): they go back
+/// to the kernel when they are given up, where those of a heap stay between others. Left alone, the
+/// C library maps only larger and larger ones.
+#[cfg(target_env = "gnu")]
+pub(crate) fn map_blocks_from(bytes: c_int) {
+    // SAFETY: it sets a number that allocations look at.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+}
+
+/// Other C libraries do so by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn map_blocks_from(_bytes: c_int) {}
+
 /// A program to start.
 pub(crate) struct Spawn<'a> {
     /// Its file, open in any way.

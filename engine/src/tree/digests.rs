@@ -9,7 +9,6 @@ use std::sync::RwLock;
 
 use cache::content::{ContentDigest, ContentHasher};
 use cache::context::{ContextIndex, Stat};
-use cache::layer::Timestamp;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::{FileType, OFlags};
 
@@ -40,20 +39,21 @@ impl Tree {
 
     /// The digests of the regular files among `entries`, by their place. A file with extended
     /// attributes has a digest of both.
-    pub fn digests(&self, entries: &[&Entry]) -> Result<Vec<Option<ContentDigest>>, Error> {
+    pub fn digests(&self, entries: &[Entry<'_>]) -> Result<Vec<Option<ContentDigest>>, Error> {
         let mut digests: Vec<Option<ContentDigest>> = match &self.index {
             None => vec![None; entries.len()],
             Some(index) => {
                 let index = index.read().expect("no holder panics");
-                let known = |entry: &Entry| index.get(&entry.path, &index_stat(&entry.metadata));
+                let known =
+                    |entry: &Entry<'_>| index.get(&entry.path(), &index_stat(entry.metadata()));
                 entries.iter().map(|entry| is_file(entry).then(|| known(entry)).flatten()).collect()
             }
         };
         let unknown: Vec<usize> = (0..entries.len())
-            .filter(|at| is_file(entries[*at]) && digests[*at].is_none())
+            .filter(|at| is_file(&entries[*at]) && digests[*at].is_none())
             .collect();
         let buffer = || vec![0; READ];
-        let compute = |buffer: &mut Vec<u8>, at: &usize| self.digest(entries[*at], buffer);
+        let compute = |buffer: &mut Vec<u8>, at: &usize| self.digest(&entries[*at], buffer);
         let computed: Vec<ContentDigest> = if unknown.len() < FEW {
             let mut buffer = if unknown.is_empty() { Vec::new() } else { buffer() };
             unknown.iter().map(|at| compute(&mut buffer, at)).collect::<Result<_, _>>()?
@@ -63,7 +63,7 @@ impl Tree {
         if let (Some(index), false) = (&self.index, unknown.is_empty()) {
             let mut index = index.write().expect("no holder panics");
             for (at, digest) in unknown.iter().zip(&computed) {
-                index.set(&entries[*at].path, index_stat(&entries[*at].metadata), *digest);
+                index.set(&entries[*at].path(), index_stat(entries[*at].metadata()), *digest);
             }
         }
         for (at, digest) in unknown.into_iter().zip(computed) {
@@ -108,9 +108,10 @@ impl Tree {
         Ok(all)
     }
 
-    fn digest(&self, entry: &Entry, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
+    fn digest(&self, entry: &Entry<'_>, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
+        let path = entry.path();
         let mut read = || -> io::Result<ContentDigest> {
-            let file = self.view.open_at(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let file = self.view.open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK)?;
             let attributes = self.xattrs(file.as_fd())?;
             let mut file = std::fs::File::from(file);
             let mut hasher = ContentHasher::new();
@@ -122,7 +123,7 @@ impl Tree {
                         hasher.update(&buffer[..count]);
                         digested += count as u64;
                         // A file that ends where it should is not asked once more.
-                        if count < buffer.len() && digested == entry.metadata.size {
+                        if count < buffer.len() && digested == entry.metadata().size {
                             break;
                         }
                     }
@@ -132,21 +133,19 @@ impl Tree {
             }
             Ok(with_attributes(hasher.finish(), &attributes))
         };
-        read().map_err(|source| Error::read(&entry.path, source))
+        read().map_err(|source| Error::read(&path, source))
     }
 }
 
-fn is_file(entry: &Entry) -> bool {
-    entry.metadata.kind == FileType::RegularFile
+fn is_file(entry: &Entry<'_>) -> bool {
+    entry.metadata().kind == FileType::RegularFile
 }
 
 fn index_stat(metadata: &Metadata) -> Stat {
-    let nanoseconds =
-        |time: Timestamp| time.seconds.wrapping_mul(1_000_000_000) + i64::from(time.nanoseconds);
     Stat {
         size: metadata.size,
-        mtime: nanoseconds(metadata.mtime),
-        ctime: nanoseconds(metadata.ctime),
+        mtime: metadata.mtime.wrapping_nanoseconds(),
+        ctime: metadata.ctime,
         inode: metadata.inode,
         device: u64::from(metadata.device.0) << 32 | u64::from(metadata.device.1),
     }
