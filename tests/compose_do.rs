@@ -499,6 +499,51 @@ fn hooks_run_when_a_container_starts_and_before_it_stops() {
 }
 
 #[test]
+fn who_is_to_be_restarted_with_a_service_is() {
+    let project = Project::of(&format!(
+        "services:
+  db:
+    image: busybox
+    {}
+    volumes: ['./seen:/seen']
+    healthcheck: {{test: [CMD, test, -e, /seen/well], interval: 200ms}}
+    post_start: [{{command: [sh, -c, 'sleep 0.3; touch /seen/well']}}]
+    pre_stop: [{{command: [rm, /seen/well]}}]
+  app: {{image: busybox, {IDLE}, depends_on: {{db: {{condition: service_healthy, restart: true}}}}}}
+  edge: {{image: busybox, {IDLE}, depends_on: {{app: {{condition: service_started, restart: true}}}}}}
+  side: {{image: busybox, {IDLE}, network_mode: 'service:db'}}
+  web: {{image: busybox, {IDLE}, depends_on: [db]}}
+",
+        IDLE.replace(", stop", "\n    stop")
+    ));
+    project.test.shell("mkdir -m 777 seen");
+    project.compose(&["up", "-d"]).succeeded();
+    let all = ["db", "app", "edge", "side", "web"];
+    let begun = || all.map(|service| project.shown(service, "{{.State.StartedAt}}"));
+    let mut before = begun();
+    let mut restarted = |arguments: &[&str]| {
+        project.compose(arguments).succeeded();
+        let now = begun();
+        let changed = all.iter().zip(now.iter().zip(&before)).filter(|(_, (now, old))| now != old);
+        let changed = changed.map(|(service, _)| *service).collect::<Vec<_>>();
+        before = now;
+        (changed, before.clone())
+    };
+    let (changed, at) = restarted(&["restart", "db"]);
+    assert_eq!(changed, ["db", "app", "edge", "side"]);
+    assert!(at[0] < at[1] && at[1] < at[2] && at[0] < at[3], "in order: {at:?}");
+    let net = |service| project.compose(&["exec", service, "readlink", "/proc/1/ns/net"]).ok();
+    assert_eq!(net("side"), net("db"), "it has the network of what runs now");
+    assert_eq!(restarted(&["restart", "--no-deps", "db", "web"]).0, ["db", "web"]);
+    assert_eq!(restarted(&["restart", "web"]).0, ["web"]);
+    assert_eq!(restarted(&["restart"]).0, all);
+    // Without the file, by labels.
+    project.test.shell("mv compose.yaml away");
+    assert_eq!(restarted(&["restart", "app"]).0, ["app", "edge"]);
+    project.test.shell("mv away compose.yaml");
+}
+
+#[test]
 fn what_runs_before_a_service_runs_once_before_its_first_container() {
     let file = |last: &str| {
         format!(

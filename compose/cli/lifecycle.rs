@@ -8,6 +8,7 @@ use clap::Args;
 use compose::Project;
 use compose::observe::{Instance, Observed};
 use compose::plan::Plan;
+use compose::restart::{self, Which};
 use compose::teardown;
 use engine::containers::protocol::Request;
 use engine::containers::{Client, Status, signal};
@@ -47,7 +48,7 @@ pub(crate) struct StopArgs {
 /// What `restart` is told.
 #[derive(Args, Debug)]
 pub(crate) struct RestartArgs {
-    /// Leave alone what depends on the services
+    /// Leave alone what is to be restarted with the services
     #[arg(long)]
     no_deps: bool,
     /// Seconds that containers have to end
@@ -194,10 +195,15 @@ pub(crate) fn stop(globals: &Globals, args: &StopArgs) -> anyhow::Result<ExitCod
     found.carry_out(globals, "stop", &plan, args.timeout)
 }
 
-/// Stops and starts again.
+/// Stops and starts again, with what is to be restarted with it.
 pub(crate) fn restart(globals: &Globals, args: &RestartArgs) -> anyhow::Result<ExitCode> {
     let found = Found::in_turn(globals, &args.services)?;
-    let plan = teardown::restart(found.project.as_ref(), &found.observed, is_of(&args.services));
+    let which = match (args.services.as_slice(), args.no_deps) {
+        ([], _) => Which::All,
+        (names, true) => Which::Only(names),
+        (names, false) => Which::WithDependents(names),
+    };
+    let plan = restart::restart(found.project.as_ref(), &found.observed, which)?;
     found.carry_out(globals, "restart", &plan, args.timeout)
 }
 

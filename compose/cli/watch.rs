@@ -19,7 +19,7 @@ use compose::make::labels;
 use compose::observe::{Instance, Observed};
 use compose::plan::Plan;
 use compose::reconcile::{self, Recreate, Up};
-use compose::teardown;
+use compose::restart::{self, Which};
 use compose::watch::tree::Tree;
 use compose::watch::{Batch, Mapping, Rules, sync};
 use engine::containers::Containers;
@@ -232,9 +232,9 @@ impl Watcher<'_> {
             let _turn = Turn::unless(here, &self.project.name, self.cancel)?;
             let containers = here.containers()?;
             let observed = home::observe(here, &containers, &self.project.name)?;
-            let plan = teardown::restart(Some(self.project), &observed, |instance| {
-                !instance.is_one_off() && batch.restart.contains(instance.service())
-            });
+            let names: Vec<String> = batch.restart.iter().cloned().collect();
+            let which = Which::WithDependents(&names);
+            let plan = restart::restart(Some(self.project), &observed, which)?;
             self.apply(here, &containers, self.project, &observed, &Up::default(), &plan)?;
             (self.say)(&format!("service(s) {} restarted", listed(&batch.restart)));
         }

@@ -2,8 +2,8 @@
 //!
 //! 1. **load** ([`load`]): files to a [`Project`], in numbered phases. Complete without any engine; nothing runs.
 //! 2. **observe** ([`observe`]): what of the project exists: containers, networks, volumes, by their labels.
-//! 3. **reconcile** ([`reconcile`], [`teardown`], [`images`]): the difference between the two as a [`plan`], in which every
-//!    step has a cause. Pure.
+//! 3. **reconcile** ([`reconcile`], [`restart`], [`teardown`], [`images`]): the difference between the two as a [`plan`],
+//!    in which every step has a cause. Pure.
 //! 4. **apply** ([`apply`]): the plan carried out, in parallel where nothing orders it: images are built and fetched,
 //!    networks, volumes and containers ([`make`]) made, started, waited for, stopped and removed.
 //!
@@ -50,6 +50,7 @@ mod reconcile_tests;
 mod relative;
 pub mod request;
 mod reset;
+pub mod restart;
 pub mod runnable;
 mod scalar;
 mod select;

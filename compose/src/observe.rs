@@ -16,6 +16,7 @@ use engine::volume::api::Volume;
 use crate::failure::Failure;
 use crate::images::Found;
 use crate::make::labels;
+use crate::plan::Condition;
 
 /// What exists, of a project and of what it may use.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +106,17 @@ impl Instance {
     pub fn dependencies(&self) -> impl Iterator<Item = &str> {
         let items = self.label(labels::DEPENDS_ON).split(',');
         items.filter_map(|item| item.split(':').next()).filter(|name| !name.is_empty())
+    }
+
+    /// Those of them that it is restarted with, and what it waits for then. Where the label does not say so it is, as with
+    /// docker compose.
+    pub fn restarts_with(&self) -> impl Iterator<Item = (&str, Condition)> {
+        self.label(labels::DEPENDS_ON).split(',').filter_map(|item| {
+            let mut words = item.split(':');
+            let name = words.next().filter(|name| !name.is_empty())?;
+            let condition = words.next().map_or(Condition::Ready, Condition::parse);
+            words.next().is_none_or(|word| word == "true").then_some((name, condition))
+        })
     }
 }
 

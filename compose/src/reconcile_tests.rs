@@ -11,6 +11,7 @@ use crate::model::Project;
 use crate::observe::{Instance, Observed};
 use crate::reconcile::{Recreate, Up, up};
 use crate::request::Request;
+use crate::restart::{Which, restart};
 use crate::teardown::{self, Down};
 
 fn project(services: &str) -> Project {
@@ -348,6 +349,55 @@ fn what_was_asked_for_comes_before_what_has_changed() {
     let changed = self::project("services: {db: {image: x, user: me}, web: {image: x}}");
     let never = Up { recreate: Recreate::Never, ..Up::default() };
     assert_eq!(there.up(&changed, &never), "");
+}
+
+#[test]
+fn who_says_so_is_restarted_with_what_it_depends_on_when_that_is_well_again() {
+    let project = project(
+        "services:
+  app: {image: x, depends_on: {db: {condition: service_healthy, restart: true}}}
+  db: {image: x}
+  edge: {image: x, depends_on: {app: {condition: service_started, restart: true}}}
+  side: {image: x, network_mode: 'service:db'}
+  web: {image: x, depends_on: [db]}
+",
+    );
+    let there = There::of(&project, &["app/1", "app/2", "db/1", "edge/1", "side/1", "web/1"]);
+    let of = |project: Option<&Project>, which: Which<'_>| {
+        restart(project, &there.observed, which).expect("a plan").to_string()
+    };
+    let names = ["db".to_owned()];
+    let expected = "  1. Container p-db-1: stop (it is restarted)
+  2. Container p-db-1: start (it is restarted) after 1
+  3. Service db: wait until it is healthy (another service depends on it) after 2
+  4. Container p-app-1: stop (it is restarted) after 2, 3
+  5. Container p-app-1: start (it is restarted) after 4
+  6. Container p-app-2: stop (it is restarted) after 2, 3
+  7. Container p-app-2: start (it is restarted) after 6
+  8. Container p-edge-1: stop (it is restarted) after 2, 3, 5, 7
+  9. Container p-edge-1: start (it is restarted) after 8
+ 10. Container p-side-1: stop (it is restarted) after 2
+ 11. Container p-side-1: start (it is restarted) after 10
+";
+    assert_eq!(of(Some(&project), Which::WithDependents(&names)), expected);
+    // Labels say the same, but not who can do without.
+    assert_eq!(of(None, Which::WithDependents(&names)), expected);
+    let alone = "  1. Container p-db-1: stop (it is restarted)
+  2. Container p-db-1: start (it is restarted) after 1
+";
+    assert_eq!(of(Some(&project), Which::Only(&names)), alone);
+    let all = of(Some(&project), Which::All);
+    let web = "
+ 12. Container p-web-1: stop (it is restarted) after 2
+ 13. Container p-web-1: start (it is restarted) after 12
+";
+    assert_eq!(all, format!("{}{web}", expected.trim_end()));
+    let without = There::of(&project, &["app/1"]);
+    let refused = restart(Some(&project), &without.observed, Which::WithDependents(&names));
+    assert_eq!(
+        refused.expect_err("it waits for what is not there").to_string(),
+        "service \"app\" is restarted with \"db\", which has no container: make it with: rcompose up db"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Station 3 the other way: how containers are stopped, restarted and removed, as a plan. Pure.
+//! Station 3 the other way: how containers are stopped, started and removed, as a plan. Pure.
 //!
 //! Works without a project too: what a container depends on stands on its label, so that `down` takes away what was made
 //! of a file that is gone.
@@ -100,20 +100,6 @@ pub fn stop(
     plan
 }
 
-/// Stops the containers that are chosen and starts them again, each when what it depends on runs.
-pub fn restart(
-    project: Option<&Project>,
-    observed: &Observed,
-    chosen: impl Fn(&Instance) -> bool,
-) -> Plan {
-    let mut plan = Plan::default();
-    let instances: Vec<&Instance> = observed.containers.iter().filter(|it| chosen(it)).collect();
-    let dependencies = dependencies(project, observed);
-    let stops = stop_each(&mut plan, &instances, &dependencies, "it is restarted");
-    start_each(&mut plan, &instances, &dependencies, &stops, "it is restarted");
-    plan
-}
-
 /// Starts the containers that are chosen, each when what it depends on was started.
 pub fn start(
     project: Option<&Project>,
@@ -124,19 +110,8 @@ pub fn start(
     let is_down = |instance: &&Instance| chosen(instance) && !instance.is_active();
     let instances: Vec<&Instance> = observed.containers.iter().filter(is_down).collect();
     let dependencies = dependencies(project, observed);
-    start_each(&mut plan, &instances, &dependencies, &BTreeMap::new(), "it was asked for");
-    plan
-}
-
-fn start_each(
-    plan: &mut Plan,
-    instances: &[&Instance],
-    dependencies: &Dependencies,
-    stops: &BTreeMap<&str, StepId>,
-    cause: &str,
-) {
     let mut started: BTreeMap<&str, BTreeSet<StepId>> = BTreeMap::new();
-    for service in &order::sorted(dependencies) {
+    for service in &order::sorted(&dependencies) {
         let on = dependencies.get(service).into_iter().flatten();
         let before: BTreeSet<StepId> =
             on.flat_map(|name| started.get(name.as_str()).cloned().unwrap_or_default()).collect();
@@ -144,12 +119,12 @@ fn start_each(
         let mut own = before.clone();
         for instance in instances.iter().filter(|it| it.service() == service) {
             let slot = Slot { service: service.clone(), number: instance.number() };
-            let after = before.iter().copied().chain(stops.get(instance.id()).copied());
             let action = Action::Start { slot, name: instance.name().to_owned() };
-            own.insert(plan.add(action, cause, after));
+            own.insert(plan.add(action, "it was asked for", before.iter().copied()));
         }
         started.insert(service, own);
     }
+    plan
 }
 
 /// Removes the containers that are chosen and do not run; with `stop` also those that do.

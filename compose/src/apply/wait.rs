@@ -33,12 +33,7 @@ impl Work<'_> {
         cause: &str,
     ) -> Result<(), Failure> {
         for slot in slots {
-            let name = crate::make::name(
-                self.apply.project,
-                service,
-                &self.apply.project.services[service],
-                slot.number,
-            );
+            let name = self.name(slot);
             let id = self.id(slot, &name)?;
             let done = match condition {
                 Condition::Started => continue,
@@ -50,6 +45,17 @@ impl Work<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// What a service's container is called: as the project says, or as it is if there is none.
+    fn name(&self, slot: &Slot) -> String {
+        let Slot { service, number } = slot;
+        let project = self.apply.project;
+        if let Some(said) = project.services.get(service) {
+            return crate::make::name(project, service, said, *number);
+        }
+        let instance = self.apply.observed.of_service(service).find(|it| it.number() == *number);
+        instance.map_or_else(|| service.clone(), |it| it.name().to_owned())
     }
 
     fn wait_for_one(
