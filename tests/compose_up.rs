@@ -190,6 +190,34 @@ fn a_dependency_that_fails_is_told_at_once_with_what_it_said() {
 }
 
 #[test]
+fn who_is_to_be_restarted_with_what_it_depends_on_is_when_that_is_replaced() {
+    let file = |command: &str| {
+        format!(
+            "services:
+  db: {{image: busybox, command: {command:?}, stop_grace_period: 0s}}
+  web: {{image: busybox, command: {IDLE:?}, depends_on: {{db: {{condition: service_started, restart: true}}}}}}
+  plain: {{image: busybox, command: {IDLE:?}, depends_on: [db]}}
+"
+        )
+    };
+    let project = Project::of(&file("sleep 600"));
+    project.compose(&["up", "-d"]).succeeded();
+    let begun = |service| project.shown(service, "{{.Id}} {{.State.StartedAt}}");
+    let before = ["web", "plain"].map(begun);
+    project.compose(&["up", "-d", "--scale", "db=2"]).succeeded();
+    assert_eq!(["web", "plain"].map(begun), before, "a second one is no other one");
+    project.rewrite(&file("sleep 700"));
+    let web = project.id("web");
+    project.compose(&["up", "-d"]).succeeded();
+    assert_eq!(project.id("web"), web, "it is the same container");
+    assert_ne!(begun("web"), before[0]);
+    assert_eq!(begun("plain"), before[1]);
+    assert!(
+        project.shown("db", "{{.State.StartedAt}}") < project.shown("web", "{{.State.StartedAt}}")
+    );
+}
+
+#[test]
 fn as_many_containers_run_as_are_wanted_and_orphans_are_told_of() {
     let file = |services: &str| format!("services:\n{services}");
     let a = format!("  a: {{image: busybox, command: {IDLE:?}, scale: 2}}\n");

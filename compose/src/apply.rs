@@ -114,8 +114,8 @@ pub struct Apply<'a> {
 #[derive(Clone, Debug)]
 struct Place {
     id: String,
-    /// Whether it was made by this plan.
-    is_new: bool,
+    /// Whether this plan has put it in another one's place.
+    is_replaced: bool,
 }
 
 /// A plan under way.
@@ -132,7 +132,7 @@ pub fn apply(apply: &Apply<'_>, plan: &Plan) -> Result<(), Failure> {
     for instance in apply.observed.containers.iter().filter(|it| !it.is_one_off()) {
         let slot = Slot { service: instance.service().to_owned(), number: instance.number() };
         // What an interrupted replacement has left comes behind what it was to replace.
-        places.entry(slot).or_insert(Place { id: instance.id().to_owned(), is_new: false });
+        places.entry(slot).or_insert(Place { id: instance.id().to_owned(), is_replaced: false });
     }
     let work = Work { apply, places: Mutex::new(places), off: Cancel::new()? };
     let mut schedule = Schedule::new(plan);

@@ -130,7 +130,7 @@ pub enum Action {
         /// Its name.
         name: String,
     },
-    /// Stop a container and start it again if one of these services' containers was made anew.
+    /// Stop a container and start it again if one of these services' containers was replaced.
     RestartAfter {
         /// Which.
         slot: Slot,

@@ -247,6 +247,8 @@ fn check_replicas(project: &Project) -> Result<(), Failure> {
 struct Steps {
     /// Its containers are made.
     made: Vec<StepId>,
+    /// Whether some of them are made in place of others, perhaps.
+    replaces: bool,
     /// They were started.
     started: Vec<StepId>,
     slots: Vec<Slot>,
@@ -489,6 +491,7 @@ impl<'a> Planner<'a> {
             Action::Converge { slot: slot.clone(), name: shown.clone(), replaces, certain };
         let made = self.done.plan.add(converge, cause, before.create.iter().copied());
         steps.made.push(made);
+        steps.replaces = true;
         self.start(slot, shown, "it is to run", before, Some(made), steps);
     }
 
@@ -498,11 +501,12 @@ impl<'a> Planner<'a> {
         cause.is_some() || pending && self.recreate(name) == Recreate::Diverged
     }
 
-    /// The services that a service depends on, is restarted with, and that may get new containers.
+    /// The services that a service depends on, is restarted with, and whose containers may be replaced; one more of them
+    /// changes nothing for it.
     fn restarts<'b>(&self, service: &'b Service) -> impl Iterator<Item = &'b String> {
         service.depends_on.iter().filter_map(|(name, dependency)| {
             let steps = self.services.get(name).filter(|_| dependency.restart)?;
-            (!steps.made.is_empty()).then_some(name)
+            steps.replaces.then_some(name)
         })
     }
 

@@ -276,6 +276,10 @@ fn who_is_restarted_with_what_it_depends_on_is() {
   3. Container p-web-1: restart if what it depends on is recreated (it says so of db) after 2
 "
     );
+    let mut more = of("one");
+    more.services.get_mut("db").expect("db").scale = Some(2);
+    let plan = there.up(&more, &Up::default());
+    assert!(plan.contains("p-db-2: create") && !plan.contains("p-web-1"), "{plan}");
 }
 
 #[test]

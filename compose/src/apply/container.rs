@@ -30,7 +30,7 @@ impl Work<'_> {
         let Some(instance) = replaces.and_then(|id| self.apply.observed.by_id(id)) else {
             return self.told(("Container", name), ["Creating", "Created"], cause, || {
                 let record = self.create(slot, service, &image, &others, None, name)?;
-                self.put(slot, &record.id);
+                self.put(slot, &record.id, false);
                 Ok(())
             });
         };
@@ -74,7 +74,7 @@ impl Work<'_> {
             .and_then(|()| engine::containers::remove(containers, old.id(), false, false))
             .map_err(|source| of(old.name(), source))?;
         containers.rename(&record.id, name).map_err(|source| of(name, source))?;
-        self.put(slot, &record.id);
+        self.put(slot, &record.id, true);
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl Work<'_> {
         (self.apply.listener)(Event::Running { service: &slot.service, id, name, since, output });
     }
 
-    /// Starts a container again if one of these services has a new container.
+    /// Starts a container again if a container of one of these services was replaced.
     pub(super) fn restart_after(
         &self,
         slot: &Slot,
@@ -167,9 +167,9 @@ impl Work<'_> {
         services: &[String],
         cause: &str,
     ) -> Result<(), Failure> {
-        let is_new =
-            |(slot, place): (&Slot, &Place)| place.is_new && services.contains(&slot.service);
-        if !self.places().iter().any(is_new) {
+        let is_replaced =
+            |(slot, place): (&Slot, &Place)| place.is_replaced && services.contains(&slot.service);
+        if !self.places().iter().any(is_replaced) {
             return Ok(());
         }
         let id = self.id(slot, name)?;
@@ -273,8 +273,8 @@ impl Work<'_> {
         all
     }
 
-    fn put(&self, slot: &Slot, id: &str) {
-        self.places().insert(slot.clone(), Place { id: id.to_owned(), is_new: true });
+    fn put(&self, slot: &Slot, id: &str, is_replaced: bool) {
+        self.places().insert(slot.clone(), Place { id: id.to_owned(), is_replaced });
     }
 
     pub(super) fn id(&self, slot: &Slot, name: &str) -> Result<String, Failure> {
