@@ -222,6 +222,32 @@ fn variables_come_from_the_shell_then_from_env_files() {
 }
 
 #[test]
+fn a_variable_without_a_name_is_told_with_its_line() {
+    let folder = Folder::of(&[
+        (
+            "compose.yaml",
+            "services: {a: {image: 'x:$A', env_file: [{path: a.env, format: '${F:-}'}]}}",
+        ),
+        (".env", "A=1\n=x\n"),
+        ("a.env", "B=2\n\n=x\n"),
+    ]);
+    for format in ["", "raw"] {
+        let refused = folder.run_in(folder.path(), &["config"], &[("F", format)], "");
+        let expected = "/a.env: line 3: no variable name on line '=x'\n";
+        assert!(refused.stderr.ends_with(expected), "{}", refused.stderr);
+        assert_eq!(refused.code, Some(1));
+    }
+    // Where no container is to have it there is no harm in it.
+    let kept = folder.run_in(folder.path(), &["config", "--no-env-resolution"], &[], "");
+    assert!(kept.stdout.contains("image: x:1\n"), "{}", kept.stderr);
+    assert!(
+        kept.stderr.contains(".env: line 2: no variable name on line '=x'\n"),
+        "{}",
+        kept.stderr
+    );
+}
+
+#[test]
 fn the_project_is_named_by_flag_variable_file_or_folder() {
     let folder = Folder::of(&[
         ("compose.yaml", "name: From-File\nservices: {a: {image: x}}"),

@@ -429,6 +429,10 @@ fn bad_projects_are_refused_before_anything_is_made() {
             "compose.yaml:2:28: environment variable \"NOT_SET\" required by secret",
         ),
         (
+            "services: {a: {image: busybox, environment: ['=x']}}",
+            "-a-1: invalid environment variable: =x",
+        ),
+        (
             "services: {a: {image: busybox, tmpfs: [/a, b]}}",
             "compose.yaml:1:44: service \"a\": the mount target \"b\" is not absolute: begin it with /",
         ),

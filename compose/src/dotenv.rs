@@ -17,16 +17,19 @@ pub(crate) struct LineError {
 }
 
 /// Reads the lines of a text into `values`. Variables are looked up outside first, then among the lines above.
+///
+/// A value may have no name, as in the reference. What is wrong with the first of them is returned, for who cannot take it.
 pub(crate) fn read(
     text: &str,
     values: &mut BTreeMap<String, String>,
     outside: &mut Variables<'_>,
-) -> Result<(), LineError> {
-    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+) -> Result<Option<LineError>, LineError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = Reader { rest: text, line: 1, nameless: None };
     while reader.skip_to_statement() {
         reader.statement(values, outside)?;
     }
-    Ok(())
+    Ok(reader.nameless)
 }
 
 /// Reads lines as `docker run --env-file` does: nothing is expanded or unquoted.
@@ -45,8 +48,12 @@ pub(crate) fn read_raw(
             Some((key, value)) => (key, Some(value.to_owned())),
             None => (line, lookup(line)),
         };
-        if key.contains(char::is_whitespace) || key.is_empty() {
-            return Err(LineError { line: index + 1, wrong: Wrong::KeyWithSpace });
+        let wrong = match key {
+            "" => Some(Wrong::NoVariableName { text: line.to_owned() }),
+            key => key.contains(char::is_whitespace).then_some(Wrong::KeyWithSpace),
+        };
+        if let Some(wrong) = wrong {
+            return Err(LineError { line: index + 1, wrong });
         }
         if let Some(value) = value {
             values.insert(key.to_owned(), value);
@@ -58,6 +65,7 @@ pub(crate) fn read_raw(
 struct Reader<'a> {
     rest: &'a str,
     line: usize,
+    nameless: Option<LineError>,
 }
 
 impl Reader<'_> {
@@ -79,11 +87,16 @@ impl Reader<'_> {
         values: &mut BTreeMap<String, String>,
         outside: &mut Variables<'_>,
     ) -> Result<(), LineError> {
+        let text = self.rest.lines().next().unwrap_or_default();
         let (key, has_value) = self.key()?;
         if key.contains(' ') {
             return Err(self.error(Wrong::KeyWithSpace));
         }
+        if key.is_empty() && has_value && self.nameless.is_none() {
+            self.nameless = Some(self.error(Wrong::NoVariableName { text: text.to_owned() }));
+        }
         if !has_value {
+            self.line += 1;
             // Named alone, a variable is taken over from outside.
             if let Some(value) = (outside.lookup)(&key) {
                 values.insert(key, value);
@@ -108,7 +121,6 @@ impl Reader<'_> {
                     let key = self.rest[..at].trim_end().to_owned();
                     let has_value = character != '\n';
                     self.rest = self.rest[at + 1..].trim_start_matches(is_blank);
-                    self.line += usize::from(!has_value);
                     return Ok((key, has_value));
                 }
                 '_' | '.' | '-' | '[' | ']' => {}
@@ -252,9 +264,12 @@ mod tests {
     ) -> Result<BTreeMap<String, String>, String> {
         let mut values = BTreeMap::new();
         let mut variables = Variables { lookup: outside, unset: &mut |_| {} };
-        read(text, &mut values, &mut variables)
-            .map_err(|error| format!("line {}: {}", error.line, error.wrong))?;
+        read(text, &mut values, &mut variables).map_err(shown)?;
         Ok(values)
+    }
+
+    fn shown(error: LineError) -> String {
+        format!("line {}: {}", error.line, error.wrong)
     }
 
     fn check(text: &str, expected: &[(&str, &str)]) {
@@ -286,12 +301,39 @@ mod tests {
     fn what_cannot_be_read_names_its_line() {
         let error = |text: &str| parse(text, &|_| None).unwrap_err();
         assert_eq!(error("A=1\nB C=2\n"), "line 2: key cannot contain a space");
+        assert_eq!(error("A=1\nB C\nD=1\n"), "line 2: key cannot contain a space");
+        assert_eq!(error("X\nB C=2"), "line 2: key cannot contain a space");
         assert_eq!(
             error("A=1\n\nB%=2\n"),
             "line 3: unexpected character '%' in variable name \"B%=2\""
         );
         assert_eq!(error("A=\"x\n"), "line 1: unterminated quoted value \"x");
         assert_eq!(error("\nA=${B:?no}\n"), "line 2: required variable B is missing a value: no");
+    }
+
+    #[test]
+    fn a_value_without_a_name_is_told() {
+        let told = |text: &str| {
+            let mut variables = Variables { lookup: &|_| None, unset: &mut |_| {} };
+            let nameless = read(text, &mut BTreeMap::new(), &mut variables).expect("it reads");
+            nameless.map(shown)
+        };
+        for (text, line) in [
+            ("A=1\n\n=x\n=y\n", "3: no variable name on line '=x'"),
+            (": x", "1: no variable name on line ': x'"),
+            ("export =x # y", "1: no variable name on line 'export =x # y'"),
+        ] {
+            assert_eq!(told(text), Some(format!("line {line}")), "{text}");
+        }
+        // Neither says that anything is to have a value.
+        for text in ["export\nA=1\n", "export \n", "A=1\nexport", "NAME"] {
+            assert_eq!(told(text), None, "{text}");
+        }
+        let raw = read_raw("A=1\n=x\n", &mut BTreeMap::new(), &|_| None);
+        assert_eq!(
+            shown(raw.expect_err("it has no name")),
+            "line 2: no variable name on line '=x'"
+        );
     }
 
     #[test]

@@ -489,6 +489,12 @@ pub enum Wrong {
     /// A key of a variable file with a space.
     #[error("key cannot contain a space")]
     KeyWithSpace,
+    /// A value in a variable file that is no variable's.
+    #[error("no variable name on line '{text}'")]
+    NoVariableName {
+        /// The line.
+        text: String,
+    },
     /// A character that no variable name has.
     #[error("unexpected character {character:?} in variable name {text:?}")]
     VariableName {

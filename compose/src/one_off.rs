@@ -111,7 +111,8 @@ fn environment(
     changes: &Changes,
     warnings: &mut Warnings,
 ) -> Result<(), Failure> {
-    let read = variable_files::read_all(&changes.env_files, &project.environment, warnings);
+    let read =
+        variable_files::read_for_container(&changes.env_files, &project.environment, warnings);
     let read = read.map_err(|error| Failure::Refused(error.render()))?;
     let own = &mut service.environment.0;
     own.extend(read.into_iter().map(|(name, value)| (name, Some(value))));

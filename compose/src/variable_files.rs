@@ -15,22 +15,55 @@ pub(crate) fn read_all(
     outside: &BTreeMap<String, String>,
     warnings: &mut Warnings,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let mut values = BTreeMap::new();
-    for file in files {
-        let lookup = |name: &str| outside.get(name).cloned();
-        read(file, "", &mut values, &lookup, warnings)?;
-    }
+    let (values, nameless) = read_each(files, outside, warnings)?;
+    warn(nameless, warnings);
     Ok(values)
 }
 
-/// Reads one file into `values`.
+/// The same of variables that a container is to have: each has a name.
+pub(crate) fn read_for_container(
+    files: &[PathBuf],
+    outside: &BTreeMap<String, String>,
+    warnings: &mut Warnings,
+) -> Result<BTreeMap<String, String>, Error> {
+    match read_each(files, outside, warnings)? {
+        (_, Some(nameless)) => Err(nameless),
+        (values, None) => Ok(values),
+    }
+}
+
+/// The variables of several files, and the first value that has no name.
+fn read_each(
+    files: &[PathBuf],
+    outside: &BTreeMap<String, String>,
+    warnings: &mut Warnings,
+) -> Result<(BTreeMap<String, String>, Option<Error>), Error> {
+    let (mut values, mut nameless) = (BTreeMap::new(), None);
+    let lookup = |name: &str| outside.get(name).cloned();
+    for file in files {
+        nameless = nameless.or(read(file, "", &mut values, &lookup, warnings)?);
+    }
+    Ok((values, nameless))
+}
+
+/// Tells of a value without a name that does no harm: nobody can ask for it.
+fn warn(nameless: Option<Error>, warnings: &mut Warnings) {
+    if let Some(text) = nameless.map(|error| error.to_string())
+        && !warnings.contains(&text)
+    {
+        warnings.push(text);
+    }
+}
+
+/// Reads one file into `values`; what is wrong with a value without a name, which docker compose minds only when a
+/// container is to have it.
 fn read(
     path: &Path,
     format: &str,
     values: &mut BTreeMap<String, String>,
     lookup: &dyn Fn(&str) -> Option<String>,
     warnings: &mut Warnings,
-) -> Result<(), Error> {
+) -> Result<Option<Error>, Error> {
     if path.is_dir() {
         return Err(Error::IsDirectory { path: path.to_owned() });
     }
@@ -45,17 +78,18 @@ fn read(
     let mut variables = Variables { lookup, unset: &mut unset };
     let result = match format {
         "" | ".env" => dotenv::read(&text, values, &mut variables),
-        "raw" => dotenv::read_raw(&text, values, lookup),
+        "raw" => dotenv::read_raw(&text, values, lookup).map(|()| None),
         other => {
             let wrong = Wrong::EnvFileFormat { format: other.to_owned() };
             Err(dotenv::LineError { line: 1, wrong })
         }
     };
-    result.map_err(|error| Error::VariableFile {
+    let of = |error: dotenv::LineError| Error::VariableFile {
         path: path.to_owned(),
         line: error.line,
         wrong: Box::new(error.wrong),
-    })
+    };
+    result.map(|nameless| nameless.map(of)).map_err(of)
 }
 
 impl Project {
@@ -90,7 +124,9 @@ pub(crate) fn read_environments(
                 let outer = outside.get(name).cloned();
                 outer.or_else(|| own.get(name).cloned().flatten())
             };
-            read(&path, &file.format, &mut values, &lookup, warnings)?;
+            if let Some(nameless) = read(&path, &file.format, &mut values, &lookup, warnings)? {
+                return Err(nameless);
+            }
         }
         for (variable, value) in values {
             own.entry(variable).or_insert(Some(value));
@@ -114,7 +150,7 @@ pub(crate) fn read_labels(project: &mut Project, warnings: &mut Warnings) -> Res
             }
             let known = labels.clone();
             let lookup = |name: &str| BTreeMap::get(&known, name).cloned();
-            read(&path, "", &mut labels, &lookup, warnings)?;
+            warn(read(&path, "", &mut labels, &lookup, warnings)?, warnings);
         }
         for (label, value) in labels {
             service.labels.0.entry(label).or_insert(value);

@@ -26,6 +26,7 @@ pub struct Request {
 
 /// Makes a container of an image; it can be started then.
 pub fn create(containers: &Containers<'_>, image: &Image, mut request: Request) -> Result<Record> {
+    check_variables(&request.config.env)?;
     merge(&mut request.config, image);
     let made_of = Record {
         image: image.id().to_string(),
@@ -232,6 +233,14 @@ fn check(config: &Config, host: &HostConfig) -> Result<()> {
     }
     log::Plan::parse(&host.log_config).map(drop)?;
     super::assemble::check(host)
+}
+
+/// Refuses values that are no variable's.
+fn check_variables(env: &[String]) -> Result<()> {
+    match env.iter().find(|pair| pair.is_empty() || pair.starts_with('=')) {
+        Some(pair) => Err(Error::Refused(format!("invalid environment variable: {pair}"))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a probe that would never rest.
