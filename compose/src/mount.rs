@@ -75,6 +75,22 @@ fn is_drive(section: &str) -> bool {
     characters.next().is_some_and(char::is_alphabetic) && characters.next().is_none()
 }
 
+/// What to do about a target that is not absolute. The volume `v` of `v:/data` is none: a letter and a colon begin a path of
+/// Windows, on Linux too, as docker compose has it.
+pub(crate) fn advice(source: &str, target: &str) -> String {
+    let read_as_drive = [source, target].into_iter().find_map(|path| {
+        let (letter, rest) = path.split_once(':')?;
+        (is_drive(letter) && rest.starts_with('/')).then_some((letter, rest))
+    });
+    match read_as_drive {
+        None => "begin it with /".to_owned(),
+        Some((letter, rest)) => format!(
+            "\"{letter}:\" is read as a drive of Windows, as docker compose reads it, and not as the volume \"{letter}\": \
+             write {{type: volume, source: {letter}, target: {rest}}}"
+        ),
+    }
+}
+
 fn set(mount: &mut Short, option: &str) {
     match option {
         "ro" => mount.read_only = true,

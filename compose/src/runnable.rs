@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Mistake, Wrong};
 use crate::make;
 use crate::model::{Project, Service};
+use crate::mount;
 use crate::node::{Map, Node};
 use crate::place::Place;
 
@@ -58,13 +59,17 @@ impl Places {
     /// Refuses paths in a container that do not begin at its root.
     fn paths(&self, name: &str, service: &Service) -> Result<(), Error> {
         let volumes = service.volumes.iter().enumerate();
-        let volumes =
-            volumes.map(|(at, mount)| ("mount target", "volumes", Some(at), mount.target.as_str()));
-        let tmpfs = service.tmpfs.iter().enumerate().map(|(at, entry)| {
-            ("mount target", "tmpfs", Some(at), entry.split(':').next().unwrap_or(entry))
+        let volumes = volumes.map(|(at, mount)| {
+            let path = mount.target.as_str();
+            ("mount target", "volumes", Some(at), path, mount::advice(&mount.source, path))
         });
-        let dir = [("working_dir", "working_dir", None, service.working_dir.as_str())];
-        for (what, key, at, path) in volumes.chain(tmpfs).chain(dir) {
+        let advice = || mount::advice("", "");
+        let tmpfs = service.tmpfs.iter().enumerate().map(|(at, entry)| {
+            let path = entry.split(':').next().unwrap_or(entry);
+            ("mount target", "tmpfs", Some(at), path, advice())
+        });
+        let dir = [("working_dir", "working_dir", None, service.working_dir.as_str(), advice())];
+        for (what, key, at, path, advice) in volumes.chain(tmpfs).chain(dir) {
             if path.is_empty() || path.starts_with('/') {
                 continue;
             }
@@ -74,8 +79,7 @@ impl Places {
                 None => Some(node),
             });
             let place = node.map(|node| node.get("target").unwrap_or(node).place());
-            let reason =
-                format!("service {name:?}: the {what} {path:?} is not absolute: begin it with /");
+            let reason = format!("service {name:?}: the {what} {path:?} is not absolute: {advice}");
             return Err(mistake(reason, place));
         }
         Ok(())
@@ -158,6 +162,30 @@ mod tests {
             "-:5:24: service \"a\": the mount target \"rel\" is not absolute: begin it with /
  5 |     volumes: [data:/d, data:rel]
    |                        ^^^^",
+        );
+        let drive = |target: &str| {
+            format!(
+                "service \"a\": the mount target {target:?} is not absolute: \"v:\" is read as a drive of Windows, as docker \
+                 compose reads it, and not as the volume \"v\": write {{type: volume, source: v, target: /d}}"
+            )
+        };
+        check(
+            "services: {a: {image: x, volumes: ['v:/d']}}\nvolumes: {v: }",
+            &format!(
+                "-:2:36: {}\n 2 | services: {{a: {{image: x, volumes: ['v:/d']}}}}\n   |                                    ^^^^^^",
+                drive("v:/d")
+            ),
+        );
+        check(
+            "services: {a: {image: x, volumes: ['v:/d:ro']}}\nvolumes: {v: }",
+            &format!(
+                "-:2:36: {}\n 2 | services: {{a: {{image: x, volumes: ['v:/d:ro']}}}}\n   |                                    ^^^^^^^^^",
+                drive("ro")
+            ),
+        );
+        check(
+            "services: {a: {image: x, volumes: [{type: volume, source: v, target: /d}]}}\nvolumes: {v: }",
+            "nothing",
         );
         check(
             "services:\n  a:\n    image: x\n    volumes:\n      - {type: tmpfs, target: rel}",
