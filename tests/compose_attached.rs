@@ -114,6 +114,44 @@ fn it_stays_with_containers_that_somebody_starts_again() {
 }
 
 #[test]
+fn lines_of_who_is_started_again_while_nobody_reads_are_told_once() {
+    let project = Project::of(
+        "services:
+  a:
+    image: busybox
+    command: sh -c 'trap \"exit 0\" TERM; for i in $$(seq 5000); do echo this is the line $$i; done; sleep 600 & wait'
+",
+    );
+    let mut child =
+        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let name = format!("{}-a-1", project.name);
+    let printed = |count: usize| {
+        let logs = project.test.rbuild(&["logs", &name]);
+        logs.code == Some(0) && String::from_utf8_lossy(&logs.stdout).lines().count() == count
+    };
+    soon("it has printed more than a pipe holds", || printed(5000));
+    project.compose(&["restart"]).succeeded();
+    soon("it has printed it again", || printed(10_000));
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut to = |last: &str| {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|line| line != last) {
+            seen.push(stdout.next().expect("there is more").unwrap());
+        }
+        seen
+    };
+    let mut seen = to("a-1 exited with code 0");
+    // By who follows it from then on, and after all that is told by that one.
+    project.compose(&["exec", "a", "sh", "-c", "echo more > /proc/1/fd/1"]).succeeded();
+    seen.extend(to("a-1  | more"));
+    for line in ["a-1  | this is the line 1", "a-1  | this is the line 5000"] {
+        assert_eq!(seen.iter().filter(|it| *it == line).count(), 2, "{line}");
+    }
+    project.compose(&["down"]).succeeded();
+    child.wait().unwrap();
+}
+
+#[test]
 fn what_it_builds_ends_with_it_however_it_ends() {
     let project = Project::of(
         "services:

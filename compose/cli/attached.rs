@@ -195,6 +195,7 @@ impl Attached {
                 ends: Arc::new(Mutex::new(ends)),
                 stop: Arc::new(Cancel::new()?),
                 news: interrupt.sender(),
+                read: Arc::default(),
             },
             watched: Mutex::default(),
         })
@@ -341,6 +342,9 @@ impl Attached {
                         self.watched().lost.insert(id);
                     } else {
                         self.take_up(run, Some(&id))?;
+                        if !self.watched().ids.contains(&id) {
+                            self.watch.forget(&id);
+                        }
                     }
                 }
                 News::Started { id } => self.take_up(run, Some(&id))?,

@@ -1,8 +1,9 @@
 //! One container's lines, from its log or as they come, until it has ended.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Context;
 use cache::Store;
@@ -25,6 +26,9 @@ pub(super) struct Watch {
     pub(super) ends: Arc<Mutex<Ends>>,
     pub(super) stop: Arc<Cancel>,
     pub(super) news: Sender<News>,
+    /// The logs of containers that have ended, by their ids, each read as far as it was. What a container prints that is
+    /// started again at once may have been read with what it printed last.
+    pub(super) read: Arc<Mutex<BTreeMap<String, Follower>>>,
 }
 
 impl Watch {
@@ -41,7 +45,7 @@ impl Watch {
         let containers = Containers::open(&store)?;
         let mut lines = match output {
             Some(client) => Lines::Passing(Unlogged::of(client)),
-            None => Lines::open(&containers, id, since)?,
+            None => self.open(&containers, id, since)?,
         };
         let mut is_stopped = false;
         let mut unclear = Unclear::default();
@@ -68,7 +72,38 @@ impl Watch {
         }
         // One that was removed when it ended is not there to be asked.
         let code = lines.exit().or_else(|| Some(containers.observe(id).ok()?.state.exit_code));
+        if let Lines::Kept(follower) = lines {
+            self.read().insert(id.to_owned(), follower);
+        }
         Ok(Some(code.unwrap_or_default()))
+    }
+
+    /// A container's lines, from where they were read to, or from a time on.
+    fn open(
+        &self,
+        containers: &Containers<'_>,
+        id: &str,
+        since: Option<jiff::Timestamp>,
+    ) -> anyhow::Result<Lines> {
+        if containers.record(id)?.host_config.log_config.kind == "none" {
+            return Ok(Lines::Passing(Unlogged::open(containers, id)?));
+        }
+        let read = self.read().remove(id);
+        let mut follower = match read {
+            Some(follower) => follower,
+            None => Follower::open(containers, id, Range { since, ..Range::default() })?,
+        };
+        follower.follow(containers)?;
+        Ok(Lines::Kept(follower))
+    }
+
+    /// Forgets how far the log of a container was read, which is not followed now.
+    pub(super) fn forget(&self, id: &str) {
+        self.read().remove(id);
+    }
+
+    fn read(&self) -> MutexGuard<'_, BTreeMap<String, Follower>> {
+        self.read.lock().expect("no holder panics")
     }
 }
 
@@ -81,19 +116,6 @@ enum Lines {
 }
 
 impl Lines {
-    fn open(
-        containers: &Containers<'_>,
-        id: &str,
-        since: Option<jiff::Timestamp>,
-    ) -> anyhow::Result<Lines> {
-        if containers.record(id)?.host_config.log_config.kind == "none" {
-            return Ok(Lines::Passing(Unlogged::open(containers, id)?));
-        }
-        let mut follower = Follower::open(containers, id, Range { since, ..Range::default() })?;
-        follower.follow(containers)?;
-        Ok(Lines::Kept(follower))
-    }
-
     fn next(&mut self) -> anyhow::Result<Option<Line>> {
         match self {
             Lines::Kept(follower) => Ok(follower.next_line()?),

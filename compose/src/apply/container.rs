@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use engine::containers::create::create;
 use engine::containers::protocol::Request;
 use engine::containers::{Client, Record, Removed, Status};
+use jiff::Timestamp;
 
 use super::{Apply, Event, Place, Work, of};
 use crate::failure::Failure;
@@ -133,8 +134,9 @@ impl Work<'_> {
                 // They may have gone with the machine's memory.
                 self.write_files(&slot.service, service)?;
             }
+            let before = Timestamp::now();
             let output = self.begin(&id).map_err(|source| of(name, source))?;
-            self.tell_running(slot, &id, name, &Mutex::new(output));
+            self.tell_running(slot, &id, name, before, &Mutex::new(output));
             let hooks = service.map_or(&[][..], |service| &service.post_start);
             self.run_hooks(hooks, "post_start", &id, name)
         })
@@ -153,9 +155,18 @@ impl Work<'_> {
         engine::containers::ensure_running(containers, id, networks).map(|()| None)
     }
 
-    fn tell_running(&self, slot: &Slot, id: &str, name: &str, output: &Mutex<Option<Client>>) {
+    fn tell_running(
+        &self,
+        slot: &Slot,
+        id: &str,
+        name: &str,
+        before: Timestamp,
+        output: &Mutex<Option<Client>>,
+    ) {
         let state = self.apply.containers.observe(id).map(|observed| observed.state);
-        let since = state.ok().and_then(|state| state.started_at.parse().ok());
+        let started = state.ok().and_then(|state| state.started_at.parse().ok());
+        // Its policy may have started it again already, or somebody else was faster than we.
+        let since = Some(started.map_or(before, |started: Timestamp| started.min(before)));
         (self.apply.listener)(Event::Running { service: &slot.service, id, name, since, output });
     }
 
