@@ -153,8 +153,21 @@ fn a_dependency_that_fails_is_told_at_once_with_what_it_said() {
     healthcheck: {{test: [CMD, \"true\"], interval: 30s}}
   sick:
     image: busybox
-    command: {IDLE:?}
+    command: sh -c 'echo no key; trap \"exit 0\" TERM; sleep 600 & wait'
     healthcheck: {{test: [CMD, \"false\"], interval: 100ms, retries: 2}}
+  loops:
+    image: busybox
+    command: sh -c 'echo no port; exit 4'
+    restart: always
+    healthcheck: {{test: [CMD, \"true\"], interval: 30s}}
+  tries:
+    image: busybox
+    command: sh -c 'echo . >> /tries; test $$(wc -l < /tries) -gt 2 && touch /well && exec sleep 600'
+    restart: always
+    stop_grace_period: 0s
+    healthcheck: {{test: [CMD, test, -e, /well], interval: 30s}}
+  needs_loops: {{image: busybox, command: {IDLE:?}, depends_on: {{loops: {{condition: service_healthy}}}}}}
+  needs_tries: {{image: busybox, command: {IDLE:?}, depends_on: {{tries: {{condition: service_healthy}}}}}}
   job: {{image: busybox, command: sh -c 'echo half; exit 3'}}
   bare: {{image: busybox, command: {IDLE:?}}}
   needs_broken: {{image: busybox, command: {IDLE:?}, depends_on: {{broken: {{condition: service_healthy}}}}}}
@@ -173,7 +186,15 @@ fn a_dependency_that_fails_is_told_at_once_with_what_it_said() {
             "needs_broken",
             &["dependency failed to start: container ", "-broken-1 exited (4)", "no config"][..],
         ),
-        ("needs_sick", &["-sick-1 is unhealthy"]),
+        ("needs_sick", &["-sick-1 is unhealthy", "no key"]),
+        (
+            "needs_loops",
+            &[
+                "dependency failed to start: container ",
+                "-loops-1 is unhealthy: it is restarting, its program ended with exit code 4",
+                "no port",
+            ],
+        ),
         ("needs_job", &["service \"job\" didn't complete successfully: exit 3", "half"]),
         ("needs_bare", &["-bare-1 has no healthcheck configured"]),
     ] {
@@ -184,6 +205,9 @@ fn a_dependency_that_fails_is_told_at_once_with_what_it_said() {
         }
         assert_eq!(project.shown(service, "{{.State.Status}}"), "created");
     }
+    // What ends once or twice may become well yet.
+    project.compose(&["up", "-d", "needs_tries"]).succeeded();
+    assert_eq!(project.shown("tries", "{{.RestartCount}} {{.State.Health.Status}}"), "2 healthy");
     project.compose(&["up", "-d", "can_do_without"]).succeeded();
     assert_eq!(project.shown("can_do_without", "{{.State.Status}}"), "running");
     assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());

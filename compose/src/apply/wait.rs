@@ -19,6 +19,7 @@ const LAST_LINES: usize = 10;
 /// What a container came to.
 pub(super) enum Came {
     Healthy,
+    /// It is not, or cannot be.
     Unhealthy(String),
     Exited(i32),
 }
@@ -87,9 +88,19 @@ impl Work<'_> {
         }
         match self.come_to(id, name, Request::Healthy)? {
             Came::Healthy => Ok(()),
+            Came::Unhealthy(text) if self.is_unhealthy(id) => {
+                Err(failed(self.with_last_lines(id, text)))
+            }
             Came::Unhealthy(text) => Err(failed(text)),
             Came::Exited(code) => Err(failed(self.exited(id, name, code))),
         }
+    }
+
+    /// Whether a container was found not to be well, or ends again and again: what it prints may say why. One that nobody can
+    /// look after is refused for another reason.
+    fn is_unhealthy(&self, id: &str) -> bool {
+        let seen = self.apply.containers.observe(id);
+        seen.is_ok_and(|seen| seen.state.health.is_some_and(|it| it.status == "unhealthy"))
     }
 
     fn exited(&self, id: &str, name: &str, code: i32) -> String {

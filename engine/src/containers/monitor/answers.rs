@@ -18,8 +18,9 @@ use crate::signals::TERMINATE;
 /// Seconds a program has to end when it is asked to, if nothing else is said.
 const STOP_TIMEOUT: i64 = 10;
 
-/// Who waits this long to be started again has ended too often to become healthy soon.
-const HOPELESS: Duration = Duration::from_secs(1);
+/// Who waits this long to be started again has ended too often to become healthy soon. Docker says of one that waits that it is
+/// unhealthy, and docker compose looks twice a second: it cannot miss this, as it may miss the shorter ones before.
+const HOPELESS: Duration = Duration::from_millis(500);
 
 impl Monitor<'_> {
     /// Does what a peer has asked or sent.
