@@ -20,6 +20,12 @@ fn start(project: &Project, arguments: &[&str]) -> (Child, BufReader<ChildStderr
     (child, stderr)
 }
 
+/// Kills it: the child is `timeout`, whose child is what is meant.
+fn kill(project: &Project, mut child: Child) {
+    project.test.shell(&format!("pkill -KILL -P {} || true", child.id()));
+    child.wait().unwrap();
+}
+
 /// Reads up to the line that has this text.
 #[track_caller]
 fn read_to(stderr: &mut impl BufRead, text: &str) {
@@ -84,20 +90,21 @@ fn what_only_shows_lines_keeps_nobody_waiting() {
 #[test]
 fn who_comes_after_a_killed_one_finishes_the_job() {
     let project = Project::of(&format!(
-        "services: {{web: {{image: busybox, command: {IDLE:?}, deploy: {{replicas: 4}}}}}}"
+        "services: {{web: {{image: busybox, command: {IDLE:?}, deploy: {{replicas: 4}}, volumes: [/a, /b, /c]}}}}"
     ));
+    let volumes = || project.test.rbuild(&["volume", "ls", "-q"]).ok().lines().count();
     let killed = |arguments: &[&str], after: u64| {
-        let (mut child, told) = start(&project, arguments);
+        let (child, told) = start(&project, arguments);
         std::thread::sleep(Duration::from_millis(after));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill(&project, child);
         drop(told);
     };
     let moments = [30, 60, 90, 120, 160, 220, 300];
     for moment in moments {
         killed(&["up", "-d"], moment);
-        project.compose(&["down"]).succeeded();
+        project.compose(&["down", "-v"]).succeeded();
         assert_eq!(project.containers(), [""; 0], "killed after {moment} ms");
+        assert_eq!(volumes(), 0, "killed after {moment} ms");
     }
     project.compose(&["up", "-d"]).succeeded();
     for moment in moments {
@@ -105,5 +112,43 @@ fn who_comes_after_a_killed_one_finishes_the_job() {
         project.compose(&["up", "-d", "-t", "0"]).succeeded();
         let all = ["web-1", "web-2", "web-3", "web-4"];
         assert_eq!(project.containers(), all, "killed after {moment} ms");
+        assert_eq!(volumes(), 4 * 3, "killed after {moment} ms");
     }
+}
+
+#[test]
+fn volumes_of_who_was_killed_while_it_made_a_container_go() {
+    let project = Project::of(
+        "services:
+  a:
+    build: {dockerfile_inline: \"FROM busybox\\nRUN mkdir /data; cd /data; seq 20000 | xargs touch\\nVOLUME /data\\n\"}
+    command: sleep 600
+    stop_grace_period: 0s
+    volumes: [named:/named]
+volumes: {named: }
+",
+    );
+    project.compose(&["build"]).succeeded();
+    let volumes = || project.test.rbuild(&["volume", "ls", "-q"]).ok().lines().count();
+    // One that nobody made for a container stays.
+    project.test.rbuild(&["volume", "create"]).succeeded();
+    let (child, told) = start(&project, &["up", "-d"]);
+    let folder = project.test.outside("store/volumes");
+    soon("its volume is being filled", || {
+        std::fs::read_dir(&folder).unwrap().flatten().any(|it| it.path().join("filling").exists())
+    });
+    kill(&project, child);
+    drop(told);
+    assert_eq!(project.containers(), [""; 0]);
+    assert_eq!(volumes(), 2, "what was made for no container is gone when somebody looks");
+    project.compose(&["up", "-d"]).succeeded();
+    assert_eq!(volumes(), 3);
+    // Who cannot be removed yet keeps them.
+    let container = format!("{}-a-1", project.name);
+    project.test.rbuild(&["rm", "-v", &container]).failed(1);
+    assert_eq!(std::fs::read_dir(folder.join(".unclaimed")).unwrap().count(), 0);
+    // Without `-v` they stay, also when somebody comes along.
+    project.compose(&["down"]).succeeded();
+    project.compose(&["ps"]).succeeded();
+    assert_eq!(volumes(), 3);
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! <store>/volumes/
 //!   .lock               held shared by who makes containers, alone by who removes volumes
+//!   .unclaimed/<name>   a volume without a name of its own that goes unless a container has it: it is being made for one, or
+//!                       is going with one
 //!   <name>/volume.json  what the volume is, as `volume inspect` shows it
 //!   <name>/_data/       what it holds
 //!   <name>/lock         held by who fills or mounts it

@@ -82,6 +82,10 @@ fn keep(containers: &Containers<'_>, draft: &mut Record) -> Result<Record> {
     })?;
     draft.created = super::state::now();
     let record = containers.add(draft.clone())?;
+    for mount in draft.mounts.iter().filter(|mount| mount.point.kind == Kind::Volume) {
+        // Otherwise whoever sweeps sees that it has a container.
+        let _ = volumes.claim(&hold, &mount.point.name);
+    }
     containers.tell(&record, "create", &[]);
     Ok(record)
 }

@@ -1,7 +1,8 @@
-//! Makes what is written down true again: after a reboot, and after a monitor was killed.
+//! Makes what is written down true again: after a reboot, and after a monitor, or somebody who made a
+//! container, was killed.
 //!
 //! Nobody watches the containers as a whole: the commands that look at them do this on their way.
-//! In the machine's first command it costs what a dead container left; in all others one small read.
+//! In the machine's first command it costs what a dead container left; in all others two small reads.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -33,10 +34,12 @@ pub struct Reconciled {
     pub failed: Vec<(String, String)>,
 }
 
-/// Reconciles if the machine has been started since somebody last did. Costs a small read else.
+/// Reconciles if the machine has been started since somebody last did, and removes volumes that who was
+/// killed has left to no container. Costs two small reads else.
 ///
 /// `networks` is where it is written down who uses which address.
 pub fn after_boot(containers: &Containers<'_>, networks: &Path) -> Result<()> {
+    Volumes::open(containers.store)?.sweep_unclaimed(|| super::users(containers))?;
     let path = boot_file(containers);
     if std::fs::read_to_string(&path).is_ok_and(|known| known == boot_id()) {
         return Ok(());

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::client::Client;
 use super::protocol::Request;
 use super::reconcile::is_abandoned;
-use super::{Containers, Error, Result};
+use super::{Containers, Error, Record, Result};
 use crate::volume::api::Kind;
-use crate::volume::{Resolved, Users, Volumes, is_anonymous};
+use crate::volume::{Hold, Resolved, Users, Volumes, is_anonymous};
 
 const KILL: i32 = 9;
 
@@ -60,20 +60,45 @@ pub fn remove(
     if removed == Removed::Quietly && is_left() {
         removed = Removed::Abandoned;
     }
-    containers.remove(id)?;
-    if let Ok(record) = &record {
-        containers.tell(record, "destroy", &[]);
-    }
-    match record {
-        Ok(record)
-            if with_volumes
-                || removed == Removed::WithItsMonitor && record.host_config.auto_remove =>
-        {
+    let go = |record: &Record| {
+        with_volumes || removed == Removed::WithItsMonitor && record.host_config.auto_remove
+    };
+    // A disk so full that nothing can be written down keeps nobody from removing something.
+    let hold =
+        record.as_ref().ok().and_then(|record| part_with(containers, record, go(record)).ok());
+    containers.remove(id).inspect_err(|_| {
+        // It stays, with what it has.
+        let _ = record.as_ref().map(|record| part_with(containers, record, false));
+    })?;
+    drop(hold);
+    if let Ok(record) = record {
+        containers.tell(&record, "destroy", &[]);
+        if go(&record) {
             remove_anonymous_volumes(containers, &record.mounts)?;
         }
-        _ => {}
     }
     Ok(removed)
+}
+
+/// Says of the volumes of a container that nobody named whether they go with it, wherever we are killed; to be held until
+/// the container is gone.
+fn part_with(containers: &Containers<'_>, record: &Record, go: bool) -> Result<Option<Hold>> {
+    let volumes = Volumes::open(containers.store)?;
+    let mounts = record.mounts.iter().filter(|mount| mount.point.kind == Kind::Volume);
+    let names = mounts.map(|mount| mount.point.name.as_str());
+    let is_unnamed = |name: &&str| volumes.get(name).is_ok_and(|volume| is_anonymous(&volume));
+    let unnamed: Vec<&str> = names.filter(is_unnamed).collect();
+    if unnamed.is_empty() {
+        return Ok(None);
+    }
+    let hold = volumes.hold()?;
+    for name in unnamed {
+        match go {
+            true => volumes.unclaim(&hold, name)?,
+            false => volumes.claim(&hold, name)?,
+        }
+    }
+    Ok(Some(hold))
 }
 
 /// Kills what runs in a container, by its monitor or with it.

@@ -3,7 +3,7 @@
 //! Who uses a volume is told by the caller. Does not look into a volume but to measure it.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use super::{ANONYMOUS, Error, Result, local};
 use crate::events::{Event, emit};
 
 const FILE: &str = "volume.json";
+const UNCLAIMED: &str = ".unclaimed";
 pub(super) const DATA: &str = "_data";
 
 /// The driver there is.
@@ -78,6 +79,63 @@ impl<'a> Volumes<'a> {
         }
     }
 
+    /// Writes down that a volume goes unless a container has it: before it is made for one, or that one is removed. Whoever
+    /// does so may be killed on the way; see [`sweep_unclaimed`](Self::sweep_unclaimed).
+    pub fn unclaim(&self, _hold: &Hold, name: &str) -> Result<()> {
+        let directory = self.root.join(UNCLAIMED);
+        fs::create_dir_all(&directory)?;
+        Ok(fs::write(directory.join(name), "")?)
+    }
+
+    /// Takes that back: a container has it, or it is to stay without one.
+    pub fn claim(&self, _hold: &Hold, name: &str) -> Result<()> {
+        self.forget(name)
+    }
+
+    fn forget(&self, name: &str) -> Result<()> {
+        match fs::remove_file(self.root.join(UNCLAIMED).join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => Ok(removed?),
+        }
+    }
+
+    /// Removes what was to go unless a container has it, and none has: its maker or remover was killed. Leaves that for
+    /// another time when somebody makes or removes a volume at the moment, or it cannot be told who uses it. Costs a small
+    /// read if there is nothing.
+    pub fn sweep_unclaimed(&self, users: impl FnOnce() -> io::Result<Users>) -> Result<()> {
+        if self.unclaimed()?.is_empty() {
+            return Ok(());
+        }
+        // In this order: who makes a container holds the lock from before the first is written down until it has them all.
+        let Some(alone) = self.alone_at_once()? else { return Ok(()) };
+        let Ok(users) = users() else { return Ok(()) };
+        let mut away = Vec::new();
+        for name in self.unclaimed()? {
+            let is_used = users.get(&name).is_some_and(|users| !users.is_empty());
+            if !is_used && self.directory(&name).exists() {
+                away.push(self.take_away(&name)?);
+            }
+            self.forget(&name)?;
+        }
+        drop(alone);
+        for directory in away {
+            remove_dir_all(directory)?;
+        }
+        Ok(())
+    }
+
+    fn unclaimed(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(self.root.join(UNCLAIMED)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+
     /// Waits until nobody removes volumes, and lets nobody begin.
     pub fn hold(&self) -> Result<Hold> {
         Ok(Hold { _lock: lock(&self.root.join(".lock"), File::lock_shared)? })
@@ -88,7 +146,7 @@ impl<'a> Volumes<'a> {
         let _hold = self.hold()?;
         let (name, mut labels) = (draft.name.unwrap_or_default(), draft.labels);
         let name = if name.is_empty() {
-            labels.insert(ANONYMOUS.to_owned(), String::new());
+            label_anonymous(&mut labels);
             random_name()?
         } else {
             check_name(&name)?;
@@ -231,11 +289,22 @@ impl<'a> Volumes<'a> {
         lock(&self.root.join(".lock"), File::lock)
     }
 
+    /// The same, unless somebody else has the lock.
+    fn alone_at_once(&self) -> Result<Option<File>> {
+        let file = open_lock(&self.root.join(".lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
     /// Takes a volume from its place, to be deleted when nobody waits for it.
     fn take_away(&self, name: &str) -> Result<PathBuf> {
         local::unmount(&self.data(name))?;
         let away = self.store.scratch_dir()?;
         fs::rename(self.directory(name), &away)?;
+        self.forget(name)?;
         self.tell("destroy", name);
         Ok(away)
     }
@@ -259,16 +328,22 @@ impl<'a> Volumes<'a> {
     }
 
     /// Makes the volumes of a container's mounts that do not exist, and says in the mounts where
-    /// they are.
-    pub fn provide(&self, _hold: &Hold, resolved: &mut [Resolved]) -> Result<()> {
+    /// they are. Those that nobody named are to be claimed when the container is on record.
+    pub fn provide(&self, hold: &Hold, resolved: &mut [Resolved]) -> Result<()> {
         for mount in resolved.iter_mut().filter(|mount| mount.point.kind == Kind::Volume) {
             let point = &mut mount.point;
             let volume = if mount.origin == Origin::VolumesFrom {
                 self.get(&point.name)?
             } else {
-                let options = mount.spec.volume_options.clone().unwrap_or_default();
+                let mut options = mount.spec.volume_options.clone().unwrap_or_default();
+                let mut name = point.name.clone();
+                if name.is_empty() {
+                    name = random_name()?;
+                    label_anonymous(&mut options.labels);
+                    self.unclaim(hold, &name)?;
+                }
                 self.create(Draft {
-                    name: Some(point.name.clone()),
+                    name: Some(name),
                     driver: point.driver.clone(),
                     options: options.driver_config.unwrap_or_default().options,
                     labels: options.labels,
@@ -329,10 +404,18 @@ pub fn is_anonymous(volume: &Volume) -> bool {
     volume.labels.as_ref().is_some_and(|labels| labels.contains_key(ANONYMOUS))
 }
 
+fn label_anonymous(labels: &mut StringMap) {
+    labels.insert(ANONYMOUS.to_owned(), String::new());
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    Ok(options.create(true).truncate(false).write(true).open(path)?.into_parts().0)
+}
+
 /// Opens and takes a lock, waiting for it; a signal does not end the waiting.
 fn lock(path: &Path, take: fn(&File) -> io::Result<()>) -> Result<File> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(path)?.into_parts().0;
+    let file = open_lock(path)?;
     while let Err(error) = take(&file) {
         if error.kind() != io::ErrorKind::Interrupted {
             let what = format!("failed to lock `{}`: {error}", path.display());

@@ -143,19 +143,71 @@ fn nobody_removes_while_a_container_is_made() {
     });
 }
 
+fn mounts(anonymous: &[&str], binds: &[&str]) -> Vec<Resolved> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    crate::volume::resolve(crate::volume::Request {
+        volumes: &texts(anonymous),
+        volumes_from: &[],
+        binds: &texts(binds),
+        mounts: &[],
+        tmpfs: &StringMap::new(),
+        volume_driver: "",
+    })
+    .expect("resolve")
+}
+
+#[test]
+fn what_was_made_for_a_container_that_never_came_to_be_goes() {
+    with_store(|volumes| {
+        let mut mounts = mounts(&["/a", "/b", "/c"], &["data:/data"]);
+        let hold = volumes.hold().expect("hold");
+        volumes.provide(&hold, &mut mounts).expect("provide");
+        let names: Vec<String> = mounts.iter().map(|mount| mount.point.name.clone()).collect();
+        let there =
+            || volumes.list().expect("list").into_iter().map(|it| it.name).collect::<Vec<_>>();
+        let sorted = |names: &[&String]| {
+            let mut names: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
+            names.sort();
+            names
+        };
+        // Its maker lives.
+        volumes.sweep_unclaimed(nobody).expect("sweep");
+        assert_eq!(there(), sorted(&[&names[0], &names[1], &names[2], &names[3]]));
+        // What has a container on record is claimed by it.
+        volumes.claim(&hold, &names[0]).expect("claim");
+        drop(hold);
+        // As if it was killed before it could say so of the second, and the third never had one. Nobody made what was named.
+        let users = || Ok(Users::from([(names[1].clone(), vec!["id".to_owned()])]));
+        let unknown = || Err(io::Error::other("a record is damaged"));
+        volumes.sweep_unclaimed(unknown).expect("nothing is done");
+        assert_eq!(there().len(), 4);
+        volumes.sweep_unclaimed(users).expect("sweep");
+        assert_eq!(there(), sorted(&[&names[0], &names[1], &names[3]]));
+        // From now on they are as any other.
+        volumes.sweep_unclaimed(nobody).expect("sweep");
+        assert_eq!(there(), sorted(&[&names[0], &names[1], &names[3]]));
+        // As if who removes its container was killed before it came to the volume.
+        let hold = volumes.hold().expect("hold");
+        volumes.unclaim(&hold, &names[0]).expect("unclaim");
+        drop(hold);
+        volumes.sweep_unclaimed(nobody).expect("sweep");
+        assert_eq!(there(), sorted(&[&names[1], &names[3]]));
+        // Nothing is left of one that goes the usual way, or never was.
+        let hold = volumes.hold().expect("hold");
+        volumes.unclaim(&hold, &names[1]).expect("unclaim");
+        volumes.unclaim(&hold, "never").expect("unclaim");
+        drop(hold);
+        volumes.remove(&names[1], nobody).expect("remove");
+        volumes.sweep_unclaimed(nobody).expect("sweep");
+        assert_eq!(volumes.unclaimed().expect("list"), [""; 0]);
+    });
+}
+
 #[test]
 fn a_containers_volumes_are_provided() {
     use crate::volume::{Request, resolve};
     with_store(|volumes| {
-        let mut mounts = resolve(Request {
-            volumes: &["/anonymous".to_owned()],
-            volumes_from: &[],
-            binds: &["data:/data:ro".to_owned(), "/tmp:/tmp".to_owned()],
-            mounts: &[],
-            tmpfs: &StringMap::new(),
-            volume_driver: "",
-        })
-        .expect("resolve");
+        let mut mounts = mounts(&["/anonymous"], &["data:/data:ro", "/tmp:/tmp"]);
         let hold = volumes.hold().expect("hold");
         volumes.provide(&hold, &mut mounts).expect("provide");
         let points: Vec<_> = mounts.iter().map(|mount| &mount.point).collect();
