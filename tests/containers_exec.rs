@@ -202,8 +202,11 @@ fn several_run_at_once_and_each_has_its_own_end() {
 fn a_process_ends_with_its_container_and_who_waits_hears_so() {
     let test = running();
     let start = || {
-        let exec = test.command(&["exec", "c1", "sleep", "600"]).spawn().unwrap();
-        soon("they run", || listed(&test) == 1);
+        let mut exec = test.command(&["exec", "c1", "sh", "-c", "echo up; exec sleep 600"]);
+        let mut exec = exec.stdout(Stdio::piped()).spawn().unwrap();
+        // Who waits has been told that it runs.
+        exec.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        assert_eq!(listed(&test), 1);
         exec
     };
     let mut exec = start();

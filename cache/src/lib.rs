@@ -69,4 +69,4 @@ mod trees;
 pub mod usage;
 
 pub use error::{Error, Result};
-pub use store::Store;
+pub use store::{Store, TakenOut};

@@ -104,10 +104,19 @@ impl Store {
     /// Returns what overlay makes the file system of these layers of, the uppermost first: two at
     /// least, of which the lowest may be an empty directory. Overlay wants two, and only overlay
     /// hides what a layer deletes.
+    pub fn lower(&self, diff_ids: &[Digest]) -> Result<Vec<Lower>> {
+        let mut lower = self.lower_of_upper(diff_ids)?;
+        if lower.len() < 2 {
+            lower.push(Lower::Directory(self.scratch_dir()?));
+        }
+        Ok(lower)
+    }
+
+    /// The same for an overlay with an upper directory: one at least.
     ///
     /// A layer that occurs twice is needed only where it lies highest: what it did below, it does
     /// again there.
-    pub fn lower(&self, diff_ids: &[Digest]) -> Result<Vec<Lower>> {
+    pub fn lower_of_upper(&self, diff_ids: &[Digest]) -> Result<Vec<Lower>> {
         self.pin(diff_ids)?;
         let mut lower = Vec::with_capacity(diff_ids.len());
         let deep = match self.driver() {
@@ -133,7 +142,7 @@ impl Store {
             }
         }
         lower.reverse();
-        while lower.len() < 2 {
+        if lower.is_empty() {
             lower.push(Lower::Directory(self.scratch_dir()?));
         }
         Ok(lower)

@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use fs_err as fs;
@@ -26,18 +25,18 @@ use crate::removal::remove_dir_all;
 /// An odd number: its multiples are all different until 2^32 of them have been.
 const STRIDE: u32 = 0x9e37_79b9;
 
-/// A process's own directory in `tmp`. Dropping it removes it.
+/// A process's own directory in `tmp`, made when something is put there. Dropping it removes it.
 pub(crate) struct Scratch {
     dir: PathBuf,
+    is_made: bool,
     lock_path: PathBuf,
     lock: File,
-    next: AtomicU32,
+    next: u32,
 }
 
 impl Scratch {
-    /// Makes a directory that nobody else has.
+    /// Takes a place that nobody else has.
     pub(crate) fn new(tmp: &Path) -> Result<Self> {
-        spread(tmp);
         let (pid, first) = (std::process::id(), now());
         for attempt in 0.. {
             let name = format!("{pid:x}-{:x}", first.wrapping_add(attempt));
@@ -45,12 +44,11 @@ impl Scratch {
             // A sweeper may hold the file, or have removed it.
             let Some(lock) = lock::try_hold(&lock_path)? else { continue };
             let dir = tmp.join(name);
-            match fs::create_dir(&dir) {
-                Ok(()) => {
-                    spread(&dir);
-                    return Ok(Self { dir, lock_path, lock, next: AtomicU32::new(first) });
+            match fs::symlink_metadata(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Self { dir, is_made: false, lock_path, lock, next: first });
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Ok(_) => {}
                 Err(error) => {
                     let _ = fs::remove_file(&lock_path);
                     return Err(Error::Io(error));
@@ -58,6 +56,21 @@ impl Scratch {
             }
         }
         unreachable!("2^32 names of this process are taken")
+    }
+
+    /// Takes a directory out of everybody's sight, to be removed.
+    pub(crate) fn of(tmp: &Path, taken: &Path) -> Result<Self> {
+        let mut scratch = Self::new(tmp)?;
+        fs::rename(taken, &scratch.dir).map_err(Error::Io)?;
+        scratch.is_made = true;
+        Ok(scratch)
+    }
+
+    /// Removes what is in it, and says why it cannot be removed.
+    pub(crate) fn remove(mut self) -> io::Result<()> {
+        remove_dir_all(&self.dir)?;
+        self.is_made = false;
+        Ok(())
     }
 
     /// Where the lock is, which others find while this process lives.
@@ -73,16 +86,25 @@ impl Scratch {
     }
 
     /// A path that nothing has.
-    pub(crate) fn next_path(&self) -> PathBuf {
-        let number = self.next.fetch_add(STRIDE, Ordering::Relaxed);
-        self.dir.join(format!("{number:x}"))
+    pub(crate) fn next_path(&mut self) -> Result<PathBuf> {
+        if !self.is_made {
+            if let Some(tmp) = self.dir.parent() {
+                spread(tmp);
+            }
+            fs::create_dir(&self.dir).map_err(Error::Io)?;
+            spread(&self.dir);
+            self.is_made = true;
+        }
+        let number = self.next;
+        self.next = number.wrapping_add(STRIDE);
+        Ok(self.dir.join(format!("{number:x}")))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is swept later.
-        if remove_dir_all(&self.dir).is_ok() {
+        if !self.is_made || remove_dir_all(&self.dir).is_ok() {
             let _ = fs::remove_file(&self.lock_path);
         }
     }
@@ -136,16 +158,43 @@ mod tests {
     fn no_name_is_given_twice() {
         let tmp = tempfile::tempdir().expect("tempdir");
         let (one, other) = (Scratch::new(tmp.path()).expect("one"), Scratch::new(tmp.path()));
-        let other = other.expect("other");
-        let mut names: Vec<PathBuf> = [&one, &other]
-            .iter()
-            .flat_map(|scratch| (0..1000).map(|_| scratch.next_path()))
+        let mut both = [one, other.expect("other")];
+        let mut names: Vec<PathBuf> = both
+            .iter_mut()
+            .flat_map(|scratch| (0..1000).map(|_| scratch.next_path().expect("a path")))
             .collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 2000);
         assert!(names.iter().all(|name| !name.exists()));
-        drop((one, other));
+        drop(both);
         assert_eq!(fs::read_dir(tmp.path()).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_gone_and_is_swept_after_a_kill() {
+        let [tmp, home] = [(); 2].map(|()| tempfile::tempdir().expect("tempdir"));
+        let dir = home.path().join("dir");
+        let left = || fs::read_dir(tmp.path()).expect("list").count();
+        let take = || {
+            fs::create_dir_all(dir.join("below")).expect("mkdir");
+            let taken = Scratch::of(tmp.path(), &dir).expect("take");
+            assert!(!dir.exists());
+            taken
+        };
+        take().remove().expect("remove");
+        assert_eq!(left(), 0);
+        drop(take());
+        assert_eq!(left(), 0);
+        // A kill gives up the lock and nothing else.
+        let killed = take();
+        assert_eq!(left(), 2);
+        sweep(tmp.path()).expect("sweep");
+        assert_eq!(left(), 2, "its holder lives");
+        killed.lock.unlock().expect("unlock");
+        sweep(tmp.path()).expect("sweep");
+        assert_eq!(left(), 0);
+        assert!(Scratch::of(tmp.path(), &dir).is_err(), "there is nothing to take");
+        assert_eq!(left(), 0);
     }
 }

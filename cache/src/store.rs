@@ -31,6 +31,16 @@ pub struct Store {
     scratch: Mutex<Option<Scratch>>,
 }
 
+/// A directory on its way out of the store. Dropping it removes it.
+pub struct TakenOut(Scratch);
+
+impl TakenOut {
+    /// Removes it, and says why it cannot be removed.
+    pub fn remove(self) -> io::Result<()> {
+        self.0.remove()
+    }
+}
+
 impl Store {
     /// Opens the store at `root`, making it when it does not exist.
     pub fn open(root: &Path) -> Result<Self> {
@@ -103,6 +113,12 @@ impl Store {
         Ok(path)
     }
 
+    /// Takes a directory out of everybody's sight: it is removed with what is returned, or by the next
+    /// process if this one is killed.
+    pub fn take_out(&self, path: &Path) -> Result<TakenOut> {
+        Scratch::of(&self.root.join("tmp"), path).map(TakenOut)
+    }
+
     /// Removes a directory of the scratch space beside whatever is done next.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
         let away = self.scratch_path()?;
@@ -113,7 +129,7 @@ impl Store {
 
     /// A path in the scratch space that nothing has.
     fn scratch_path(&self) -> Result<PathBuf> {
-        self.with_scratch(|scratch| Ok(scratch.next_path()))
+        self.with_scratch(Scratch::next_path)
     }
 
     /// Writes into the file that others find while this process lives.
@@ -127,12 +143,12 @@ impl Store {
         scratch.as_ref().map(|scratch| scratch.lock_path().to_owned())
     }
 
-    fn with_scratch<T>(&self, work: impl FnOnce(&Scratch) -> Result<T>) -> Result<T> {
+    fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> Result<T>) -> Result<T> {
         let mut scratch = self.scratch.lock().expect("no holder panics");
         if scratch.is_none() {
             *scratch = Some(Scratch::new(&self.root.join("tmp"))?);
         }
-        work(scratch.as_ref().expect("it has just been made"))
+        work(scratch.as_mut().expect("it has just been made"))
     }
 
     /// Removes the scratch space of a process that is about to end without dropping its store. Who

@@ -248,7 +248,7 @@ impl Step<'_, '_> {
             id: draft.id(),
             hostname: run.hostname.clone(),
             rootfs: Rootfs::Overlay {
-                lower: self.session.lower(self.layers(run.base))?,
+                lower: self.session.lower_of_upper(self.layers(run.base))?,
                 upper: Some(draft.make_upper()?),
                 volatile: true,
             },

@@ -54,6 +54,11 @@ impl Session<'_> {
     pub(crate) fn lower(&self, layers: &[Digest]) -> cache::Result<Vec<Lower>> {
         Ok(self.mounts.mounted(self.store.lower(layers)?))
     }
+
+    /// The same for an overlay with an upper directory.
+    pub(crate) fn lower_of_upper(&self, layers: &[Digest]) -> cache::Result<Vec<Lower>> {
+        Ok(self.mounts.mounted(self.store.lower_of_upper(layers)?))
+    }
 }
 
 /// A directory of the caller's.

@@ -59,7 +59,7 @@ pub(super) fn assemble(
         hostname: config.hostname.clone(),
         domainname: Some(config.domainname.clone()).filter(|name| !name.is_empty()),
         rootfs: Rootfs::Overlay {
-            lower: containers.store.lower(&record.layers)?,
+            lower: containers.store.lower_of_upper(&record.layers)?,
             upper: Some((dir.join("upper"), dir.join("work"))),
             // What is removed when it ends is not missed after a crash.
             volatile: host.auto_remove,

@@ -7,9 +7,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use cache::Store;
 use cache::digest::Digest;
-use cache::removal::remove_dir_all;
+use cache::{Store, TakenOut};
 use fs_err as fs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -337,19 +336,18 @@ impl<'a> Containers<'a> {
         let Some(_monitor) = self.hold(id)? else {
             return Err(Error::Running(self.record(id).map_or(id.to_owned(), |r| r.name)));
         };
-        self.take_away(id).and_then(|away| Ok(remove_dir_all(away)?))
+        self.take_away(id).and_then(|away| Ok(away.remove()?))
     }
 
     /// Takes a container out of sight; its monitor's place must be held.
-    pub(super) fn take_away(&self, id: &str) -> Result<PathBuf> {
-        let away = self.store.scratch_dir()?;
+    pub(super) fn take_away(&self, id: &str) -> Result<TakenOut> {
         let _lock = self.lock()?;
         let name = self.record(id).map(|record| record.name).unwrap_or_default();
-        match fs::rename(self.dir(id), &away) {
+        let away = match self.store.take_out(&self.dir(id)) {
             // Somebody else has held its lock, and removed it, while we waited for that.
             Err(_) if !self.dir(id).exists() => return Err(Error::NotFound(id.to_owned())),
-            moved => moved?,
-        }
+            taken => taken?,
+        };
         // Not before: a container that is there has its name, wherever we are killed.
         if !name.is_empty() {
             self.unlink_name(&name, id)?;

@@ -179,7 +179,7 @@ fn scratch_root(
     chown(&own.0, Some(root.uid()), Some(root.gid()))?;
     fs::set_permissions(&own.0, PermissionsExt::from_mode(root.mode() & 0o7777))?;
     let mut lower = vec![Lower::Directory(upper)];
-    lower.extend(containers.store.lower(&record.layers)?);
+    lower.extend(containers.store.lower_of_upper(&record.layers)?);
     let root = Overlay { lower: &lower, upper: Some(&own), volatile: true };
     let offline = Offline { root, read_only: true, mounts };
     let (root, _) = offline.mount().map_err(|error| Error::Refused(causes(&error)))?;
@@ -188,7 +188,7 @@ fn scratch_root(
 
 fn open_to_write(containers: &Containers<'_>, record: &Record, held: File) -> Result<Files> {
     let (hold, mounts) = mounts(containers, record)?;
-    let lower = containers.store.lower(&record.layers)?;
+    let lower = containers.store.lower_of_upper(&record.layers)?;
     let dir = containers.dir(&record.id);
     let upper = (dir.join("upper"), dir.join("work"));
     let volatile = record.host_config.auto_remove;

@@ -23,9 +23,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cache::Store;
 use cache::lower::Driver;
-use cache::removal::remove_dir_all;
+use cache::{Store, TakenOut};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -402,9 +401,9 @@ impl<'a> Monitor<'a> {
         self.clear_away(away?)
     }
 
-    fn clear_away(&self, away: Option<PathBuf>) -> Result<()> {
+    fn clear_away(&self, away: Option<TakenOut>) -> Result<()> {
         if let Some(away) = away {
-            remove_dir_all(away)?;
+            away.remove()?;
             self.tell("destroy", &[]);
             super::removal::remove_anonymous_volumes(self.containers, &self.record.mounts)?;
         }

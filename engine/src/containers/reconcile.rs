@@ -8,7 +8,6 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cache::removal::remove_dir_all;
 use fs_err as fs;
 
 use super::boot::boot_id;
@@ -128,7 +127,7 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
     if seen.record.host_config.auto_remove {
         let away = containers.take_away(id)?;
         drop(held);
-        remove_dir_all(away)?;
+        away.remove()?;
         super::removal::remove_anonymous_volumes(containers, &seen.record.mounts)?;
         containers.tell(&seen.record, "destroy", &[]);
         done.removed.push(name.clone());

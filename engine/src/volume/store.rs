@@ -8,10 +8,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use cache::Store;
 use cache::layer::walk::{HardLinks, Next, walk};
 use cache::oci::StringMap;
 use cache::removal::remove_dir_all;
+use cache::{Store, TakenOut};
 use fs_err as fs;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -119,7 +119,7 @@ impl<'a> Volumes<'a> {
         }
         drop(alone);
         for directory in away {
-            remove_dir_all(directory)?;
+            directory.remove()?;
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ impl<'a> Volumes<'a> {
         }
         let away = self.take_away(name)?;
         drop(alone);
-        Ok(remove_dir_all(away)?)
+        Ok(away.remove()?)
     }
 
     /// Removes all volumes that `chosen` says yes to and no container uses.
@@ -280,7 +280,7 @@ impl<'a> Volumes<'a> {
         }
         drop(alone);
         for directory in away {
-            remove_dir_all(directory)?;
+            directory.remove()?;
         }
         Ok(pruned)
     }
@@ -300,10 +300,9 @@ impl<'a> Volumes<'a> {
     }
 
     /// Takes a volume from its place, to be deleted when nobody waits for it.
-    fn take_away(&self, name: &str) -> Result<PathBuf> {
+    fn take_away(&self, name: &str) -> Result<TakenOut> {
         local::unmount(&self.data(name))?;
-        let away = self.store.scratch_dir()?;
-        fs::rename(self.directory(name), &away)?;
+        let away = self.store.take_out(&self.directory(name))?;
         self.forget(name)?;
         self.tell("destroy", name);
         Ok(away)
