@@ -201,6 +201,40 @@ fn special_modes_attributes_and_hard_links_survive() {
 }
 
 #[test]
+fn attributes_of_folders_survive_too_and_count() {
+    let test = Test::of(
+        "
+        FROM scratch AS from
+        COPY d /d/
+        FROM scratch
+        COPY d /c/
+        COPY --from=from / /
+        -- d/sub/file
+        ",
+    );
+    let set = |value: &str| {
+        let set = rustix::fs::setxattr(
+            test.context().join("d/sub"),
+            "user.colour",
+            value.as_bytes(),
+            rustix::fs::XattrFlags::empty(),
+        );
+        set.expect("set");
+    };
+    set("green");
+    let image = test.build(&[]);
+    for folder in ["c/sub", "d/sub"] {
+        let mut value = [0; 16];
+        let path = image.unpacked().join(folder);
+        let length = rustix::fs::getxattr(path, "user.colour", &mut value).expect(folder);
+        assert_eq!(&value[..length], b"green", "{folder}");
+    }
+    assert_eq!(test.build(&[]).cached(), 3);
+    set("red");
+    assert_eq!(test.build(&[]).cached(), 0);
+}
+
+#[test]
 fn a_file_of_the_context_brings_no_capabilities_and_one_of_a_stage_does() {
     let test = Test::of(
         "

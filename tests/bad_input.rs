@@ -347,6 +347,19 @@ fn a_low_limit_on_open_files_is_raised_for_us_and_kept_for_containers() {
     assert_eq!(limits(&test, &format!("{run} --ulimit nofile=77:99 {tell}")), "77\n99\n");
 }
 
+/// A verb is one whatever directories there are.
+#[test]
+fn a_directory_with_a_dockerfile_takes_no_verb_away() {
+    let test = Test::of("FROM busybox\nRUN true\n");
+    test.shell("for d in build run images system mine; do mkdir $d; cp Dockerfile $d; done");
+    test.rbuild(&["build", "-q", "-f", "build/Dockerfile", "."]).succeeded();
+    assert_eq!(test.rbuild(&["run", "--rm", "busybox", "echo", "ran"]).ok(), "ran\n");
+    assert!(test.rbuild(&["images"]).ok().starts_with("REPOSITORY"));
+    test.rbuild(&["system", "df"]).succeeded();
+    test.rbuild(&["mine", "-t", "short"]).succeeded();
+    assert!(test.names().contains(&"short:latest".to_owned()));
+}
+
 #[test]
 fn a_full_disk_is_told_of_and_hides_no_failed_step() {
     let test = Test::of("FROM busybox\nRUN cat /dev/zero > /big; exit 3\n");

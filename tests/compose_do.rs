@@ -506,7 +506,7 @@ fn who_is_to_be_restarted_with_a_service_is() {
     image: busybox
     {}
     volumes: ['./seen:/seen']
-    healthcheck: {{test: [CMD, test, -e, /seen/well], interval: 200ms}}
+    healthcheck: {{test: test -e /seen/well -a ! -e /seen/ill, interval: 200ms}}
     post_start: [{{command: [sh, -c, 'sleep 0.3; touch /seen/well']}}]
     pre_stop: [{{command: [rm, /seen/well]}}]
   app: {{image: busybox, {IDLE}, depends_on: {{db: {{condition: service_healthy, restart: true}}}}}}
@@ -540,6 +540,10 @@ fn who_is_to_be_restarted_with_a_service_is() {
     // Without the file, by labels.
     project.test.shell("mv compose.yaml away");
     assert_eq!(restarted(&["restart", "app"]).0, ["app", "edge"]);
+    // What it needs to be healthy is not.
+    project.test.shell("touch seen/ill");
+    assert!(project.compose(&["restart", "db"]).failed(1).contains("unhealthy"));
+    assert_eq!(restarted(&["ps"]).0, ["db", "side"]);
     project.test.shell("mv away compose.yaml");
 }
 

@@ -303,6 +303,39 @@ volumes: {{data: }}
 }
 
 #[test]
+fn an_external_volume_stays_whoever_made_its_name_up() {
+    let project = Project::of("services: {}");
+    let volume = project.test.rbuild(&["volume", "create"]).ok();
+    project.rewrite(&format!(
+        "services: {{app: {{image: busybox, command: sleep 600, init: true, volumes: ['data:/data', /own]}}}}
+volumes: {{data: {{external: true, name: {}}}}}
+",
+        volume.trim()
+    ));
+    for again in [&["up", "-d"][..], &["up", "-d", "--force-recreate"]] {
+        project.compose(again).succeeded();
+        project.compose(&["down", "-v"]).succeeded();
+        assert_eq!(project.test.rbuild(&["volume", "ls", "-q"]).ok(), volume);
+    }
+}
+
+/// What containers have in their environment is read when they are made.
+#[test]
+fn what_is_there_is_seen_and_goes_without_its_env_file() {
+    let project = Project::of(&format!(
+        "services: {{app: {{image: busybox, command: {IDLE:?}, env_file: [gone.env]}}}}"
+    ));
+    project.test.file("gone.env", "A=1\n");
+    project.compose(&["up", "-d"]).succeeded();
+    project.test.shell("rm gone.env");
+    for line in [&["ps"][..], &["logs"], &["restart"], &["exec", "app", "true"], &["stop"]] {
+        project.compose(line).succeeded();
+    }
+    assert!(project.compose(&["up", "-d"]).failed(1).contains("gone.env"));
+    project.compose(&["down"]).succeeded();
+}
+
+#[test]
 fn in_the_foreground_lines_have_their_names_and_the_end_of_all_is_the_end() {
     let project = Project::of(
         "services:

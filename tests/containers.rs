@@ -12,6 +12,18 @@ fn log(test: &Test, name: &str) -> String {
     test.rbuild(&["logs", name]).ok()
 }
 
+/// Who may write nowhere may not write what he is told of his network either.
+#[test]
+fn files_of_the_network_are_read_only_with_all_else() {
+    let test = world();
+    let script = "for f in hosts hostname resolv.conf; do echo x >> /etc/$f || echo no; done 2>&-";
+    let count = |flags: &[&str]| {
+        let line = [flags, &["--rm", "busybox", "sh", "-c", script]].concat();
+        run(&test, &line).ok().lines().count()
+    };
+    assert_eq!((count(&[]), count(&["--read-only"])), (0, 3));
+}
+
 #[test]
 fn a_container_lives_from_create_to_rm() {
     let test = world();

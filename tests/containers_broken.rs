@@ -122,6 +122,50 @@ fn what_could_not_be_made_leaves_no_volumes() {
 }
 
 #[test]
+fn volumes_without_a_name_go_with_a_container_whose_monitor_was_killed() {
+    let test = world();
+    for remove in [&["rm", "-f", "c1"][..], &["ps"]] {
+        let flags = ["-d", "--rm", "--name", "c1", "-v", "/a", "-v", "named:/b", "busybox"];
+        run(&test, &[&flags[..], &["sleep", "600"]].concat()).succeeded();
+        let [monitor, program] =
+            ["{{.State.Monitor}}", "{{.State.Pid}}"].map(|it| shown(&test, "c1", it));
+        test.shell(&format!("kill -9 {monitor}"));
+        let program = std::path::Path::new("/proc").join(program);
+        soon("the program ends with its monitor", || !program.exists());
+        test.rbuild(remove).succeeded();
+        assert_eq!(test.rbuild(&["ps", "-aq"]).ok(), "");
+        assert_eq!(test.rbuild(&["volume", "ls", "-q"]).ok(), "named\n", "{remove:?}");
+    }
+}
+
+/// What two that remove one container leave when the one that did is killed before it comes to the
+/// volumes.
+#[test]
+fn who_comes_second_to_remove_a_container_leaves_its_volumes_to_the_first() {
+    let test = world();
+    test.rbuild(&["create", "--name", "c1", "-v", "/a", "busybox"]).succeeded();
+    let volume = test.rbuild(&["volume", "ls", "-q"]).ok();
+    let script = format!(
+        "cd \"$RBUILD_ROOT\"; id=$($RBUILD inspect -f '{{{{.Id}}}}' c1); : > volumes/.unclaimed/{}
+         mv containers/$id away; ! $RBUILD rm -v $id 2>/dev/null; rm -r away containers/names/c1",
+        volume.trim()
+    );
+    test.shell(&script);
+    test.rbuild(&["ps"]).succeeded();
+    assert_eq!(test.rbuild(&["volume", "ls", "-q"]).ok(), "");
+}
+
+#[test]
+fn a_name_that_a_killed_rename_left_leads_nowhere() {
+    let test = world();
+    let id = test.rbuild(&["create", "--name", "c1", "busybox"]).ok();
+    test.shell(&format!("ln -s {} \"$RBUILD_ROOT\"/containers/names/c2", id.trim()));
+    assert!(test.rbuild(&["rm", "c2"]).failed(1).contains("No such container: c2"));
+    test.rbuild(&["rename", "c1", "c2"]).succeeded();
+    assert_eq!(shown(&test, "c2", "{{.Name}}"), "/c2");
+}
+
+#[test]
 fn what_is_removed_half_way_keeps_its_name_until_it_is_gone() {
     let test = world();
     test.rbuild(&["create", "--name", "c1", "busybox", "true"]).succeeded();

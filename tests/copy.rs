@@ -425,6 +425,18 @@ fn parents_keeps_the_folders_of_a_source_from_its_pivot_on() {
 }
 
 #[test]
+fn paths_of_parents_are_tidied_first() {
+    for path in ["k", "./k/", "/k", "../k", "k/d/../d", ".", "./", "/", "./k/./."] {
+        let test = Test::of(&format!("FROM scratch\nCOPY --parents {path} /\n-- k/d/f\n"));
+        let tree = test.build(&[]).tree();
+        assert!(
+            tree.contains(" k/d/f\n") || path.ends_with("/.") && tree.contains(" d/f\n"),
+            "{path}: {tree}"
+        );
+    }
+}
+
+#[test]
 fn exclude_leaves_out_what_its_patterns_match() {
     let image = Test::of(
         "

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::support::Test;
+use crate::support::containers::{run, world};
 
 #[test]
 fn a_volume_is_made_shown_and_removed() {
@@ -43,6 +44,32 @@ fn a_volume_is_made_shown_and_removed() {
     assert_eq!(pruned, "Deleted Volumes:\ndata\n\nTotal reclaimed space: 2kB\n");
     assert_eq!(test.rbuild(&["volume", "rm", "data2", "data10"]).ok(), "data2\ndata10\n");
     assert_eq!(test.rbuild(&["volume", "prune", "-af"]).ok(), "Total reclaimed space: 0B\n");
+}
+
+/// Whoever gives a mount a volume's name keeps the volume, though rbuild once made the name up.
+#[test]
+fn a_volume_goes_with_a_container_only_if_that_gave_it_no_name() {
+    let test = world();
+    let volumes = || test.rbuild(&["volume", "ls", "-q"]).ok();
+    let made = test.rbuild(&["volume", "create"]).ok();
+    let by_name =
+        [format!("{}:/d", made.trim()), format!("type=volume,src={},dst=/d", made.trim())];
+    for (flag, mount) in [("-v", &by_name[0]), ("--mount", &by_name[1])] {
+        run(&test, &["--rm", flag, mount, "busybox", "touch", "/d/x"]).succeeded();
+        test.rbuild(&["create", "--name", "c1", flag, mount, "busybox"]).succeeded();
+        test.rbuild(&["create", "--name", "c2", "--volumes-from", "c1", "busybox"]).succeeded();
+        test.rbuild(&["rm", "-v", "c1"]).succeeded();
+        test.rbuild(&["rm", "-v", "c2"]).succeeded();
+        assert_eq!(volumes(), made, "{flag}");
+    }
+    test.rbuild(&["volume", "rm", made.trim()]).succeeded();
+    // One that has no name goes with the last container that wants it gone.
+    test.rbuild(&["create", "--name", "c1", "-v", "/d", "busybox"]).succeeded();
+    test.rbuild(&["create", "--name", "c2", "--volumes-from", "c1", "busybox"]).succeeded();
+    test.rbuild(&["rm", "-v", "c1"]).succeeded();
+    assert_eq!(volumes().lines().count(), 1);
+    test.rbuild(&["rm", "-v", "c2"]).succeeded();
+    assert_eq!(volumes(), "");
 }
 
 #[test]

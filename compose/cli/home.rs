@@ -8,7 +8,7 @@ use cache::Store;
 use compose::load::{self, Warnings};
 use compose::observe::{self, Observed};
 use compose::runnable::Places;
-use compose::{Error, Project};
+use compose::{Error, Project, Request};
 use engine::containers::Containers;
 
 use crate::args::Globals;
@@ -72,21 +72,34 @@ pub(crate) fn load_with_places(
 ) -> anyhow::Result<(Project, Places)> {
     let mut request = globals.request()?;
     request.services = services.to_vec();
+    read(&request)
+}
+
+/// The same for who makes no containers of it: what they would have in their environment need not be
+/// there any more.
+fn load_without_environment(globals: &Globals, services: &[String]) -> anyhow::Result<Project> {
+    let mut request = globals.request()?;
+    request.services = services.to_vec();
+    request.skip.environment = true;
+    read(&request).map(|(project, _)| project)
+}
+
+fn read(request: &Request) -> anyhow::Result<(Project, Places)> {
     let mut warnings = Warnings::new();
-    let loaded = load::load_with_places(&request, &mut warnings);
+    let loaded = load::load_with_places(request, &mut warnings);
     warnings.iter().for_each(ui::warn);
     Ok(loaded?)
 }
 
-/// The project that is meant, and its name. One that is called by its name alone is what there is of it, whatever
-/// compose files lie here.
+/// The project that is meant, and its name, for what is done to containers that are there. One that is
+/// called by its name alone is what there is of it, whatever compose files lie here.
 pub(crate) fn project_or_name(
     globals: &Globals,
     services: &[String],
 ) -> anyhow::Result<(Option<Project>, String)> {
     match globals.named()?.filter(|_| globals.is_only_named()) {
         Some(name) => Ok((None, name)),
-        None => match (load(globals, services), globals.named()?) {
+        None => match (load_without_environment(globals, services), globals.named()?) {
             (Ok(project), _) => {
                 let name = project.name.clone();
                 Ok((Some(project), name))
@@ -101,7 +114,7 @@ pub(crate) fn project_or_name(
 pub(crate) fn name(globals: &Globals) -> anyhow::Result<String> {
     match globals.named()? {
         Some(name) => Ok(name),
-        None => Ok(load(globals, &[])?.name),
+        None => Ok(load_without_environment(globals, &[])?.name),
     }
 }
 

@@ -153,7 +153,7 @@ impl Ties {
         for instance in &observed.containers {
             let own = all.entry(instance.service().to_owned()).or_default();
             for (name, condition) in instance.restarts_with() {
-                own.insert(name.to_owned(), Tie { condition, required: false });
+                own.insert(name.to_owned(), Tie { condition, required: true });
             }
         }
         Ties(all)

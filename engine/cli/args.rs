@@ -172,7 +172,7 @@ pub(crate) fn normalize(mut argv: Vec<OsString>) -> Vec<OsString> {
     }
     let options_first = at < argv.len() && group.starts_with('-');
     let asks_us = matches!(group, "-h" | "--help" | "-V" | "--version" | "help");
-    if !asks_us && (options_first || is_path(group)) {
+    if !asks_us && (options_first || !is_verb(group) && is_path(group)) {
         argv.insert(at, "build".into());
     }
     argv
@@ -189,6 +189,11 @@ fn first_word(argv: &[OsString]) -> usize {
         }
     }
     at
+}
+
+/// A verb is one whatever directories there are.
+fn is_verb(word: &str) -> bool {
+    <Verb as Subcommand>::has_subcommand(word)
 }
 
 fn is_path(word: &str) -> bool {

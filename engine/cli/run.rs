@@ -93,7 +93,6 @@ fn execute(
     let streams = Streams::parse(&args.create, args.detach)?;
     let detach = attach::keys(&args.detach_keys)?;
     let store = home.open()?;
-    store.sweep()?;
     let containers = Containers::open(&store)?;
     reconcile::after_boot(&containers);
     let record = make(&store, &containers, &args.create, (image, command), &streams)?;

@@ -20,7 +20,7 @@ use rustix::fs::FileType;
 use crate::graph::{Copy, CopySource, Unpack};
 use crate::mode::Mode;
 use crate::plan::{self, Content, NewDirectories, Plan, entry_of};
-use crate::tree::{self, Entry, Owners, Selected, Selector, Tree};
+use crate::tree::{self, Entry, Owners, Selected, Selector, Tree, digest_of_attributes};
 use crate::view::{View, join, split};
 
 /// Why files cannot be copied.
@@ -153,7 +153,10 @@ fn describe(
     let metadata = entry.metadata();
     Ok(match metadata.kind {
         FileType::RegularFile => digest.expect("a regular file has a digest").to_string(),
-        FileType::Directory => "directory".to_owned(),
+        FileType::Directory => match entry.xattrs() {
+            Some(xattrs) => format!("directory {}", digest_of_attributes(xattrs)),
+            None => "directory".to_owned(),
+        },
         FileType::Symlink => format!("link {}", quoted(&read_link(tree, entry)?)),
         FileType::Fifo => "fifo".to_owned(),
         FileType::BlockDevice => format!("block {}:{}", metadata.node.0, metadata.node.1),
@@ -276,6 +279,7 @@ fn place<'a>(
         (made.uid, made.gid) = (uid.into(), gid.into());
         changes.apply(&mut made);
         if made.kind == Kind::Directory {
+            made.xattrs = entry.xattrs().cloned().unwrap_or_default();
             // When a directory of a context changed says what else was ever in it.
             let timeless = source.tree.owners() == Owners::Root;
             match (entry.is_root(), timeless) {

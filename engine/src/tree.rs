@@ -6,6 +6,9 @@
 
 mod digests;
 
+pub use digests::digest_of_attributes;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -97,6 +100,8 @@ pub struct Selected {
     /// Listings and places in them: itself first, then everything below it, parents before
     /// children, names sorted.
     order: Vec<(u32, u32)>,
+    /// Which listings are of directories with extended attributes, by where these are in others.
+    with_xattrs: BTreeMap<(u32, u32), u32>,
 }
 
 /// What is selected in one directory, by name.
@@ -109,7 +114,12 @@ struct Listing {
     /// Where among the names each ends.
     ends: Vec<u32>,
     metadata: Vec<Metadata>,
+    /// The directory's own extended attributes.
+    xattrs: Xattrs,
 }
+
+/// Extended attributes by their full names.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Listing {
     fn push(&mut self, name: &[u8], metadata: Metadata) {
@@ -141,7 +151,13 @@ impl Selected {
         let mut listing = Listing { path: dir.to_vec(), ..Listing::default() };
         listing.push(last, metadata);
         let below = if path.is_empty() { 0 } else { path.len() + 1 };
-        Self { name: name.to_vec(), below, listings: vec![listing], order: vec![(0, 0)] }
+        Self {
+            name: name.to_vec(),
+            below,
+            listings: vec![listing],
+            order: vec![(0, 0)],
+            with_xattrs: BTreeMap::new(),
+        }
     }
 
     /// Whether a directory was named.
@@ -191,6 +207,12 @@ impl<'a> Entry<'a> {
     /// What it is.
     pub fn metadata(&self) -> &'a Metadata {
         &self.listing().metadata[self.place as usize]
+    }
+
+    /// Its extended attributes, if it is a directory below what was named.
+    pub fn xattrs(&self) -> Option<&'a BTreeMap<Vec<u8>, Vec<u8>>> {
+        let listing = self.of.with_xattrs.get(&(self.listing, self.place))?;
+        Some(&self.of.listings[*listing as usize].xattrs)
     }
 
     /// Its path in the tree, without links.
@@ -258,7 +280,8 @@ impl Tree {
             true => {
                 let (root, pattern) =
                     selector.path.split_once("/./").unwrap_or(("/", selector.path));
-                (root, Some(pattern.trim_start_matches("./").trim_matches('/').to_owned()))
+                // All of the root is what it is without a pattern.
+                (root, Some(clean(pattern)).filter(|pattern| !pattern.is_empty()))
             }
         };
         let filter = Filter::new(include.as_slice(), selector.excludes)?;
@@ -279,10 +302,9 @@ impl Tree {
             }
             selected.push(one);
         }
-        if let Some(pattern) = &include
+        if include.is_some()
             && !glob::has_wildcards(selector.path)
             && selected.iter().all(|one| one.count() == 1)
-            && !pattern.is_empty()
         {
             return Err(Error::NotFound(shown(selector.path.replace("/./", "/").as_bytes())));
         }
@@ -327,8 +349,12 @@ impl Tree {
         let listed = walk.below(Unlisted { path, rules })?;
         let first = selected.listings.len();
         selected.order.reserve_exact(listed.iter().map(|dir| dir.listing.ends.len()).sum());
-        for (listing, place) in in_order(&listed) {
-            selected.order.push((short(first + listing), short(place)));
+        for Placed { listing, place, below } in in_order(&listed) {
+            let at = (short(first + listing), short(place));
+            selected.order.push(at);
+            if let Some(below) = below.filter(|below| !listed[*below].listing.xattrs.is_empty()) {
+                selected.with_xattrs.insert(at, short(first + below));
+            }
         }
         selected.listings.extend(listed.into_iter().map(|dir| dir.listing));
         Ok(())
@@ -474,6 +500,7 @@ impl Walk<'_> {
             }
         }
         listing.path.clone_from(&dir.path);
+        listing.xattrs = self.tree.xattrs(fd.as_fd()).map_err(failed)?;
         Ok((listed, unlisted))
     }
 
@@ -491,8 +518,8 @@ impl Walk<'_> {
 
 /// Puts what directories have, as [`Walk::below`] lists them, into one order: each directory before
 /// what is below it, names sorted. A directory that is kept only for what is below it and has nothing
-/// there is left out. Returns listings and places in them.
-fn in_order(listed: &[Listed]) -> Vec<(usize, usize)> {
+/// there is left out.
+fn in_order(listed: &[Listed]) -> Vec<Placed> {
     let mut end = 1;
     let first_below: Vec<usize> = listed
         .iter()
@@ -523,14 +550,22 @@ fn in_order(listed: &[Listed]) -> Vec<(usize, usize)> {
                 let below = first_below[at] + *next_dir;
                 *next_dir += 1;
                 if dir.kept || wanted[below] {
-                    order.push((at, place));
+                    order.push(Placed { listing: at, place, below: Some(below) });
                     way.push((below, 0, 0));
                 }
             }
-            _ => order.push((at, place)),
+            _ => order.push(Placed { listing: at, place, below: None }),
         }
     }
     order
+}
+
+/// Where something stands.
+struct Placed {
+    listing: usize,
+    place: usize,
+    /// The listing of what is in it.
+    below: Option<usize>,
 }
 
 /// The names in a directory, sorted by their bytes.

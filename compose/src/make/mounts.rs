@@ -3,8 +3,9 @@
 //! One target, one mount: a service's volumes before its secrets, these before its configs; what is carried over from
 //! the container before comes last.
 
+use cache::oci::StringMap;
 use engine::containers::record::{HostConfig, Record};
-use engine::volume::api;
+use engine::volume::{ANONYMOUS, Resolved, api};
 
 use super::container::Container;
 use super::error::Of;
@@ -56,19 +57,29 @@ fn carried_over(previous: &Record, service: &Service) -> Vec<api::Mount> {
         volumes.is_some_and(|volumes| volumes.contains_key(target))
             || service.volumes.iter().any(|own| own.target == target && is_anonymous(own))
     };
-    let points = previous.mounts.iter().filter(|mount| mount.is_listed()).map(|mount| &mount.point);
-    let points = points.filter(|point| point.kind != api::Kind::Tmpfs);
-    let carried = |point: &engine::volume::MountPoint| api::Mount {
-        kind: point.kind,
-        source: match point.kind {
-            api::Kind::Bind => point.source.clone(),
-            _ => point.name.clone(),
+    let carried = |mount: &Resolved| api::Mount {
+        kind: mount.point.kind,
+        source: match mount.point.kind {
+            api::Kind::Bind => mount.point.source.clone(),
+            _ => mount.point.name.clone(),
         },
-        target: point.destination.clone(),
-        read_only: !point.rw,
+        target: mount.point.destination.clone(),
+        read_only: !mount.point.rw,
+        volume_options: mount.is_unnamed().then(still_unnamed),
         ..api::Mount::default()
     };
-    points.filter(|point| is_wanted(&point.destination)).map(carried).collect()
+    let mounts = previous.mounts.iter();
+    mounts
+        .filter(|mount| mount.is_listed() && mount.point.kind != api::Kind::Tmpfs)
+        .filter(|mount| is_wanted(&mount.point.destination))
+        .map(carried)
+        .collect()
+}
+
+/// Says of a volume that has a name by now that nobody gave it one.
+fn still_unnamed() -> api::VolumeOptions {
+    let labels = StringMap::from([(ANONYMOUS.to_owned(), String::new())]);
+    api::VolumeOptions { labels, ..api::VolumeOptions::default() }
 }
 
 /// A mount as `source:target:options`, if that can say it: only so a missing source is made.

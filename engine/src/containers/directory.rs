@@ -135,8 +135,8 @@ impl<'a> Containers<'a> {
         self.dir(&id).exists().then_some(id)
     }
 
-    /// Who is called by a name, for who has the lock: a rename that was killed on its way has left
-    /// a second name to its container, which belongs to nobody.
+    /// Who is called by a name: a rename that was killed on its way has left a second name to its
+    /// container, which belongs to nobody.
     fn owner(&self, name: &str) -> Option<String> {
         let is_called = |id: &String| self.record(id).map_or(true, |record| record.name == name);
         self.holder(name).filter(is_called)
@@ -172,7 +172,7 @@ impl<'a> Containers<'a> {
         if is_id(wanted) && self.dir(wanted).exists() {
             return Ok(wanted.to_owned());
         }
-        if let Some(id) = self.holder(wanted) {
+        if let Some(id) = self.owner(wanted) {
             return Ok(id);
         }
         let mut found = self.ids()?.into_iter().filter(|id| id.starts_with(wanted));

@@ -374,7 +374,7 @@ impl<'a> Monitor<'a> {
             self.state.status = Status::Exited;
         }
         let told = if self.record.host_config.auto_remove {
-            self.containers.take_away(&self.record.id).map(Some)
+            self.take_away().map(Some)
         } else {
             self.save().map(|()| None)
         };
@@ -388,7 +388,7 @@ impl<'a> Monitor<'a> {
     fn finish(&mut self) -> Result<()> {
         self.state.monitor = 0;
         let away = if self.record.host_config.auto_remove {
-            self.containers.take_away(&self.record.id).map(Some)
+            self.take_away().map(Some)
         } else {
             self.save().map(|()| None)
         };
@@ -399,6 +399,13 @@ impl<'a> Monitor<'a> {
         }
         attached::finish(std::mem::take(&mut self.peers));
         self.clear_away(away?)
+    }
+
+    /// Takes the container out of sight, wherever we are killed together with its volumes.
+    fn take_away(&self) -> Result<TakenOut> {
+        // A disk so full that nothing can be written down keeps nobody from removing something.
+        let _volumes = super::removal::part_with(self.containers, &self.record, true);
+        self.containers.take_away(&self.record.id)
     }
 
     fn clear_away(&self, away: Option<TakenOut>) -> Result<()> {

@@ -2,7 +2,7 @@
 //! container, was killed.
 //!
 //! Nobody watches the containers as a whole: the commands that look at them do this on their way.
-//! In the machine's first command it costs what a dead container left; in all others two small reads.
+//! In the machine's first command it costs what a dead container left; in all others three small reads.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -33,11 +33,13 @@ pub struct Reconciled {
     pub failed: Vec<(String, String)>,
 }
 
-/// Reconciles if the machine has been started since somebody last did, and removes volumes that who was
-/// killed has left to no container. Costs two small reads else.
+/// Reconciles if the machine has been started since somebody last did, and removes what who was killed
+/// has left in the scratch space, and volumes that he has left to no container. Costs three small reads
+/// else.
 ///
 /// `networks` is where it is written down who uses which address.
 pub fn after_boot(containers: &Containers<'_>, networks: &Path) -> Result<()> {
+    containers.store.sweep()?;
     Volumes::open(containers.store)?.sweep_unclaimed(|| super::users(containers))?;
     let path = boot_file(containers);
     if std::fs::read_to_string(&path).is_ok_and(|known| known == boot_id()) {
@@ -125,8 +127,10 @@ fn write_end(containers: &Containers<'_>, seen: &Observed, done: &mut Reconciled
     containers.tell(&seen.record, "die", &[("exitCode", &code)]);
     done.ended.push(name.clone());
     if seen.record.host_config.auto_remove {
+        // A disk so full that nothing can be written down keeps nobody from removing something.
+        let volumes = super::removal::part_with(containers, &seen.record, true);
         let away = containers.take_away(id)?;
-        drop(held);
+        drop((held, volumes));
         away.remove()?;
         super::removal::remove_anonymous_volumes(containers, &seen.record.mounts)?;
         containers.tell(&seen.record, "destroy", &[]);

@@ -8,7 +8,7 @@ use super::protocol::Request;
 use super::reconcile::is_abandoned;
 use super::{Containers, Error, Record, Result};
 use crate::volume::api::Kind;
-use crate::volume::{Hold, Resolved, Users, Volumes, is_anonymous};
+use crate::volume::{Hold, Resolved, Users, Volumes};
 
 const KILL: i32 = 9;
 
@@ -61,14 +61,16 @@ pub fn remove(
         removed = Removed::Abandoned;
     }
     let go = |record: &Record| {
-        with_volumes || removed == Removed::WithItsMonitor && record.host_config.auto_remove
+        with_volumes || removed != Removed::Quietly && record.host_config.auto_remove
     };
     // A disk so full that nothing can be written down keeps nobody from removing something.
     let hold =
         record.as_ref().ok().and_then(|record| part_with(containers, record, go(record)).ok());
     containers.remove(id).inspect_err(|_| {
-        // It stays, with what it has.
-        let _ = record.as_ref().map(|record| part_with(containers, record, false));
+        // It stays, with what it has; unless another one has removed it.
+        if containers.dir(id).exists() {
+            let _ = record.as_ref().map(|record| part_with(containers, record, false));
+        }
     })?;
     drop(hold);
     if let Ok(record) = record {
@@ -80,17 +82,18 @@ pub fn remove(
     Ok(removed)
 }
 
-/// Says of the volumes of a container that nobody named whether they go with it, wherever we are killed; to be held until
-/// the container is gone.
-fn part_with(containers: &Containers<'_>, record: &Record, go: bool) -> Result<Option<Hold>> {
-    let volumes = Volumes::open(containers.store)?;
-    let mounts = record.mounts.iter().filter(|mount| mount.point.kind == Kind::Volume);
-    let names = mounts.map(|mount| mount.point.name.as_str());
-    let is_unnamed = |name: &&str| volumes.get(name).is_ok_and(|volume| is_anonymous(&volume));
-    let unnamed: Vec<&str> = names.filter(is_unnamed).collect();
+/// Says of the volumes of a container that nobody named whether they go with it, wherever we are
+/// killed; to be held until the container is gone.
+pub(super) fn part_with(
+    containers: &Containers<'_>,
+    record: &Record,
+    go: bool,
+) -> Result<Option<Hold>> {
+    let unnamed = unnamed(&record.mounts);
     if unnamed.is_empty() {
         return Ok(None);
     }
+    let volumes = Volumes::open(containers.store)?;
     let hold = volumes.hold()?;
     for name in unnamed {
         match go {
@@ -119,25 +122,25 @@ pub(super) fn remove_anonymous_volumes<'a>(
     containers: &Containers<'_>,
     mounts: impl IntoIterator<Item = &'a Resolved>,
 ) -> Result<()> {
-    let named: Vec<&str> = mounts
-        .into_iter()
-        .filter(|mount| mount.point.kind == Kind::Volume && !mount.point.name.is_empty())
-        .map(|mount| mount.point.name.as_str())
-        .collect();
-    if named.is_empty() {
+    let unnamed = unnamed(mounts);
+    if unnamed.is_empty() {
         return Ok(());
     }
     let volumes = Volumes::open(containers.store)?;
-    for name in named {
-        let Ok(volume) = volumes.get(name) else { continue };
-        if is_anonymous(&volume) {
-            match volumes.remove(name, || users(containers)) {
-                Ok(()) | Err(crate::volume::Error::InUse { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+    for name in unnamed {
+        match volumes.remove(name, || users(containers)) {
+            Ok(()) => {}
+            Err(crate::volume::Error::InUse { .. } | crate::volume::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// The volumes among these mounts that nobody named, as far as they have been made.
+fn unnamed<'a>(mounts: impl IntoIterator<Item = &'a Resolved>) -> Vec<&'a str> {
+    let mounts = mounts.into_iter().filter(|mount| mount.is_unnamed());
+    mounts.map(|mount| mount.point.name.as_str()).filter(|name| !name.is_empty()).collect()
 }
 
 /// Which containers use which volumes.

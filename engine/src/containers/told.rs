@@ -8,8 +8,8 @@
 //!
 //! They are written anew whenever it is started, under other names and then renamed, and stay when it
 //! has ended. Of a running container they are changed in place: what is mounted is the file, and not
-//! its name. The container may write to them: only our own lines of its hosts file are changed, and its `resolv.conf` only as long as
-//! it says what we wrote.
+//! its name. The container may write to them unless all of its root is read-only: only our own lines
+//! of its hosts file are changed, and its `resolv.conf` only as long as it says what we wrote.
 
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -90,7 +90,9 @@ impl Told {
         for (name, text) in files {
             put(dir, name, text)?;
         }
-        Ok(files.map(|(name, _)| mount(dir, name)).into())
+        // Who may write nowhere may not write there either.
+        let read_only = record.host_config.readonly_rootfs;
+        Ok(files.map(|(name, _)| Mount { read_only, ..mount(dir, name) }).into())
     }
 
     /// What the container with this directory was told; none if it cannot be read.

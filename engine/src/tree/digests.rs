@@ -161,11 +161,22 @@ fn with_attributes(
     }
     let mut hasher = ContentHasher::new();
     hasher.update(content.bytes());
+    update(&mut hasher, attributes);
+    hasher.finish()
+}
+
+/// The digest of the attributes of a directory.
+pub fn digest_of_attributes(attributes: &BTreeMap<Vec<u8>, Vec<u8>>) -> ContentDigest {
+    let mut hasher = ContentHasher::new();
+    update(&mut hasher, attributes);
+    hasher.finish()
+}
+
+fn update(hasher: &mut ContentHasher, attributes: &BTreeMap<Vec<u8>, Vec<u8>>) {
     for (name, value) in attributes {
         for part in [name, value] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
     }
-    hasher.finish()
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::api::{BindOptions, Kind, Mount, MountPoint};
 use super::bind::{self, Bind};
 use super::mount::{clean, validate};
-use super::{Error, Result, tmpfs};
+use super::{ANONYMOUS, Error, Result, tmpfs};
 
 /// Everything that asks for mounts.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,14 @@ impl Resolved {
     /// Whether `inspect` lists it.
     pub fn is_listed(&self) -> bool {
         self.origin != Origin::Tmpfs
+    }
+
+    /// Whether it is a volume that nobody gave a name when it was asked for, here or in the container
+    /// that it is from: it goes with its container where that is asked for.
+    pub fn is_unnamed(&self) -> bool {
+        let options = self.spec.volume_options.as_ref();
+        let is_carried_over = options.is_some_and(|options| options.labels.contains_key(ANONYMOUS));
+        self.point.kind == Kind::Volume && (self.spec.source.is_empty() || is_carried_over)
     }
 
     /// Whether it is a volume that is filled from the image while it is empty.
