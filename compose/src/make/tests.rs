@@ -378,9 +378,11 @@ fn a_container_that_replaces_another_keeps_its_volumes_without_a_name() {
         json!({ "Point": { "Type": kind, "Name": name, "Source": "/src", "Destination": target, "RW": rw },
                 "Origin": "Mount" })
     };
-    // `/v` is a volume of the image, `/gone` one that the service has no more.
+    let mut named = mount("volume", "eee", "/named", true);
+    named["Spec"] = json!({ "Type": "volume", "Source": "eee", "Target": "/named" });
+    // `/v` and `/named` are volumes of the image, `/gone` one that the service has no more.
     let previous = serde_json::from_value(json!({
-        "Config": { "Volumes": { "/v": {}, "/n": {}, "/host": {} } },
+        "Config": { "Volumes": { "/v": {}, "/n": {}, "/host": {}, "/named": {} } },
         "Mounts": [
             mount("volume", "aaa", "/anon", true),
             mount("volume", "bbb", "/v", false),
@@ -389,18 +391,23 @@ fn a_container_that_replaces_another_keeps_its_volumes_without_a_name() {
             mount("volume", "ddd", "/t", true),
             mount("bind", "", "/host", true),
             mount("tmpfs", "", "/v/tmp", true),
+            named,
         ],
     }))
     .expect("a record");
     let asked = Container { previous: Some(&previous), ..container(&project, "s", &others) };
     let request = super::request(&asked).expect("a request");
     assert_eq!(request.host_config.binds, ["p_named:/n:rw", "/bench/p:/b:rw"]);
+    // What nobody named still goes with the container.
+    let unnamed = json!({ "Labels": { "com.docker.volume.anonymous": "" } });
     assert_eq!(
         json!(request.host_config.mounts),
         json!([
-            { "Type": "volume", "Source": "aaa", "Target": "/anon" },
-            { "Type": "volume", "Source": "bbb", "Target": "/v", "ReadOnly": true },
+            { "Type": "volume", "Source": "aaa", "Target": "/anon", "VolumeOptions": unnamed },
+            { "Type": "volume", "Source": "bbb", "Target": "/v", "ReadOnly": true,
+              "VolumeOptions": unnamed },
             { "Type": "bind", "Source": "/src", "Target": "/host" },
+            { "Type": "volume", "Source": "eee", "Target": "/named" },
             { "Type": "tmpfs", "Target": "/t" },
         ])
     );
