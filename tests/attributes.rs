@@ -235,6 +235,23 @@ fn attributes_of_folders_survive_too_and_count() {
 }
 
 #[test]
+fn whether_two_names_have_one_file_counts() {
+    let test = Test::of("FROM scratch\nCOPY d /\n-- d/a\nsame\n");
+    test.shell("ln d/a d/b");
+    let built = || {
+        let image = test.build(&[]);
+        (image.cached(), image.id())
+    };
+    let linked = built();
+    test.shell("cp -p d/b d/c && mv d/c d/b");
+    let apart = built();
+    assert_eq!((linked.0, apart.0), (0, 0));
+    assert_ne!(linked.1, apart.1);
+    assert_eq!(test.build(&["--no-cache"]).id(), apart.1);
+    assert_eq!(test.build(&[]).cached(), 1);
+}
+
+#[test]
 fn a_file_of_the_context_brings_no_capabilities_and_one_of_a_stage_does() {
     let test = Test::of(
         "

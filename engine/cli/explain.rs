@@ -128,12 +128,22 @@ fn shown(difference: &Difference, step: &Step) -> String {
     }
 }
 
+/// Where the quoted name ends that a text begins with.
+fn end_of_name(text: &str) -> usize {
+    let mut is_escaped = false;
+    let mut quotes = text.char_indices().filter(|(_, character)| {
+        let is_quote = *character == '"' && !is_escaped;
+        is_escaped = *character == '\\' && !is_escaped;
+        is_quote
+    });
+    quotes.nth(1).map_or(text.len(), |(at, _)| at + 1)
+}
+
 /// `file "path" 0644 0:0 blake3:...` as people would say it.
 fn file(difference: &Difference) -> String {
     let split = |text: &String| -> (String, Vec<String>) {
-        let end = text.rfind("\" ").map_or(text.len(), |end| end + 1);
-        let facts = text[end..].split_whitespace().map(str::to_owned).collect();
-        (text[..end].to_owned(), facts)
+        let (name, facts) = text.split_at(end_of_name(text));
+        (name.to_owned(), facts.trim().splitn(3, ' ').map(str::to_owned).collect())
     };
     match (difference.before.as_ref().map(split), difference.after.as_ref().map(split)) {
         (Some((path, then)), Some((_, now))) => {

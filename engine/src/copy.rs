@@ -105,9 +105,10 @@ const BATCHES: usize = 16;
 pub fn rows(sources: &[Source<'_>], text: &mut String) -> Result<(), Error> {
     for source in sources {
         for selected in &source.selected {
+            let links = links(selected);
             let batch = |start: &usize| {
                 let end = selected.count().min(start + BATCH);
-                batch_rows(source.tree, selected, *start..end)
+                batch_rows(source.tree, selected, &links, *start..end)
             };
             let starts: Vec<usize> = (0..selected.count()).step_by(BATCH).collect();
             if let [only] = starts.as_slice() {
@@ -130,17 +131,43 @@ pub fn rows(sources: &[Source<'_>], text: &mut String) -> Result<(), Error> {
     Ok(())
 }
 
-fn batch_rows(tree: &Tree, selected: &Selected, places: Range<usize>) -> Result<String, Error> {
+/// Which entries are one more name of an earlier one's file, by their places.
+fn links(selected: &Selected) -> BTreeMap<usize, usize> {
+    let (mut firsts, mut links) = (HashMap::new(), BTreeMap::new());
+    for (place, entry) in selected.entries().enumerate() {
+        let metadata = entry.metadata();
+        if metadata.links > 1 && metadata.kind == FileType::RegularFile {
+            let first = *firsts.entry((metadata.device, metadata.inode)).or_insert(place);
+            if first != place {
+                links.insert(place, first);
+            }
+        }
+    }
+    links
+}
+
+fn batch_rows(
+    tree: &Tree,
+    selected: &Selected,
+    links: &BTreeMap<usize, usize>,
+    places: Range<usize>,
+) -> Result<String, Error> {
     use std::fmt::Write;
     let mut text = String::with_capacity(places.len() * 128);
-    let entries: Vec<Entry<'_>> = selected.slice(places).collect();
-    for (entry, digest) in entries.iter().zip(tree.digests(&entries)?) {
-        let path = quoted(&entry.path_below(&selected.name));
-        let (uid, gid) = owner_of(tree, entry);
+    let entries: Vec<Entry<'_>> = selected.slice(places.clone()).collect();
+    let name = |entry: &Entry<'_>| quoted(&entry.path_below(&selected.name));
+    for ((place, entry), digest) in places.zip(&entries).zip(tree.digests(&entries)?) {
+        let (path, (uid, gid)) = (name(entry), owner_of(tree, entry));
         let what = describe(tree, entry, digest)?;
         let mode = entry.metadata().mode;
-        writeln!(text, "file {path} {mode:04o} {uid}:{gid} {what}")
+        write!(text, "file {path} {mode:04o} {uid}:{gid} {what}")
             .expect("writing to a string cannot fail");
+        if let Some(first) =
+            links.get(&place).and_then(|first| selected.slice(*first..first + 1).next())
+        {
+            write!(text, " linked to {}", name(&first)).expect("writing to a string cannot fail");
+        }
+        text.push('\n');
     }
     Ok(text)
 }

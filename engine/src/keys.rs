@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `Base`, `Merge` | none: their results are the layers they name |
 //! | `Run` | arguments, environment, directory, user, chain id of the base, each mount with the content it shows, network mode, security mode, host name and hosts, shm size, ulimits, devices |
-//! | `Copy` | chain id of the base, destination, owner, mode, flags, and a row for each selected file: name, mode, owner, kind, digest of content and attributes |
+//! | `Copy` | chain id of the base, destination, owner, mode, flags, and a row for each selected file: name, mode, owner, kind, digest of content and attributes, the first of its names |
 //! | `Mkdir` | chain id of the base, path, owner |
 //!
 //! Each has the time that `SOURCE_DATE_EPOCH` sets, if it does. Sources (`Local`, `Http`, `Git`,
