@@ -28,7 +28,8 @@
 //!   tmp/<key>.lock           held by who does the operation with this key
 //! ```
 //!
-//! Every file is committed by temp, fsync, rename; a directory becomes visible by one rename.
+//! Every file is committed by temp, fsync, rename; a directory becomes visible by one rename. Records
+//! and what is known of contexts are not synced: they carry their own digest, and can be done without.
 //! Killed at any instant, the next process finds only whole things and leftovers in `tmp`.
 //!
 //! This crate knows nothing of Dockerfiles, containers or registries.
