@@ -29,7 +29,7 @@
 //! ```
 //!
 //! Every file is committed by temp, fsync, rename; a directory becomes visible by one rename. Records
-//! and what is known of contexts are not synced: they carry their own digest, and can be done without.
+//! and what is known of contexts are not synced: who reads them can tell a whole one, and do without.
 //! Killed at any instant, the next process finds only whole things and leftovers in `tmp`.
 //!
 //! This crate knows nothing of Dockerfiles, containers or registries.
