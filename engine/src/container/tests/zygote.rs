@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// What a program can see of how it was started.
+/// What a program can see of how it was started (but `SigQ`, which counts the signals of all that a user has).
 const LOOK: &str = "echo $$; umask; env | sort; ls /proc/self/fd; tr '\\0' ' ' < /proc/1/cmdline; \
-                    grep -E '^(Name|PPid|Sig|Shd|Cap|Seccomp|NoNew|Groups)' /proc/1/status; \
+                    grep -E '^(Name|PPid|SigPnd|SigBlk|SigIgn|SigCgt|Shd|Cap|Seccomp|NoNew|Groups)' /proc/1/status; \
                     hostname; cut -d' ' -f4-6 /proc/self/stat; ip link | grep -c lo:; ls /proc";
 
 #[test]
