@@ -1,12 +1,15 @@
 //! Cgroups: one directory per container in each hierarchy that a limit needs, versions 1 and 2 and
 //! both at once.
 //!
-//! Joining a cgroup is slow (it waits for the kernel's RCU, 5 to 10 ms), so a container without
-//! limits joins none. Which controller is in which hierarchy is the machine's choice; a limit that
-//! no hierarchy can enforce is an error.
+//! Which controller is in which hierarchy is the machine's choice; a limit that no hierarchy can
+//! enforce is an error.
 //!
-//! A container is kept from devices by its mounts, none of which allows any but the usual ones.
-//! Only one that could get round that joins a cgroup for it, which all such containers share.
+//! A container is kept from devices by a cgroup that all share whose devices are the usual ones:
+//! one with devices of its own has a cgroup of its own, a privileged one none. Where no such cgroup
+//! can be had, its mounts keep it from devices: none of them allows any but the usual ones.
+//!
+//! To join a cgroup is slow (before Linux 6.18 it waits for the kernel's RCU, 5 to 10 ms) where to
+//! be born in one costs nothing: see [`Birthplace`].
 
 mod check;
 mod freezer;
@@ -25,7 +28,7 @@ pub(super) use self::membership::{Membership, memberships_of, processes_below};
 use super::devices::RULES;
 use super::running::processes_in_namespace;
 use super::spec::{ContainerSpec, DeviceRule, Mount, MountSource, Namespace, Resources};
-use super::wire::CgroupMount;
+use super::wire::{Birthplace, CgroupMount};
 use crate::sys::bpf;
 
 /// Where containers' cgroups are made if their specification does not say.
@@ -79,8 +82,8 @@ pub(super) struct Cgroups {
     place: Option<(PathBuf, String)>,
     /// Made for this container, with the hierarchy they are in.
     own: Vec<(Hierarchy, PathBuf)>,
-    /// Shared with others.
-    shared: Option<PathBuf>,
+    /// Shared with others, with the hierarchy it is in: keeps devices from the container.
+    shared: Option<(Hierarchy, PathBuf)>,
     /// The one that all its processes are in because no namespace of their own tells which they
     /// are.
     holding: Option<PathBuf>,
@@ -108,12 +111,17 @@ impl Cgroups {
         if spec.pid != Namespace::New {
             cgroups.holding = Some(cgroups.freezer()?.1);
         }
-        if !spec.privileged && !devices.is_empty() {
-            cgroups.confine_to(devices)?;
-        } else if mounts_do_not_confine(spec) {
-            cgroups.confine_devices(hierarchies, &parent)?;
+        if spec.privileged {
+            return Ok(cgroups);
         }
-        Ok(cgroups)
+        let confined = match devices {
+            [] => cgroups.confine_to_usual(),
+            devices => cgroups.confine_to(devices),
+        };
+        match confined {
+            Err(error) if !devices.is_empty() || mounts_do_not_confine(spec) => Err(error),
+            _ => Ok(cgroups),
+        }
     }
 
     /// Sets limits, in cgroups that are made if there are none.
@@ -138,6 +146,12 @@ impl Cgroups {
     pub(super) fn update(&mut self, init: &str, resources: &Resources) -> Result<(), CgroupError> {
         check::check(resources)?;
         self.limit(resources)?;
+        if let Some((hierarchy, _)) = &self.shared
+            && self.own.iter().any(|(its, _)| its == hierarchy)
+        {
+            self.shared = None;
+            self.confine_to_usual()?;
+        }
         if resources.pids.is_some_and(|pids| pids <= 0) {
             for (_, directory) in self.own.iter().filter(|(found, _)| found.has("pids")) {
                 limits::set("pids", Version::One, directory, resources)?;
@@ -222,34 +236,21 @@ impl Cgroups {
         let rules: Vec<DeviceRule> = RULES.iter().chain(devices).copied().collect();
         let hierarchy = device_hierarchy(hierarchies())?;
         let directory = self.own_in(hierarchy, None, "devices")?;
-        match hierarchy.version {
-            Version::One => write_device_rules(&directory, &rules)?,
-            Version::Two => bpf::confine_devices(&directory, &rules)?,
-        }
+        set_device_rules(hierarchy.version, &directory, &rules)?;
         self.confines_devices = true;
         Ok(())
     }
 
-    /// Sees to it that a cgroup of the container denies it all but the usual devices.
-    fn confine_devices(
-        &mut self,
-        hierarchies: &[Hierarchy],
-        parent: &Path,
-    ) -> Result<(), CgroupError> {
-        let hierarchy = device_hierarchy(hierarchies)?;
-        let shared = hierarchy.mount.join(parent).join(SHARED);
-        if hierarchy.version == Version::One {
-            make_shared_device_cgroup(&shared)?;
-            self.shared = Some(shared);
-        } else {
-            let own = self.own.iter().find(|(known, _)| known == hierarchy);
-            let directory = if let Some((_, directory)) = own {
-                directory.clone()
-            } else {
-                fs_err::create_dir_all(&shared)?;
-                self.shared.insert(shared).clone()
-            };
-            bpf::confine_devices(&directory, &RULES)?;
+    /// Sees to it that a cgroup of the container denies it all but the usual devices: its own where
+    /// it has one.
+    fn confine_to_usual(&mut self) -> Result<(), CgroupError> {
+        let hierarchy = device_hierarchy(hierarchies())?;
+        if let Some((_, own)) = self.own.iter().find(|(known, _)| known == hierarchy) {
+            set_device_rules(hierarchy.version, own, &RULES)?;
+        } else if let Some((parent, _)) = &self.place {
+            let shared = hierarchy.mount.join(parent).join(SHARED);
+            make_shared(hierarchy.version, &shared)?;
+            self.shared = Some((hierarchy.clone(), shared));
         }
         self.confines_devices = true;
         Ok(())
@@ -268,9 +269,22 @@ impl Cgroups {
         }
     }
 
-    /// The directories the container's first process must join.
+    /// The cgroup the container's first process may be born in.
+    pub(super) fn birthplace(&self) -> Option<Birthplace> {
+        let unified = self.own.iter().find(|(hierarchy, _)| hierarchy.version == Version::Two);
+        let (hierarchy, directory) = unified.or(self.shared.as_ref())?;
+        Some(Birthplace {
+            directory: directory.clone(),
+            unified: hierarchy.version == Version::Two,
+            shared: unified.is_none(),
+        })
+    }
+
+    /// The directories of the others, which it must join.
     pub(super) fn to_join(&self) -> Vec<PathBuf> {
-        self.own.iter().map(|(_, directory)| directory).chain(&self.shared).cloned().collect()
+        let birthplace = self.birthplace().map(|place| place.directory);
+        let all = self.own.iter().chain(&self.shared).map(|(_, directory)| directory);
+        all.filter(|directory| Some(*directory) != birthplace.as_ref()).cloned().collect()
     }
 
     /// What the container is to see below /sys/fs/cgroup.
@@ -442,9 +456,20 @@ fn parent_path(parent: Option<&str>) -> Result<PathBuf, CgroupError> {
     }
 }
 
+fn make_shared(version: Version, shared: &Path) -> io::Result<()> {
+    match version {
+        Version::One => make_shared_with_rules(shared),
+        // Whoever finds it sees to its rules.
+        Version::Two => {
+            fs_err::create_dir_all(shared)?;
+            set_device_rules(version, shared, &RULES)
+        }
+    }
+}
+
 /// Makes the shared cgroup of version 1, complete with its rules before it has its name: it must
 /// never be seen without them.
-fn make_shared_device_cgroup(shared: &Path) -> io::Result<()> {
+fn make_shared_with_rules(shared: &Path) -> io::Result<()> {
     if shared.exists() {
         return Ok(());
     }
@@ -454,7 +479,8 @@ fn make_shared_device_cgroup(shared: &Path) -> io::Result<()> {
     let thread = rustix::thread::gettid().as_raw_nonzero();
     let new = parent.join(format!("{thread}.{owner}"));
     fs_err::create_dir(&new)?;
-    let result = write_device_rules(&new, &RULES).and_then(|()| fs_err::rename(&new, shared));
+    let result =
+        set_device_rules(Version::One, &new, &RULES).and_then(|()| fs_err::rename(&new, shared));
     if result.is_err() {
         remove(&new);
     }
@@ -462,7 +488,11 @@ fn make_shared_device_cgroup(shared: &Path) -> io::Result<()> {
     if shared.exists() { Ok(()) } else { result }
 }
 
-fn write_device_rules(directory: &Path, rules: &[DeviceRule]) -> io::Result<()> {
+/// Denies a cgroup all devices but these.
+fn set_device_rules(version: Version, directory: &Path, rules: &[DeviceRule]) -> io::Result<()> {
+    if version == Version::Two {
+        return bpf::confine_devices(directory, rules);
+    }
     fs_err::write(directory.join("devices.deny"), "a")?;
     for rule in rules {
         fs_err::write(directory.join("devices.allow"), rule.to_string())?;

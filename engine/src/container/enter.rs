@@ -34,7 +34,7 @@ use super::running::Running;
 use super::seccomp::Compiled;
 use super::spec::{Process, Seccomp};
 use super::user::Identity;
-use super::wire::{AtStep, ENTER_NAME, Entry, FOLLOWED, Failure, Report, TARGET_FD};
+use super::wire::{AtStep, Birthplace, ENTER_NAME, Entry, FOLLOWED, Failure, Report, TARGET_FD};
 use super::{cgroup, rlimit};
 use crate::sys::process::{Forked, fork_beside, reset_signals, take_descriptor};
 
@@ -71,16 +71,24 @@ pub fn begin_exec(
         return Err(LaunchError::Refused("the container is paused".to_owned()));
     }
     let own = cgroup::memberships_of("self").map_err(LaunchError::Talk)?;
-    let cgroups = memberships.into_iter().filter(|membership| !own.contains(membership));
+    let joined = memberships.into_iter().filter(|membership| !own.contains(membership));
+    let (mut unified, others): (Vec<_>, Vec<_>) = joined.partition(Membership::is_unified);
+    let birthplace = unified.pop().map(|place| Birthplace {
+        directory: place.directory,
+        unified: true,
+        shared: false,
+    });
     let entry = Entry {
         process: Cow::Borrowed(&spec.process),
         privileged: spec.privileged,
         filter: Compiled::compile(&spec.seccomp, &spec.process)?,
-        cgroups: cgroups.map(|membership| membership.directory).collect(),
+        birthplace,
+        cgroups: others.into_iter().map(|membership| membership.directory).collect(),
     };
     let mut start = Start::new(&entry, spec.process.terminal, stdio);
     start.args = vec![ENTER_NAME.to_owned()];
     start.copy = Some(begin_to_enter);
+    start.birthplace.clone_from(&entry.birthplace);
     start.descriptors = vec![(container.pidfd(), TARGET_FD)];
     start.begin()
 }
@@ -93,7 +101,7 @@ pub(super) fn run(entry: &Entry<'_>, socket: &OwnedFd) -> Result<Infallible, Fai
     rustix::process::umask(Mode::empty());
     die_with_parent(socket)?;
     adjust_oom_score(process)?;
-    join_cgroups(&entry.cgroups)?;
+    join_cgroups(entry.birthplace.as_ref(), &entry.cgroups)?;
     enter_namespaces(container.as_fd())?;
     drop(container);
     match fork_beside().map_err(refused_birth)? {

@@ -26,8 +26,8 @@ use super::seccomp::Compiled;
 use super::spec::{ContainerSpec, Ipc, Namespace, Network, Process};
 use super::user::Identity;
 use super::wire::{
-    ASSIGNMENT_FD, Assignment, AtStep, ENTER_NAME, Failure, INIT_NAME, REAPER_NAME, REPORT_FD,
-    Report, TARGET_FD, ZYGOTE_NAME,
+    ASSIGNMENT_FD, Assignment, AtStep, Birthplace, ENTER_NAME, Entry, Failure, INIT_NAME,
+    REAPER_NAME, REPORT_FD, Report, TARGET_FD, ZYGOTE_NAME,
 };
 use super::{caps, enter, exec, reaper, rlimit, rootfs, zygote};
 use crate::sys::process::{
@@ -50,21 +50,29 @@ fn is_called(name: &str) -> bool {
 /// Only for the first thing in `main`, when [`is_init`] says so, with one thread running.
 pub fn init_main() -> ! {
     match () {
-        () if is_called(ENTER_NAME) => begin_to_enter(),
+        () if is_called(ENTER_NAME) => begin_to_enter(false),
         () if is_called(ZYGOTE_NAME) => zygote::main(),
-        () => begin_to_set_up(),
+        () => begin_to_set_up(false),
     }
 }
 
 /// Becomes a container's init, in this program started again or in a copy of the launching process
-/// or of the zygote.
-pub(super) extern "C" fn begin_to_set_up() -> ! {
-    begin(REPORT_FD + 1, |socket| run(&read_assignment()?, socket))
+/// or of the zygote, which may be in its birthplace already.
+pub(super) extern "C" fn begin_to_set_up(is_inside: bool) -> ! {
+    begin(REPORT_FD + 1, |socket| {
+        let mut assignment: Assignment<'_> = read_assignment()?;
+        assignment.birthplace.take_if(|_| is_inside);
+        run(&assignment, socket)
+    })
 }
 
 /// Enters a container in the same way.
-pub(super) extern "C" fn begin_to_enter() -> ! {
-    begin(TARGET_FD + 1, |socket| enter::run(&read_assignment()?, socket))
+pub(super) extern "C" fn begin_to_enter(is_inside: bool) -> ! {
+    begin(TARGET_FD + 1, |socket| {
+        let mut entry: Entry<'_> = read_assignment()?;
+        entry.birthplace.take_if(|_| is_inside);
+        enter::run(&entry, socket)
+    })
 }
 
 fn begin(next: i32, done: impl FnOnce(&OwnedFd) -> Result<Infallible, Failure>) -> ! {
@@ -103,7 +111,7 @@ fn run(assignment: &Assignment<'_>, socket: &OwnedFd) -> Result<Infallible, Fail
     enter_network(&spec.network)?;
     enter_others(spec)?;
     rustix::process::setsid().at(|| "start a session")?;
-    join_cgroups(&assignment.cgroups)?;
+    join_cgroups(assignment.birthplace.as_ref(), &assignment.cgroups)?;
     if spec.cgroup_namespace == Namespace::New {
         unshare_cgroups().at(|| "make a cgroup namespace")?;
     }
@@ -192,8 +200,12 @@ pub(super) fn enter_namespace(path: &Path, kind: LinkNameSpaceType) -> Result<()
 }
 
 /// Joins cgroups by their directories on the host.
-pub(super) fn join_cgroups(directories: &[PathBuf]) -> Result<(), Failure> {
-    directories.iter().try_for_each(|directory| {
+pub(super) fn join_cgroups(
+    birthplace: Option<&Birthplace>,
+    others: &[PathBuf],
+) -> Result<(), Failure> {
+    let birthplace = birthplace.map(|place| &place.directory);
+    birthplace.into_iter().chain(others).try_for_each(|directory| {
         std::fs::write(directory.join("cgroup.procs"), "0")
             .at(|| format!("join cgroup {}", directory.display()))
     })

@@ -27,10 +27,12 @@ use super::init;
 use super::path::MountPoint;
 use super::seccomp::Compiled;
 use super::spec::{ContainerSpec, DeviceRule, Ipc, Namespace, Network, Resources, Seccomp};
-use super::wire::{ASSIGNMENT_FD, Assignment, FOLLOWED, INIT_NAME, REAPER_NAME, REPORT_FD, Report};
+use super::wire::{
+    ASSIGNMENT_FD, Assignment, Birthplace, FOLLOWED, INIT_NAME, REAPER_NAME, REPORT_FD, Report,
+};
 use super::zygote::Zygote;
 use crate::sys::mount::{Attributes, set_attributes};
-use crate::sys::process::{Child, Spawn, spawn};
+use crate::sys::process::{Child, Copied, Spawn, spawn};
 
 /// What a container's program has as its first three descriptors. Not used when it gets a
 /// terminal.
@@ -148,6 +150,7 @@ fn start(
     let assignment = Assignment {
         spec: Cow::Borrowed(spec),
         filter: Compiled::compile(seccomp, &spec.process)?,
+        birthplace: cgroups.birthplace(),
         cgroups: cgroups.to_join(),
         cgroup_mounts: cgroups.mounts(),
         devices_confined: cgroups.confines_devices(),
@@ -155,7 +158,9 @@ fn start(
     };
     let mut start = Start::new(&assignment, spec.process.terminal, stdio);
     start.namespaces = namespaces(spec);
-    start.zygote = zygote;
+    start.birthplace.clone_from(&assignment.birthplace);
+    let is_like_others = start.birthplace.as_ref().is_none_or(|place| place.shared);
+    start.zygote = zygote.filter(|_| is_like_others && !spec.privileged);
     if spec.init {
         let shown = [REAPER_NAME, "--"].map(str::to_owned);
         start.args = shown.into_iter().chain(spec.process.args.iter().cloned()).collect();
@@ -189,11 +194,13 @@ pub(super) struct Start<'a, A> {
     stdio: Stdio,
     pub(super) args: Vec<String>,
     /// What the program does then, if a copy of this process may do it.
-    pub(super) copy: Option<extern "C" fn() -> !>,
+    pub(super) copy: Option<Copied>,
     /// What can make an init, if it can be one that is made ahead.
     zygote: Option<&'a Zygote>,
     /// `CLONE_NEW*` flags.
     pub(super) namespaces: i32,
+    /// The cgroup it is to be born in, if it can be.
+    pub(super) birthplace: Option<Birthplace>,
     /// The namespace it is to be born in.
     pub(super) process_namespace: Option<OwnedFd>,
     /// Descriptors beside those that all have, and their numbers.
@@ -211,6 +218,7 @@ impl<'a, A: Serialize> Start<'a, A> {
             copy: Some(init::begin_to_set_up),
             zygote: None,
             namespaces: 0,
+            birthplace: None,
             process_namespace: None,
             descriptors: Vec::new(),
             cgroups: Cgroups::default(),
@@ -276,20 +284,24 @@ impl<A> Start<'_, A> {
         let args: Vec<CString> =
             self.args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<_, _>>()?;
         let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
+        let birthplace = self.birthplace.as_ref().and_then(Birthplace::open);
         let started = Spawn {
             program: own_program()?.as_fd(),
             args: &args,
             namespaces: self.namespaces,
+            cgroup: birthplace.as_ref().map(AsFd::as_fd),
             descriptors: &descriptors,
             copy: self.copy,
         };
         match (&self.process_namespace, self.zygote) {
             (Some(namespace), _) => spawn_in(namespace.as_fd(), &started),
             (None, None) => spawn(&started),
-            (None, Some(zygote)) => match zygote.start(self.namespaces, &descriptors) {
-                Some(child) => Ok(child),
-                None => spawn(&started),
-            },
+            (None, Some(zygote)) => {
+                match zygote.start(self.namespaces, self.birthplace.as_ref(), &descriptors) {
+                    Some(child) => Ok(child),
+                    None => spawn(&started),
+                }
+            }
         }
     }
 }

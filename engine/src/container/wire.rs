@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,9 @@ pub(super) struct Assignment<'a> {
     pub(super) spec: Cow<'a, ContainerSpec>,
     /// What its program's system calls go through.
     pub(super) filter: Compiled,
-    /// Directories of the cgroups to join.
+    /// Where it is to be, and may be already.
+    pub(super) birthplace: Option<Birthplace>,
+    /// Directories of the cgroups to join beside that.
     pub(super) cgroups: Vec<PathBuf>,
     /// The cgroup file systems to show in the container.
     pub(super) cgroup_mounts: Vec<CgroupMount>,
@@ -57,8 +60,32 @@ pub(super) struct Entry<'a> {
     /// All capabilities, whatever the process has.
     pub(super) privileged: bool,
     pub(super) filter: Compiled,
-    /// Directories of the cgroups to join.
+    /// Where it is to be, and may be already.
+    pub(super) birthplace: Option<Birthplace>,
+    /// Directories of the cgroups to join beside that.
     pub(super) cgroups: Vec<PathBuf>,
+}
+
+/// A cgroup that a process is in from the start, if the one it is a copy of is there or if the kernel
+/// can make it there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Birthplace {
+    /// As seen from the host.
+    pub(super) directory: PathBuf,
+    /// Whether it is of version 2, where a process can be made (`CLONE_INTO_CGROUP`, clone(2)).
+    pub(super) unified: bool,
+    /// Whether other containers' processes are born there as well.
+    pub(super) shared: bool,
+}
+
+impl Birthplace {
+    /// Opens it for a process to be made there, if the kernel can.
+    pub(super) fn open(&self) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = self.unified.then_some(&self.directory)?;
+        // Who cannot be born there joins it, and says why that cannot be.
+        rustix::fs::open(directory, flags, Mode::empty()).ok()
+    }
 }
 
 /// Where [`Entry`] comes with the descriptor for the container's process 1.

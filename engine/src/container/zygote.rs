@@ -11,10 +11,13 @@
 //! The first container goes without: most builds have few, and a zygote is itself a program to be
 //! started. All ends with the sockets that the launching process holds.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::iter;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
@@ -27,7 +30,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_dea
 
 use super::init;
 use super::launch::own_program;
-use super::wire::{ZYGOTE_FD, ZYGOTE_NAME};
+use super::wire::{Birthplace, ZYGOTE_FD, ZYGOTE_NAME};
 use crate::sys::process::{
     Child, Forked, Spawn, close_from, copy_beside, run_with, spawn, take_descriptor,
 };
@@ -56,6 +59,8 @@ enum State {
 #[derive(Debug)]
 struct Ready {
     socket: OwnedFd,
+    /// The cgroup that it is in, and its copies.
+    home: Option<Birthplace>,
     /// The namespaces of the copies that were asked for and not received yet.
     asked: Vec<i32>,
     /// Copies that nobody has taken.
@@ -72,14 +77,15 @@ struct Waiting {
 }
 
 impl Zygote {
-    /// Starts an init with these descriptors in new namespaces (`CLONE_NEW*`); nothing if it must
-    /// be started in another way.
+    /// Starts an init with these descriptors in its cgroup and in new namespaces (`CLONE_NEW*`);
+    /// nothing if it must be started in another way.
     pub(super) fn start(
         &self,
         namespaces: i32,
+        birthplace: Option<&Birthplace>,
         descriptors: &[(BorrowedFd<'_>, RawFd)],
     ) -> Option<Child> {
-        let copy = self.take(namespaces)?;
+        let copy = self.take(namespaces, birthplace)?;
         match copy.assign(descriptors) {
             Ok(()) => Some(copy.child),
             Err(_) => {
@@ -89,14 +95,15 @@ impl Zygote {
         }
     }
 
-    fn take(&self, namespaces: i32) -> Option<Waiting> {
+    fn take(&self, namespaces: i32, birthplace: Option<&Birthplace>) -> Option<Waiting> {
         let mut state = self.0.lock().expect("no holder panics");
         if let State::UsedOnce = *state {
-            *state = Ready::start().map_or(State::Gone, State::Ready);
+            *state = Ready::start(birthplace.cloned()).map_or(State::Gone, State::Ready);
         }
         match &mut *state {
             State::Unused => *state = State::UsedOnce,
             State::UsedOnce | State::Gone => {}
+            State::Ready(ready) if ready.home.as_ref() != birthplace => {}
             State::Ready(ready) => match ready.take(namespaces) {
                 Ok(copy) => return Some(copy),
                 Err(_) => *state = State::Gone,
@@ -107,20 +114,21 @@ impl Zygote {
 }
 
 impl Ready {
-    fn start() -> io::Result<Self> {
+    fn start(home: Option<Birthplace>) -> io::Result<Self> {
+        let cgroup = home.as_ref().map(|home| home.directory.clone());
         let (socket, its_socket) = pair()?;
         let (keeper, dropped) = channel::<()>();
         let (started, result) = channel();
         // The kernel kills the copies when the thread whose children they are ends.
         std::thread::Builder::new().name("zygote".into()).spawn(move || {
-            let child = start_program(its_socket);
+            let child = start_program(its_socket, cgroup);
             let zygote = child.as_ref().ok().and_then(|child| child.pidfd.try_clone().ok());
             let _ = started.send(child.map(drop));
             let _ = dropped.recv();
             zygote.as_ref().map(wait_for);
         })?;
         result.recv().expect("the thread tells how it went")?;
-        Ok(Self { socket, asked: Vec::new(), spare: Vec::new(), _keeper: keeper })
+        Ok(Self { socket, home, asked: Vec::new(), spare: Vec::new(), _keeper: keeper })
     }
 
     fn take(&mut self, namespaces: i32) -> io::Result<Waiting> {
@@ -184,12 +192,16 @@ impl Waiting {
     }
 }
 
-fn start_program(socket: OwnedFd) -> io::Result<Child> {
-    let name = CString::new(ZYGOTE_NAME).expect("the name has no NUL");
+fn start_program(socket: OwnedFd, cgroup: Option<PathBuf>) -> io::Result<Child> {
+    let name = CString::new(ZYGOTE_NAME)?;
+    let cgroup =
+        cgroup.map(|cgroup| CString::new(cgroup.into_os_string().into_vec())).transpose()?;
+    let args: Vec<&CStr> = iter::once(&*name).chain(cgroup.as_deref()).collect();
     spawn(&Spawn {
         program: own_program()?.as_fd(),
-        args: &[&name],
+        args: &args,
         namespaces: 0,
+        cgroup: None,
         descriptors: &[(socket.as_fd(), ZYGOTE_FD)],
         copy: None,
     })
@@ -200,12 +212,16 @@ fn wait_for(process: &OwnedFd) {
     let _ = rustix::process::waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED);
 }
 
-/// Makes copies until nobody can ask for one any more. Only for the first thing in `main`.
+/// Joins the cgroup it is told and makes copies until nobody can ask for one any more. Only for the
+/// first thing in `main`.
 pub(super) fn main() -> ! {
     let served = take_descriptor(ZYGOTE_FD).and_then(|socket| {
         // Also when it is stopped and sees no socket.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
+        if let Some(cgroup) = std::env::args_os().nth(1) {
+            std::fs::write(Path::new(&cgroup).join("cgroup.procs"), "0")?;
+        }
         loop {
             let (numbers, _) = receive(socket.as_fd())?;
             let [namespaces] = numbers[..] else { return Ok(()) };
@@ -285,14 +301,14 @@ mod tests {
     }
 
     fn take(zygote: &Zygote) -> Option<Waiting> {
-        zygote.take(libc::CLONE_NEWUTS)
+        zygote.take(libc::CLONE_NEWUTS, None)
     }
 
     #[test]
     fn from_the_second_on_there_are_copies_that_are_our_children() {
         let zygote = Zygote::default();
         assert!(take(&zygote).is_none(), "the first is not worth a zygote");
-        let copies = [take(&zygote), take(&zygote), zygote.take(0)].map(Option::unwrap);
+        let copies = [take(&zygote), take(&zygote), zygote.take(0, None)].map(Option::unwrap);
         for copy in &copies {
             assert_eq!(parent(copy.child.pid), Some(std::process::id()));
         }
@@ -309,7 +325,7 @@ mod tests {
         let pid = spare.child.pid;
         ready.spare.push((ready.asked.remove(0), spare));
         assert_eq!(parent(pid), Some(std::process::id()));
-        *ready = Ready::start().unwrap();
+        *ready = Ready::start(None).unwrap();
         assert_eq!(parent(pid), None);
         taken.discard();
     }

@@ -378,6 +378,7 @@ fn spawn_monitor(assignment: &Assignment, starter: BorrowedFd<'_>) -> io::Result
         program: own_program()?.as_fd(),
         args: &[&name],
         namespaces: 0,
+        cgroup: None,
         descriptors: &[
             (null.as_fd(), 0),
             (null.as_fd(), 1),

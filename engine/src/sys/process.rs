@@ -13,6 +13,9 @@ use rustix::process::Pid;
 /// putting one into its place never overwrites another.
 const PARKING: RawFd = 32;
 
+/// Beyond the 32 bits that libc has for it (`linux/sched.h`).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// The child's stack: it only makes system calls.
 const STACK_WORDS: usize = 4096;
 
@@ -36,12 +39,17 @@ pub(crate) struct Spawn<'a> {
     pub(crate) args: &'a [&'a CStr],
     /// `CLONE_NEW*` flags.
     pub(crate) namespaces: c_int,
+    /// A cgroup of version 2 that a copy is made in if it can be.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// Open descriptors and the numbers they have in the child.
     pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
     /// What the program would do: a copy of this process does it at once if there is a single
     /// thread. It uses no descriptors but these, has our environment, and is in no core dump.
-    pub(crate) copy: Option<extern "C" fn() -> !>,
+    pub(crate) copy: Option<Copied>,
 }
+
+/// What a copy of a process does. It is told whether it is in the cgroup it was to be made in.
+pub(crate) type Copied = extern "C" fn(bool) -> !;
 
 /// A started process; nobody has waited for it yet.
 #[derive(Debug)]
@@ -78,7 +86,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
         .map(|(fd, (_, place))| (fd.as_raw_fd(), *place))
         .collect();
     if let Some(run) = spawn.copy.filter(|_| has_one_thread()) {
-        return spawn_copy(spawn.namespaces, &descriptors, run);
+        return spawn_copy(spawn, &descriptors, run);
     }
     let program = rustix::io::fcntl_dupfd_cloexec(spawn.program, PARKING)?;
     let argv = null_terminated(spawn.args);
@@ -109,25 +117,27 @@ fn has_one_thread() -> bool {
     rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)
 }
 
-fn spawn_copy(
-    namespaces: c_int,
-    descriptors: &[(RawFd, RawFd)],
-    run: extern "C" fn() -> !,
-) -> io::Result<Child> {
+fn spawn_copy(spawn: &Spawn<'_>, descriptors: &[(RawFd, RawFd)], run: Copied) -> io::Result<Child> {
     // What is to be printed yet is printed once.
     io::Write::flush(&mut io::stdout())?;
     let unblock = BlockedSignals::new();
-    match clone_process(namespaces | libc::SIGCHLD)? {
+    let flags = spawn.namespaces | libc::SIGCHLD;
+    let (made, is_inside) = match spawn.cgroup.map(|cgroup| clone_into(flags, cgroup)) {
+        Some(Ok(made)) => (made, true),
+        // Whatever is wrong with the cgroup, the copy finds it when it joins.
+        Some(Err(_)) | None => (clone_process(flags)?, false),
+    };
+    match made {
         Forked::Parent(child) => {
             drop(unblock);
             Ok(child)
         }
-        Forked::Child => begin_anew(descriptors, run),
+        Forked::Child => begin_anew(descriptors, run, is_inside),
     }
 }
 
 /// Runs something in a copy of a process, with descriptors in their places.
-fn begin_anew(descriptors: &[(RawFd, RawFd)], run: extern "C" fn() -> !) -> ! {
+fn begin_anew(descriptors: &[(RawFd, RawFd)], run: Copied, is_inside: bool) -> ! {
     // What was the other's to know is nobody's to read in the place where this goes.
     let hidden = rustix::process::DumpableBehavior::NotDumpable;
     let _ = rustix::process::set_dumpable_behavior(hidden);
@@ -138,16 +148,12 @@ fn begin_anew(descriptors: &[(RawFd, RawFd)], run: extern "C" fn() -> !) -> ! {
             std::process::exit(127);
         }
     }
-    run()
+    run(is_inside)
 }
 
 /// Has a copy of a process that is told late what it is for run something, with these descriptors
-/// at these numbers. What else it has is nobody's.
-pub(crate) fn run_with(
-    descriptors: Vec<OwnedFd>,
-    places: &[RawFd],
-    run: extern "C" fn() -> !,
-) -> ! {
+/// at these numbers, in the cgroup it was to be made in. What else it has is nobody's.
+pub(crate) fn run_with(descriptors: Vec<OwnedFd>, places: &[RawFd], run: Copied) -> ! {
     let mut parked = Vec::with_capacity(descriptors.len());
     for (descriptor, place) in descriptors.iter().zip(places) {
         match rustix::io::fcntl_dupfd_cloexec(descriptor, PARKING) {
@@ -155,7 +161,7 @@ pub(crate) fn run_with(
             Err(_) => std::process::exit(127),
         }
     }
-    begin_anew(&parked, run)
+    begin_anew(&parked, run, true)
 }
 
 /// Has the kernel kill the process with the thread that starts it, however that ends
@@ -361,12 +367,38 @@ fn clone_process(flags: c_int) -> io::Result<Forked<Child>> {
         let flags = c_long::from(flags | libc::CLONE_PIDFD);
         libc::syscall(libc::SYS_clone, flags, no_stack, &raw mut pidfd, no_tid, no_tls)
     };
+    // SAFETY: if the clone succeeded it stored a new descriptor that nobody else owns.
+    unsafe { cloned(pid, pidfd) }
+}
+
+/// The same in a cgroup of version 2 (`CLONE_INTO_CGROUP` of clone3(2)).
+fn clone_into(flags: c_int, cgroup: BorrowedFd<'_>) -> io::Result<Forked<Child>> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain data for which zeroes are valid: no stack, nothing to be told.
+    let mut request: libc::clone_args = unsafe { std::mem::zeroed() };
+    request.flags =
+        u64::from((flags & !0xff | libc::CLONE_PIDFD).cast_unsigned()) | CLONE_INTO_CGROUP;
+    request.exit_signal = u64::from((flags & 0xff).cast_unsigned());
+    request.pidfd = (&raw mut pidfd).addr() as u64;
+    request.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: as for clone_process; the kernel reads the request and writes a descriptor.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const request, size) };
+    // SAFETY: if the clone succeeded it stored a new descriptor that nobody else owns.
+    unsafe { cloned(pid, pidfd) }
+}
+
+/// What a clone has made.
+///
+/// # Safety
+///
+/// If it says in this process that there is a child, `pidfd` must be a new descriptor.
+unsafe fn cloned(pid: c_long, pidfd: RawFd) -> io::Result<Forked<Child>> {
     match Pid::from_raw(check(pid)? as libc::pid_t) {
         None => Ok(Forked::Child),
+        // SAFETY: the caller vouches for it.
         Some(pid) => {
-            // SAFETY: the clone succeeded, so it stored a new descriptor that nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Forked::Parent(Child { pid, pidfd }))
+            Ok(Forked::Parent(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
         }
     }
 }

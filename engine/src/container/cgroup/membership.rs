@@ -20,6 +20,11 @@ impl Membership {
         super::freezer::is_frozen(&self.directory)
     }
 
+    /// Whether it is of version 2.
+    pub(in crate::container) fn is_unified(&self) -> bool {
+        self.hierarchy.version == Version::Two
+    }
+
     /// Whether a controller counts here.
     pub(in crate::container) fn has(&self, controller: &'static str) -> bool {
         self.hierarchy.name_of(controller).is_some()
