@@ -241,17 +241,18 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Sees to it that a cgroup of the container denies it all but the usual devices: its own where
-    /// it has one.
+    /// Sees to it that a cgroup denies the container all but the usual devices: the one that all
+    /// share, unless it has its own or is in a place that somebody chose, where nothing may stay.
     fn confine_to_usual(&mut self) -> Result<(), CgroupError> {
         let hierarchy = device_hierarchy(hierarchies())?;
-        if let Some((_, own)) = self.own.iter().find(|(known, _)| known == hierarchy) {
-            set_device_rules(hierarchy.version, own, &RULES)?;
-        } else if let Some((parent, _)) = &self.place {
-            let shared = hierarchy.mount.join(parent).join(SHARED);
-            make_shared(hierarchy.version, &shared)?;
-            self.shared = Some((hierarchy.clone(), shared));
+        let has_own = self.own.iter().any(|(known, _)| known == hierarchy);
+        let is_ours = |place: &(PathBuf, String)| place.0 == Path::new(DEFAULT_PARENT);
+        if has_own || !self.place.as_ref().is_some_and(is_ours) {
+            return self.confine_to(&[]);
         }
+        let shared = hierarchy.mount.join(DEFAULT_PARENT).join(SHARED);
+        make_shared(hierarchy.version, &shared)?;
+        self.shared = Some((hierarchy.clone(), shared));
         self.confines_devices = true;
         Ok(())
     }
