@@ -62,7 +62,7 @@ fn a_port_in_use_is_refused_with_its_holder_and_leaves_nothing() {
     let taken = format!("127.0.0.1:{}:80", port(&test, "first", "80"));
     let second = test.rbuild(&["run", "-d", "--name", "second", "-p", &taken, "busybox", "true"]);
     let said = second.failed(125);
-    assert!(said.contains("port is already allocated") && said.contains("process"), "{said}");
+    assert!(said.contains("port is already allocated (held by container first)"), "{said}");
     let state = test.rbuild(&["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "second"]).ok();
     assert_eq!(state, "created 0\n");
     test.rbuild(&["rm", "second"]).succeeded();

@@ -62,7 +62,8 @@ fn a_step_makes_a_root_with_devices_and_goes_there() {
         "FROM busybox\nRUN for i in 1 2; do echo $i > /dev/null; done && mknod /disk b 254 0 && ! cat /disk 2> /out\n\
          RUN echo again > /dev/null && ! cat /disk 2>> /out\n",
     );
-    let line = "umount -R /sys/fs/cgroup; $RBUILD build -q --network none -o type=tar .| tar -xO out";
+    let line =
+        "umount -R /sys/fs/cgroup; $RBUILD build -q --network none -o type=tar .| tar -xO out";
     let denied = "cat: can't open '/disk': Permission denied\n";
     assert_eq!(test.unshared(line), denied.repeat(2));
 }

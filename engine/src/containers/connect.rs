@@ -15,7 +15,7 @@ use super::told::Told;
 use super::{Containers, Error, Result};
 use crate::container::spec::{Mount, Network};
 use crate::network::resolv::{self, ExtraHost, Reach};
-use crate::network::{ContainerPort, HostPorts, PortMapping, Ports, parse_expose};
+use crate::network::{ContainerPort, HostPorts, PortError, PortMapping, Ports, parse_expose};
 use crate::network::{
     Definitions, Driver, Endpoint, EndpointRequest, NetworkDefinition, NetworkNamespace, parse_mac,
 };
@@ -80,7 +80,8 @@ impl Connected {
         wanted.sort_by_key(|(definition, settings)| {
             (-settings.gw_priority, definition.name != *mode)
         });
-        self.reserved = reserve(record, wanted.first().map(|(definition, _)| definition))?;
+        let first = wanted.first().map(|(definition, _)| definition);
+        self.reserved = reserve(containers, record, first)?;
         let ipv6 = wanted
             .iter()
             .any(|(definition, _)| definition.enable_ipv6 || definition.is_predefined());
@@ -343,7 +344,11 @@ fn shown(
 }
 
 /// Reserves the ports that the container publishes.
-fn reserve(record: &Record, first: Option<&NetworkDefinition>) -> Result<Option<Ports>> {
+fn reserve(
+    containers: &Containers<'_>,
+    record: &Record,
+    first: Option<&NetworkDefinition>,
+) -> Result<Option<Ports>> {
     let host = &record.host_config;
     let mut mappings = Vec::new();
     for (port, bindings) in &host.port_bindings {
@@ -363,7 +368,12 @@ fn reserve(record: &Record, first: Option<&NetworkDefinition>) -> Result<Option<
         return Ok(None);
     }
     let default = first.and_then(NetworkDefinition::host_binding);
-    Ports::reserve(&mappings, default).map(Some).map_err(refused)
+    Ports::reserve(&mappings, default).map(Some).map_err(|mut error| {
+        if let PortError::Taken { holder: Some(holder), .. } = &mut error {
+            holder.container = containers.monitored_by(holder.pid);
+        }
+        refused(error)
+    })
 }
 
 fn container_port(text: &str) -> Result<ContainerPort> {

@@ -290,6 +290,14 @@ impl<'a> Containers<'a> {
         }
     }
 
+    /// The name of the container whose monitor a process is.
+    pub(super) fn monitored_by(&self, pid: u32) -> Option<String> {
+        let all = self.list().ok()?;
+        let is_its =
+            |found: &Observed| found.state.status.is_active() && found.state.monitor == pid;
+        all.into_iter().find(is_its).map(|found| found.record.name)
+    }
+
     /// Takes the place of a container's monitor; none if it has one. Those who only look hold the
     /// lock for moments.
     pub(super) fn hold(&self, id: &str) -> Result<Option<File>> {

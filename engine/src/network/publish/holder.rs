@@ -14,11 +14,16 @@ pub struct Holder {
     pub name: String,
     /// Its process id.
     pub pid: u32,
+    /// The container it has the port for, if whoever is told knows.
+    pub container: Option<String>,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "held by {}, process {}", self.name, self.pid)
+        match &self.container {
+            Some(container) => write!(f, "held by container {container}"),
+            None => write!(f, "held by {}, process {}", self.name, self.pid),
+        }
     }
 }
 
@@ -89,7 +94,7 @@ fn owner(sockets: &[u64]) -> Option<Holder> {
         });
         if has_one {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            return Some(Holder { name: name.trim_end().to_owned(), pid });
+            return Some(Holder { name: name.trim_end().to_owned(), pid, container: None });
         }
     }
     None
