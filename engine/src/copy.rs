@@ -4,7 +4,7 @@
 //! on (the text goes into the key), [`plan()`] decides what lands where. The rules of where things
 //! land are docker's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -105,7 +105,7 @@ const BATCHES: usize = 16;
 pub fn rows(sources: &[Source<'_>], text: &mut String) -> Result<(), Error> {
     for source in sources {
         for selected in &source.selected {
-            let links = links(selected);
+            let links = selected.links();
             let batch = |start: &usize| {
                 let end = selected.count().min(start + BATCH);
                 batch_rows(source.tree, selected, &links, *start..end)
@@ -131,21 +131,6 @@ pub fn rows(sources: &[Source<'_>], text: &mut String) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which entries are one more name of an earlier one's file, by their places.
-fn links(selected: &Selected) -> BTreeMap<usize, usize> {
-    let (mut firsts, mut links) = (HashMap::new(), BTreeMap::new());
-    for (place, entry) in selected.entries().enumerate() {
-        let metadata = entry.metadata();
-        if metadata.links > 1 && metadata.kind == FileType::RegularFile {
-            let first = *firsts.entry((metadata.device, metadata.inode)).or_insert(place);
-            if first != place {
-                links.insert(place, first);
-            }
-        }
-    }
-    links
-}
-
 fn batch_rows(
     tree: &Tree,
     selected: &Selected,
@@ -162,10 +147,9 @@ fn batch_rows(
         let mode = entry.metadata().mode;
         write!(text, "file {path} {mode:04o} {uid}:{gid} {what}")
             .expect("writing to a string cannot fail");
-        if let Some(first) =
-            links.get(&place).and_then(|first| selected.slice(*first..first + 1).next())
-        {
-            write!(text, " linked to {}", name(&first)).expect("writing to a string cannot fail");
+        if let Some(first) = links.get(&place) {
+            let first = name(&selected.entry(*first));
+            write!(text, " linked to {first}").expect("writing to a string cannot fail");
         }
         text.push('\n');
     }
@@ -296,9 +280,8 @@ fn place<'a>(
         plan.make_dirs(plan::parent(&target))?;
         target
     };
-    // Names of one file, by device and inode: the first becomes the file, others links to it.
-    let mut names: HashMap<((u32, u32), u64), Vec<u8>> = HashMap::new();
-    for entry in selected.entries() {
+    let links = selected.links();
+    for (place, entry) in selected.entries().enumerate() {
         let metadata = entry.metadata();
         let Some(kind) = kind_of(source.tree, &entry)? else { continue };
         let mut made = entry_of(entry.path_below(&root), metadata, kind);
@@ -317,18 +300,13 @@ fn place<'a>(
             }
             continue;
         }
-        if matches!(made.kind, Kind::File { .. }) {
-            let id = (metadata.device, metadata.inode);
-            match names.get(&id) {
-                Some(first) => made.kind = Kind::Hardlink(first.clone()),
-                None => {
-                    if metadata.links > 1 {
-                        names.insert(id, made.path.clone());
-                    }
-                    plan.put_file(made, source.tree, entry)?;
-                    continue;
-                }
+        match links.get(&place) {
+            Some(first) => made.kind = Kind::Hardlink(selected.entry(*first).path_below(&root)),
+            None if matches!(made.kind, Kind::File { .. }) => {
+                plan.put_file(made, source.tree, entry)?;
+                continue;
             }
+            None => {}
         }
         plan.put(made, Content::None)?;
     }

@@ -28,7 +28,7 @@ use cache::digest::Digest;
 use crate::graph::{Copy, Mkdir, Run, RunMount, RunMountKind, Unpack};
 
 /// Changes when results made by an earlier version may no longer stand for today's.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A key's text in the making.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +282,7 @@ mod tests {
     fn a_key_is_the_same_on_every_machine_and_for_ever() {
         let image =
             copy(&example(), &chain_id(&[]), None).showing("file \"a b\" 0644 0:0 blake3:0\n");
-        let text = "rbuild 2 copy\n\
+        let text = "rbuild 3 copy\n\
             base sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
             dest \"/x/\"\nowner \"app\"\nparents false\nsource \"/a b\"\nwildcards true\n\
             unpack false\nfile \"a b\" 0644 0:0 blake3:0\n";
@@ -300,8 +300,8 @@ mod tests {
     #[test]
     fn differences_name_the_file_and_the_variable() {
         let before =
-            "rbuild 2 run\nenv \"A=1\"\nenv \"B=2\"\nfile \"x y\" 0644 0:0 blake3:1\narg \"a\"\n";
-        let after = "rbuild 2 run\nenv \"B=2\"\nenv \"A=3\"\nfile \"x y\" 0755 0:0 blake3:1\narg \"a\"\narg \"b\"\n";
+            "rbuild 3 run\nenv \"A=1\"\nenv \"B=2\"\nfile \"x y\" 0644 0:0 blake3:1\narg \"a\"\n";
+        let after = "rbuild 3 run\nenv \"B=2\"\nenv \"A=3\"\nfile \"x y\" 0755 0:0 blake3:1\narg \"a\"\narg \"b\"\n";
         let found: Vec<_> = differences(before, after)
             .into_iter()
             .map(|one| format!("{}: {:?} -> {:?}", one.fact, one.before, one.after))

@@ -1,26 +1,26 @@
-//! The files that a copy or a bind mount takes from: selected and listed, and digested (`digests`).
+//! The files that a copy or a bind mount takes from: named (here), listed (`walk`) and kept in little
+//! room (`selected`), and digested (`digests`).
 //!
 //! A [`Tree`] is a build context, a stage's root file system, a download or a git checkout. What
 //! is selected depends on names, kinds, modes and content, never on times, inodes or where the
 //! tree is. Knows nothing of where the files go.
 
 mod digests;
+mod selected;
+mod walk;
 
 pub use digests::digest_of_attributes;
+pub use selected::{Entry, Selected};
 
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
-use std::os::fd::AsFd;
 use std::sync::RwLock;
 
 use cache::context::ContextIndex;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+use rustix::fs::OFlags;
 
 use crate::pattern::glob::{self, Glob};
 use crate::pattern::walk::{Directory, Filter, Visit};
-use crate::view::{Metadata, View, join, metadata_at, split};
+use crate::view::{Metadata, View, join, split};
 
 /// Fewer files or directories than this are worked on without waking the thread pool.
 const FEW: usize = 16;
@@ -86,163 +86,9 @@ pub struct Selector<'a> {
     pub parents: bool,
 }
 
-/// A file or directory that a selector named, with all that is selected below it. A large tree has
-/// too many entries for each to be memory of its own: they stand in the listings of their
-/// directories.
-#[derive(Clone, Debug)]
-pub struct Selected {
-    /// Its last component, as it was named.
-    pub name: Vec<u8>,
-    /// Where in a path the part below what was named starts.
-    below: usize,
-    /// What it is in, with it alone; then it and all directories below it.
-    listings: Vec<Listing>,
-    /// Listings and places in them: itself first, then everything below it, parents before
-    /// children, names sorted.
-    order: Vec<(u32, u32)>,
-    /// Which listings are of directories with extended attributes, by where these are in others.
-    with_xattrs: BTreeMap<(u32, u32), u32>,
-}
-
-/// What is selected in one directory, by name.
-#[derive(Clone, Debug, Default)]
-struct Listing {
-    /// The directory's path.
-    path: Vec<u8>,
-    /// All names, one after the other.
-    names: Vec<u8>,
-    /// Where among the names each ends.
-    ends: Vec<u32>,
-    metadata: Vec<Metadata>,
-    /// The directory's own extended attributes.
-    xattrs: Xattrs,
-}
-
-/// Extended attributes by their full names.
-type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
-
-impl Listing {
-    fn push(&mut self, name: &[u8], metadata: Metadata) {
-        self.names.extend(name);
-        self.ends.push(short(self.names.len()));
-        self.metadata.push(metadata);
-    }
-
-    fn name(&self, place: usize) -> &[u8] {
-        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.names[start as usize..self.ends[place] as usize]
-    }
-}
-
-/// A number of things that are all in memory, in four bytes.
-fn short(number: usize) -> u32 {
-    u32::try_from(number).expect("no directory has names of four gigabytes")
-}
-
 impl Error {
     fn read(path: &[u8], source: io::Error) -> Self {
         Self::Read { path: shown(path), source }
-    }
-}
-
-impl Selected {
-    fn new(name: &[u8], path: &[u8], metadata: Metadata) -> Self {
-        let (dir, last) = split(path);
-        let mut listing = Listing { path: dir.to_vec(), ..Listing::default() };
-        listing.push(last, metadata);
-        let below = if path.is_empty() { 0 } else { path.len() + 1 };
-        Self {
-            name: name.to_vec(),
-            below,
-            listings: vec![listing],
-            order: vec![(0, 0)],
-            with_xattrs: BTreeMap::new(),
-        }
-    }
-
-    /// Whether a directory was named.
-    pub fn is_dir(&self) -> bool {
-        self.root().metadata().is_dir()
-    }
-
-    /// How many files and directories there are.
-    pub fn count(&self) -> usize {
-        self.order.len()
-    }
-
-    /// What was named.
-    pub fn root(&self) -> Entry<'_> {
-        self.entry(0)
-    }
-
-    /// What was named, then everything below it, parents before children, names sorted.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.slice(0..self.count())
-    }
-
-    /// Some of the entries, by their places.
-    pub fn slice(&self, places: Range<usize>) -> impl Iterator<Item = Entry<'_>> {
-        places.map(|place| self.entry(place))
-    }
-
-    fn entry(&self, place: usize) -> Entry<'_> {
-        let (listing, place) = self.order[place];
-        Entry { of: self, listing, place }
-    }
-}
-
-/// One selected file or directory.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    of: &'a Selected,
-    listing: u32,
-    place: u32,
-}
-
-impl<'a> Entry<'a> {
-    fn listing(&self) -> &'a Listing {
-        &self.of.listings[self.listing as usize]
-    }
-
-    /// What it is.
-    pub fn metadata(&self) -> &'a Metadata {
-        &self.listing().metadata[self.place as usize]
-    }
-
-    /// Its extended attributes, if it is a directory below what was named.
-    pub fn xattrs(&self) -> Option<&'a BTreeMap<Vec<u8>, Vec<u8>>> {
-        let listing = self.of.with_xattrs.get(&(self.listing, self.place))?;
-        Some(&self.of.listings[*listing as usize].xattrs)
-    }
-
-    /// Its path in the tree, without links.
-    pub fn path(&self) -> Vec<u8> {
-        let listing = self.listing();
-        join(&listing.path, listing.name(self.place as usize))
-    }
-
-    /// Whether it is what was named, and not below it.
-    pub fn is_root(&self) -> bool {
-        self.listing == 0
-    }
-
-    /// Its path below `to`, if what was named is there.
-    pub fn path_below(&self, to: &[u8]) -> Vec<u8> {
-        if self.is_root() {
-            return to.to_vec();
-        }
-        let listing = self.listing();
-        let dir = listing.path.get(self.of.below..).unwrap_or_default();
-        let parts = [to, dir, listing.name(self.place as usize)];
-        let length = parts.iter().map(|part| part.len() + 1).sum::<usize>() - 1;
-        let mut path = Vec::with_capacity(length);
-        for part in parts.into_iter().filter(|part| !part.is_empty()) {
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend(part);
-        }
-        path
     }
 }
 
@@ -298,7 +144,7 @@ impl Tree {
             }
             let mut one = Selected::new(&name, &resolved, metadata);
             if one.is_dir() {
-                self.list_below(&filter, &mut one)?;
+                walk::list_below(self, &filter, &mut one)?;
             }
             selected.push(one);
         }
@@ -341,25 +187,6 @@ impl Tree {
         Ok(dirs.into_iter().map(|(_, named)| named).collect())
     }
 
-    /// Lists everything selected below the directory that is the only entry.
-    fn list_below(&self, filter: &Filter, selected: &mut Selected) -> Result<(), Error> {
-        let path = selected.root().path();
-        let walk = Walk { tree: self, filter, below: selected.below };
-        let rules = Rules { ignored: self.ignore_state(&path), filtered: None };
-        let listed = walk.below(Unlisted { path, rules })?;
-        let first = selected.listings.len();
-        selected.order.reserve_exact(listed.iter().map(|dir| dir.listing.ends.len()).sum());
-        for Placed { listing, place, below } in in_order(&listed) {
-            let at = (short(first + listing), short(place));
-            selected.order.push(at);
-            if let Some(below) = below.filter(|below| !listed[*below].listing.xattrs.is_empty()) {
-                selected.with_xattrs.insert(at, short(first + below));
-            }
-        }
-        selected.listings.extend(listed.into_iter().map(|dir| dir.listing));
-        Ok(())
-    }
-
     /// What is at a path without links, unless it is ignored.
     fn visible(&self, path: &[u8]) -> Result<Option<Metadata>, Error> {
         let metadata = self.view.metadata(path).map_err(|source| Error::read(path, source))?;
@@ -393,193 +220,10 @@ impl Tree {
     fn names(&self, dir: &[u8]) -> Result<Vec<Box<[u8]>>, Error> {
         let read = || -> io::Result<_> {
             let fd = self.view.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            list(fd)
+            walk::names(fd)
         };
         read().map_err(|source| Error::read(dir, source))
     }
-}
-
-/// One listing of all that is below a directory.
-struct Walk<'a> {
-    tree: &'a Tree,
-    filter: &'a Filter,
-    /// Where in a path the part below the directory starts.
-    below: usize,
-}
-
-/// What the rules know of a directory's entries.
-#[derive(Default)]
-struct Rules {
-    ignored: Option<Directory>,
-    filtered: Option<Directory>,
-}
-
-/// A directory yet to be listed.
-struct Unlisted {
-    path: Vec<u8>,
-    rules: Rules,
-}
-
-/// A directory that was listed.
-#[derive(Default)]
-struct Listed {
-    listing: Listing,
-    /// The directories in it, in their order.
-    dirs: Vec<Subdirectory>,
-}
-
-/// A directory in another.
-struct Subdirectory {
-    /// Its place in the listing.
-    place: usize,
-    /// Whether it is kept with nothing below it.
-    kept: bool,
-}
-
-impl Walk<'_> {
-    /// Lists what is below a directory, level by level instead of by calling itself: trees may be
-    /// deeper than a stack. The directories below one of them stand in one row, in its order.
-    fn below(&self, root: Unlisted) -> Result<Vec<Listed>, Error> {
-        let mut listed: Vec<Listed> = Vec::new();
-        let mut level = vec![root];
-        while !level.is_empty() {
-            // A wide tree is listed by all processors; for a narrow one they are not worth waking.
-            let list = |dir: &Unlisted| self.list(dir);
-            let found: Vec<(Listed, Vec<Unlisted>)> = match level.len() {
-                ..FEW => level.iter().map(list).collect::<Result<_, _>>()?,
-                _ => level.par_iter().map(list).collect::<Result<_, _>>()?,
-            };
-            level.clear();
-            for (dir, below) in found {
-                listed.push(dir);
-                level.extend(below);
-            }
-        }
-        Ok(listed)
-    }
-
-    /// What is selected in a directory, and the directories in it in the same order.
-    fn list(&self, dir: &Unlisted) -> Result<(Listed, Vec<Unlisted>), Error> {
-        let rules = &dir.rules;
-        let failed = |source| Error::read(&dir.path, source);
-        let view = &self.tree.view;
-        let fd = view.open_at(&dir.path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
-        let lister = rustix::io::dup(&fd).map_err(|error| failed(error.into()))?;
-        let names = list(lister).map_err(failed)?;
-        let (mut listed, mut unlisted) = (Listed::default(), Vec::new());
-        let listing = &mut listed.listing;
-        listing.ends.reserve_exact(names.len());
-        listing.metadata.reserve_exact(names.len());
-        listing.names.reserve_exact(names.iter().map(|name| name.len()).sum());
-        let mut path = dir.path.clone();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        let start = path.len();
-        for name in names {
-            path.truncate(start);
-            path.extend(&name);
-            let below = &path[self.below..];
-            let metadata = match metadata_at(fd.as_fd(), &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(metadata) => metadata,
-                // Overlay lists a whiteout with nothing below it, and then says it is not there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(Error::read(&path, source)),
-            };
-            if metadata.is_dir() {
-                if let Some((kept, rules)) = self.enter(&path, below, rules) {
-                    unlisted.push(Unlisted { path: path.clone(), rules });
-                    listed.dirs.push(Subdirectory { place: listing.ends.len(), kept });
-                    listing.push(&name, metadata);
-                }
-            } else if metadata.kind != FileType::Socket
-                && self.tree.ignore.keeps_file(&path, rules.ignored.as_ref())
-                && self.filter.keeps_file(below, rules.filtered.as_ref())
-            {
-                listing.push(&name, metadata);
-            }
-        }
-        listing.path.clone_from(&dir.path);
-        listing.xattrs = self.tree.xattrs(fd.as_fd()).map_err(failed)?;
-        Ok((listed, unlisted))
-    }
-
-    /// Whether a directory is kept, and the rules in it; nothing if nothing of it can be kept.
-    fn enter(&self, path: &[u8], below: &[u8], above: &Rules) -> Option<(bool, Rules)> {
-        let above = (above.ignored.as_ref(), above.filtered.as_ref());
-        let (visit, ignored) = self.tree.ignore.visit_directory(path, above.0);
-        let (wanted, filtered) = self.filter.visit_directory(below, above.1);
-        let kept = visit == Visit::Keep && wanted == Visit::Keep;
-        let pruned = visit == Visit::Prune || wanted == Visit::Prune;
-        let rules = Rules { ignored: Some(ignored), filtered: Some(filtered) };
-        (!pruned).then_some((kept, rules))
-    }
-}
-
-/// Puts what directories have, as [`Walk::below`] lists them, into one order: each directory before
-/// what is below it, names sorted. A directory that is kept only for what is below it and has nothing
-/// there is left out.
-fn in_order(listed: &[Listed]) -> Vec<Placed> {
-    let mut end = 1;
-    let first_below: Vec<usize> = listed
-        .iter()
-        .map(|dir| {
-            let first = end;
-            end += dir.dirs.len();
-            first
-        })
-        .collect();
-    let mut wanted = vec![false; listed.len()];
-    for (at, dir) in listed.iter().enumerate().rev() {
-        let below = dir.dirs.iter().zip(&wanted[first_below[at]..]);
-        let has_dirs = below.into_iter().any(|(dir, wanted)| dir.kept || *wanted);
-        wanted[at] = has_dirs || dir.listing.ends.len() > dir.dirs.len();
-    }
-    let mut order = Vec::new();
-    // On the way down: a listing, and what comes next of its places and of its subdirectories.
-    let mut way = vec![(0, 0, 0)];
-    while let Some((at, next_place, next_dir)) = way.last_mut() {
-        let (at, place) = (*at, *next_place);
-        if place == listed[at].listing.ends.len() {
-            way.pop();
-            continue;
-        }
-        *next_place += 1;
-        match listed[at].dirs.get(*next_dir) {
-            Some(dir) if dir.place == place => {
-                let below = first_below[at] + *next_dir;
-                *next_dir += 1;
-                if dir.kept || wanted[below] {
-                    order.push(Placed { listing: at, place, below: Some(below) });
-                    way.push((below, 0, 0));
-                }
-            }
-            _ => order.push(Placed { listing: at, place, below: None }),
-        }
-    }
-    order
-}
-
-/// Where something stands.
-struct Placed {
-    listing: usize,
-    place: usize,
-    /// The listing of what is in it.
-    below: Option<usize>,
-}
-
-/// The names in a directory, sorted by their bytes.
-fn list(dir: impl Into<std::os::fd::OwnedFd>) -> io::Result<Vec<Box<[u8]>>> {
-    let mut names = Vec::new();
-    for entry in Dir::new(dir.into())? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.into());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// A path as people are shown it: absolute within its tree, and of one that is longer than the

@@ -396,9 +396,10 @@ fn clone_into(flags: c_int, cgroup: BorrowedFd<'_>) -> io::Result<Forked<Child>>
 unsafe fn cloned(pid: c_long, pidfd: RawFd) -> io::Result<Forked<Child>> {
     match Pid::from_raw(check(pid)? as libc::pid_t) {
         None => Ok(Forked::Child),
-        // SAFETY: the caller vouches for it.
         Some(pid) => {
-            Ok(Forked::Parent(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
+            // SAFETY: the caller vouches for it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent(Child { pid, pidfd }))
         }
     }
 }
