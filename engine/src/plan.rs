@@ -4,6 +4,7 @@
 //! already: directories on the way are made, links in the target are followed inside it, conflicts
 //! are found. [`Plan::write`] then turns it into a tar. Knows nothing of where sources were found.
 
+mod ahead;
 mod files;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use cache::layer::writer::Append;
 use cache::layer::{self, Entry, Kind, Timestamp};
 use rustix::fs::{FileType, OFlags};
 
+use self::ahead::Ahead;
 use crate::tree::{self, Tree};
 use crate::view::{self, Metadata, View, join, split, xattrs};
 
@@ -90,9 +92,36 @@ impl Made {
     fn new(entry: Entry, content: Content) -> Self {
         Self { entry, content, existed: false, fresh: false }
     }
+
+    fn append(
+        &self,
+        out: &mut dyn Append,
+        path: &[u8],
+        clamped: impl Fn(Timestamp) -> Timestamp,
+    ) -> Result<(), Error> {
+        let mut entry = Entry { path: path.to_vec(), ..self.entry.clone() };
+        if !self.existed {
+            entry.mtime = clamped(entry.mtime);
+        }
+        match &self.content {
+            Content::None => out.append(&entry, &mut io::empty())?,
+            Content::Range(file, offset) => {
+                let data = Range { file, offset: *offset };
+                out.append(&entry, &mut data.take(entry.size()))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-impl Planned<'_> {
+impl<'a> Planned<'a> {
+    fn file(&self) -> Option<&TreeFile<'a>> {
+        match self {
+            Self::TreeFile(file) => Some(file),
+            Self::Made(_) => None,
+        }
+    }
+
     fn made(&self) -> Option<&Made> {
         match self {
             Self::TreeFile(_) => None,
@@ -439,28 +468,19 @@ impl<'a> Plan<'a> {
         self.check_hard_links()?;
         self.order_hard_links();
         let clamped = |time: Timestamp| clamp.map_or(time, |clamp| time.min(clamp));
-        for (path, planned) in self.planned {
-            let path = path.into_vec();
-            let Made { mut entry, content, existed, .. } = match planned {
-                Planned::Made(made) => *made,
-                Planned::TreeFile(file) => {
-                    files::append(out, path, &file, clamped)?;
-                    continue;
-                }
-            };
-            entry.path = path;
-            if !existed {
-                entry.mtime = clamped(entry.mtime);
-            }
-            match content {
-                Content::None => out.append(&entry, &mut io::empty())?,
-                Content::Range(file, offset) => {
-                    let size = entry.size();
-                    out.append(&entry, &mut Range { file: &file, offset }.take(size))?;
+        let files: Vec<&TreeFile<'_>> = self.planned.values().filter_map(Planned::file).collect();
+        std::thread::scope(|scope| {
+            let mut ahead = Ahead::start(scope, &files)?;
+            for (path, planned) in &self.planned {
+                match planned {
+                    Planned::Made(made) => made.append(out, path, clamped)?,
+                    Planned::TreeFile(file) => {
+                        files::append(out, path, file, ahead.take(file), clamped)?;
+                    }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod selected;
 mod walk;
 
 pub use digests::digest_of_attributes;
+pub(crate) use selected::Xattrs;
 pub use selected::{Entry, Selected};
 
 use std::io;

@@ -11,26 +11,27 @@ use std::os::fd::AsFd;
 use cache::content::ContentHasher;
 use cache::layer::writer::Append;
 use cache::layer::{Entry, Kind, Timestamp};
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::AtFlags;
 
+use super::ahead::Opened;
 use super::{Error, TreeFile, shown};
 use crate::view::metadata_at;
 
 /// Writes a tree's file.
 pub(super) fn append(
     out: &mut dyn Append,
-    to: Vec<u8>,
+    to: &[u8],
     file: &TreeFile<'_>,
+    opened: io::Result<Opened>,
     clamped: impl Fn(Timestamp) -> Timestamp,
 ) -> Result<(), Error> {
     let TreeFile { tree, file, mode, uid, gid } = *file;
     let (path, seen) = (&file.path(), file.metadata());
     let read = |source| Error::Read { path: shown(path), source };
-    let file = tree.view().open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(read)?;
-    let xattrs = tree.xattrs(file.as_fd()).map_err(read)?;
+    let Opened { file, xattrs } = opened.map_err(read)?;
     let (kind, mtime) = (Kind::File { size: seen.size }, clamped(seen.mtime));
     let (uid, gid) = (uid.into(), gid.into());
-    let entry = Entry { path: to, kind, mode, uid, gid, mtime, xattrs };
+    let entry = Entry { path: to.to_vec(), kind, mode, uid, gid, mtime, xattrs };
     let hasher = tree.wants_digest(path, seen).then(ContentHasher::new);
     let mut content = Digested { file: File::from(file), hasher };
     let appended = out.append(&entry, &mut content);

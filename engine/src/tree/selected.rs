@@ -40,7 +40,7 @@ pub(super) struct Listing {
 }
 
 /// Extended attributes by their full names.
-pub(super) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Listing {
     pub(super) fn push(&mut self, name: &[u8], metadata: Metadata) {
