@@ -78,6 +78,24 @@ fn what_is_kept_in_no_log_is_shown_nevertheless() {
 }
 
 #[test]
+fn no_line_is_lost_that_its_log_does_not_keep() {
+    let project = Project::of(
+        "services:
+  a:
+    image: busybox
+    command: seq 50000
+    logging: {options: {max-size: 1k, max-file: '1'}}
+",
+    );
+    let expected: String = (1..=50000).map(|number| format!("{number}\n")).collect();
+    let up = project.compose(&["up", "--no-log-prefix"]).ok();
+    assert_eq!(up, format!("Attaching to a-1\n{expected}a-1 exited with code 0\n"));
+    // Its next life is told from its beginning, nothing of the one before.
+    let up = project.compose(&["up", "--no-log-prefix"]).ok();
+    assert_eq!(up, format!("Attaching to a-1\n{expected}a-1 exited with code 0\n"));
+}
+
+#[test]
 fn it_stays_with_containers_that_somebody_starts_again() {
     let project = Project::of(
         "services:

@@ -34,12 +34,12 @@ mod stats;
 #[path = "../../engine/cli/terminal.rs"]
 mod terminal;
 // So is how text fits into a line.
+mod passing;
 #[path = "../../engine/cli/progress/text.rs"]
 mod text;
 mod top;
 mod turn;
 mod ui;
-mod unlogged;
 mod up;
 mod volumes;
 mod wait;

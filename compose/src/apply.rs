@@ -73,7 +73,7 @@ pub enum Event<'a> {
         name: &'a str,
         /// What it printed before was printed in an earlier life, or before anybody wanted to know.
         since: Option<jiff::Timestamp>,
-        /// By which it tells what it prints, for whoever takes it, where that is kept nowhere.
+        /// By which it tells what it prints, for whoever takes it, if we have started it.
         output: &'a Mutex<Option<Client>>,
     },
 }

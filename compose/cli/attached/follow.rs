@@ -9,14 +9,13 @@ use anyhow::Context;
 use cache::Store;
 use compose::apply::Cancel;
 use engine::containers::follow::{Follower, Next, Range};
-use engine::containers::log::Line;
 use engine::containers::{Client, Containers};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::ends::{Ends, Unclear};
 use crate::interrupt::News;
+use crate::passing::{Passing, Told};
 use crate::printer::Printer;
-use crate::unlogged::Unlogged;
 
 /// What each thread has.
 #[derive(Clone)]
@@ -44,19 +43,23 @@ impl Watch {
         let store = Store::open(&self.root)?;
         let containers = Containers::open(&store)?;
         let mut lines = match output {
-            Some(client) => Lines::Passing(Unlogged::of(client)),
+            Some(client) => Lines::Passing(Passing::of(client)?),
             None => self.open(&containers, id, since)?,
         };
         let mut is_stopped = false;
         let mut unclear = Unclear::default();
         loop {
-            // First: what it printed until then is there to be read.
-            let ends = self.ends.lock().expect("no holder panics").take(id, &mut unclear);
-            ends.context("cannot read the events")?;
-            let codes = unclear.restarts(&containers, id);
-            while let Some(line) = lines.next()? {
-                if let Some(label) = label {
-                    self.printer.line(label, &line);
+            // First: what it printed until then is there to be read. A log does not tell of it.
+            self.take_ends(id, &mut unclear)?;
+            let codes = match lines {
+                Lines::Kept(_) => unclear.restarts(&containers, id),
+                Lines::Passing(_) => Vec::new(),
+            };
+            while let Some(told) = lines.next()? {
+                match (told, label) {
+                    (Told::Line(line), Some(label)) => self.printer.line(label, &line),
+                    (Told::Line(_), None) => {}
+                    (Told::Restarts(code), _) => restarts(code),
                 }
             }
             codes.into_iter().for_each(restarts);
@@ -72,10 +75,17 @@ impl Watch {
         }
         // One that was removed when it ended is not there to be asked.
         let code = lines.exit().or_else(|| Some(containers.observe(id).ok()?.state.exit_code));
-        if let Lines::Kept(follower) = lines {
-            self.read().insert(id.to_owned(), follower);
+        match lines {
+            Lines::Kept(follower) => drop(self.read().insert(id.to_owned(), follower)),
+            // Who reads its log from now on is not to hear of ends that were told.
+            Lines::Passing(_) => self.take_ends(id, &mut unclear)?,
         }
         Ok(Some(code.unwrap_or_default()))
+    }
+
+    fn take_ends(&self, id: &str, unclear: &mut Unclear) -> anyhow::Result<()> {
+        let ends = self.ends.lock().expect("no holder panics").take(id, unclear);
+        ends.context("cannot read the events")
     }
 
     /// A container's lines, from where they were read to, or from a time on.
@@ -86,7 +96,7 @@ impl Watch {
         since: Option<jiff::Timestamp>,
     ) -> anyhow::Result<Lines> {
         if containers.record(id)?.host_config.log_config.kind == "none" {
-            return Ok(Lines::Passing(Unlogged::open(containers, id)?));
+            return Ok(Lines::Passing(Passing::open(containers, id)?));
         }
         let read = self.read().remove(id);
         let mut follower = match read {
@@ -112,28 +122,28 @@ enum Lines {
     /// As its log has it.
     Kept(Follower),
     /// As it comes.
-    Passing(Unlogged),
+    Passing(Passing),
 }
 
 impl Lines {
-    fn next(&mut self) -> anyhow::Result<Option<Line>> {
+    fn next(&mut self) -> anyhow::Result<Option<Told>> {
         match self {
-            Lines::Kept(follower) => Ok(follower.next_line()?),
-            Lines::Passing(unlogged) => Ok(unlogged.next_line()),
+            Lines::Kept(follower) => Ok(follower.next_line()?.map(Told::Line)),
+            Lines::Passing(passing) => Ok(passing.next()),
         }
     }
 
     fn wait(&mut self, stop: PollFd<'_>) -> anyhow::Result<Next> {
         match self {
             Lines::Kept(follower) => Ok(follower.wait(stop)?),
-            Lines::Passing(unlogged) => unlogged.wait(stop),
+            Lines::Passing(passing) => passing.wait(stop),
         }
     }
 
     fn exit(&self) -> Option<i32> {
         match self {
             Lines::Kept(follower) => follower.exit(),
-            Lines::Passing(unlogged) => unlogged.exit(),
+            Lines::Passing(passing) => passing.exit(),
         }
     }
 }

@@ -142,12 +142,11 @@ impl Work<'_> {
         })
     }
 
-    /// Starts a container; what comes of it is a connection if what it prints is wanted and kept nowhere.
+    /// Starts a container; what comes of it is a connection if what it prints is wanted and nobody else was faster.
     fn begin(&self, id: &str) -> engine::containers::Result<Option<Client>> {
         let Apply { containers, networks, attaches, .. } = *self.apply;
-        if attaches && containers.record(id)?.host_config.log_config.kind == "none" {
+        if attaches {
             let request = Request::Attach { stdin: false, output: true, starter: true };
-            // Somebody else may have been faster.
             if let Ok(client) = engine::containers::start(containers, id, networks, request) {
                 return Ok(Some(client));
             }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -249,36 +250,42 @@ impl LogReader {
                 if let Ok(line) = parsed {
                     return Ok(Some(line));
                 }
-            } else if self.files.len() > 1 || self.was_rotated()? {
+            } else if self.files.len() > 1 || self.find_newer()? {
                 self.line.clear();
                 self.files.pop_front();
-                if self.files.is_empty() {
-                    self.files.push_back(BufReader::new(fs::File::open(&self.path)?));
-                }
             } else {
                 return Ok(None);
             }
         }
         // There was no file when it was opened.
-        match fs::File::open(&self.path) {
-            Ok(file) => {
-                self.files.push_back(BufReader::new(file));
-                self.next_line()
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        if self.find_newer()? { self.next_line() } else { Ok(None) }
     }
 
-    /// Whether the file that was read to its end is not the newest any more.
-    fn was_rotated(&self) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-        let Some(file) = self.files.front() else { return Ok(false) };
-        match fs::metadata(&self.path) {
-            Ok(newest) => Ok(newest.ino() != file.get_ref().metadata()?.ino()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+    /// Opens the files that are newer than the last one; whether there are any. It may have been rotated more than
+    /// once since that was opened.
+    fn find_newer(&mut self) -> io::Result<bool> {
+        let inode = |file: &fs::File| Ok::<_, io::Error>(file.metadata()?.ino());
+        let last = self.files.back().map(|file| inode(file.get_ref())).transpose()?;
+        let mut newer: Vec<fs::File> = Vec::new();
+        let mut known = Vec::new();
+        // From the newest on: what becomes an older one meanwhile is met twice, and none is passed over.
+        for number in 0.. {
+            let file = match fs::File::open(rotated(&self.path, number)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                file => file?,
+            };
+            let inode = inode(&file)?;
+            if Some(inode) == last {
+                break;
+            }
+            if !known.contains(&inode) {
+                known.push(inode);
+                newer.push(file);
+            }
         }
+        let found = !newer.is_empty();
+        self.files.extend(newer.into_iter().rev().map(BufReader::new));
+        Ok(found)
     }
 }
 
@@ -382,6 +389,15 @@ mod tests {
         }
         let files = fs::read_dir(dir.path()).expect("list").count();
         assert_eq!(files, 3);
+        // Over more than one file at once, as long as they are kept.
+        let lines: Vec<String> = (0..25).map(|number| format!("more {number}\n")).collect();
+        for line in &lines {
+            log.write(Output::Stdout, line.as_bytes()).expect("write");
+        }
+        assert_eq!(all(&mut reader), lines);
+        for number in 80..100 {
+            log.write(Output::Stdout, format!("line {number}\n").as_bytes()).expect("write");
+        }
         let mut tail = LogReader::open(dir.path(), "x", Some(20)).expect("open");
         let lines = all(&mut tail);
         assert_eq!(

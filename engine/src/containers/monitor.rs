@@ -198,6 +198,7 @@ impl<'a> Monitor<'a> {
                 }
             }
             if std::mem::take(&mut self.again) {
+                self.tell_of_restart();
                 self.state.manually_stopped = false;
                 (self.state.restart_count, waited) = (0, None);
                 continue;
@@ -213,6 +214,7 @@ impl<'a> Monitor<'a> {
                 },
             );
             let Some(wait) = next else { return self.finish() };
+            self.tell_of_restart();
             self.state.status = Status::Restarting;
             self.save()?;
             self.pause = wait;
@@ -230,6 +232,12 @@ impl<'a> Monitor<'a> {
                 return self.finish();
             }
         }
+    }
+
+    /// Tells those who are attached that the program has ended, and that this is not the end.
+    fn tell_of_restart(&mut self) {
+        let frame = Frame::Restarts(self.state.exit_code);
+        self.peers.iter_mut().filter(|peer| peer.sees_output()).for_each(|peer| peer.send(&frame));
     }
 
     /// Starts the program. Otherwise returns the exit code that docker gives then, and why.

@@ -90,6 +90,8 @@ pub enum Frame {
     Stderr(Vec<u8>),
     /// It ended so.
     Exited(i32),
+    /// It ended so, and is started again: to those who are attached.
+    Restarts(i32),
     /// What was asked for is done.
     Done,
     /// What was asked for cannot be done.
@@ -117,6 +119,7 @@ impl Frame {
             Frame::Exited(code) => (14, number(*code)),
             Frame::Done => (15, Vec::new()),
             Frame::Refused(text) => (16, text.clone().into_bytes()),
+            Frame::Restarts(code) => (17, number(*code)),
         };
         let length =
             u32::try_from(content.len()).expect("frames are made of what was read at once");
@@ -144,6 +147,7 @@ impl Frame {
             14 => Frame::Exited(number(&content)?),
             15 => Frame::Done,
             16 => Frame::Refused(text(&content)),
+            17 => Frame::Restarts(number(&content)?),
             _ => return None,
         })
     }
