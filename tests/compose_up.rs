@@ -144,6 +144,20 @@ volumes: {shared: }
 }
 
 #[test]
+fn who_fails_soon_after_its_start_has_not_come_up() {
+    let project = Project::of(&format!(
+        "services:
+  stays: {{image: busybox, command: {IDLE:?}}}
+  fails: {{image: busybox, command: sh -c 'sleep 0.1; echo no config; exit 4', profiles: [broken]}}
+"
+    ));
+    project.compose(&["up", "-d", "--wait"]).succeeded();
+    let up = project.compose(&["--profile", "broken", "up", "-d", "--wait"]);
+    let failed = up.failed(1);
+    assert!(failed.contains("fails-1 exited (4)") && failed.contains("no config"), "{failed}");
+}
+
+#[test]
 fn a_dependency_that_fails_is_told_at_once_with_what_it_said() {
     let project = Project::of(&format!(
         "services:

@@ -1,11 +1,12 @@
-//! Waiting for containers: on what their monitors say, never on a timer.
+//! Waiting for containers: on what their monitors say.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::containers::log::LogReader;
 use engine::containers::protocol::{Frame, Request};
 use engine::containers::{Client, Status};
+use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -15,6 +16,10 @@ use crate::plan::{Condition, Slot};
 
 /// As many of a container's last lines are shown when it has ended too soon.
 const LAST_LINES: usize = 10;
+
+/// So long after its start a container that nobody looks after has not failed at once: as long as docker compose takes to
+/// look for the first time.
+const SETTLES: Duration = Duration::from_millis(500);
 
 /// What a container came to.
 pub(super) enum Came {
@@ -78,7 +83,14 @@ impl Work<'_> {
             };
         }
         if condition == Condition::Ready && !self.is_probed(id, name)? {
-            let state = self.apply.containers.observe(id).map_err(|source| of(name, source))?.state;
+            let observe = || self.apply.containers.observe(id).map_err(|source| of(name, source));
+            let begun = observe()?.state.started_at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+            let age =
+                Duration::try_from(Timestamp::now().duration_since(begun)).unwrap_or_default();
+            if let Some(rest) = SETTLES.checked_sub(age) {
+                self.come_by(id, name, Request::Wait, Some(Instant::now() + rest))?;
+            }
+            let state = observe()?.state;
             return match state.status {
                 Status::Exited | Status::Dead => {
                     Err(failed(self.exited(id, name, state.exit_code)))
@@ -116,39 +128,64 @@ impl Work<'_> {
 
     /// Asks a container's monitor, and waits for its answer.
     pub(super) fn come_to(&self, id: &str, name: &str, request: Request) -> Result<Came, Failure> {
+        let came = self.come_by(id, name, request, None)?;
+        Ok(came.expect("without an end to the waiting there is an answer"))
+    }
+
+    /// The same, and none if there is no answer until then.
+    fn come_by(
+        &self,
+        id: &str,
+        name: &str,
+        request: Request,
+        until: Option<Instant>,
+    ) -> Result<Option<Came>, Failure> {
         let containers = self.apply.containers;
         let failed = |source| of(name, source);
+        let exited = || -> Result<_, Failure> {
+            Ok(Some(Came::Exited(containers.observe(id).map_err(failed)?.state.exit_code)))
+        };
         let Some(mut client) = Client::connect(containers, id, request).map_err(failed)? else {
-            return Ok(Came::Exited(containers.observe(id).map_err(failed)?.state.exit_code));
+            return exited();
         };
         loop {
             while let Some(frame) = client.next_frame().map_err(failed)? {
-                match frame {
-                    Frame::Done => return Ok(Came::Healthy),
-                    Frame::Refused(text) => return Ok(Came::Unhealthy(text)),
-                    Frame::Exited(code) | Frame::Failed(code, _) => return Ok(Came::Exited(code)),
-                    _ => {}
-                }
+                return Ok(Some(match frame {
+                    Frame::Done => Came::Healthy,
+                    Frame::Refused(text) => Came::Unhealthy(text),
+                    Frame::Exited(code) | Frame::Failed(code, _) => Came::Exited(code),
+                    _ => continue,
+                }));
             }
-            self.wait_readable(&client, name)?;
+            if !self.wait_readable(&client, name, until)? {
+                return Ok(None);
+            }
             if !client.fill().map_err(failed)? {
-                return Ok(Came::Exited(containers.observe(id).map_err(failed)?.state.exit_code));
+                return exited();
             }
         }
     }
 
-    /// Waits until a monitor says something; fails if nobody wants to know any more, or it takes too long.
-    fn wait_readable(&self, client: &Client, name: &str) -> Result<(), Failure> {
+    /// Waits until a monitor says something; false if it does not until then. Fails if nobody wants to know any more, or it
+    /// takes too long.
+    fn wait_readable(
+        &self,
+        client: &Client,
+        name: &str,
+        until: Option<Instant>,
+    ) -> Result<bool, Failure> {
         loop {
-            let left = self.apply.deadline.map(|(deadline, seconds)| {
-                (deadline.saturating_duration_since(Instant::now()), seconds)
-            });
-            if let Some((left, seconds)) = left
-                && left.is_zero()
+            let left = |end: Instant| end.saturating_duration_since(Instant::now());
+            if let Some((deadline, seconds)) = self.apply.deadline
+                && left(deadline).is_zero()
             {
                 return Err(Failure::TimedOut { what: format!("container {name}"), seconds });
             }
-            let time = left.map(|(left, _)| Timespec {
+            if until.is_some_and(|until| left(until).is_zero()) {
+                return Ok(false);
+            }
+            let deadline = self.apply.deadline.map(|(deadline, _)| deadline);
+            let time = deadline.into_iter().chain(until).map(left).min().map(|left| Timespec {
                 tv_sec: left.as_secs().cast_signed(),
                 tv_nsec: left.subsec_nanos().into(),
             });
@@ -163,7 +200,7 @@ impl Work<'_> {
             }
             let [told, canceled, off] = polled.map(|fd| !fd.revents().is_empty());
             if told {
-                return Ok(());
+                return Ok(true);
             }
             if canceled || off {
                 return Err(Failure::Interrupted);
