@@ -45,6 +45,17 @@ fn a_container_lives_from_create_to_rm() {
 }
 
 #[test]
+fn what_is_attached_is_shown_and_nothing_else() {
+    let test = world();
+    for (streams, expected) in [("stdout", ["out\n", ""]), ("stderr", ["", "err\n"])] {
+        let line = ["-a", streams, "--rm", "busybox", "sh", "-c", "echo out; echo err >&2"];
+        let run = run(&test, &line);
+        let found = [String::from_utf8_lossy(&run.stdout), run.stderr.as_str().into()];
+        assert_eq!(found, expected, "{run}");
+    }
+}
+
+#[test]
 fn who_starts_and_attaches_to_what_runs_only_attaches() {
     let test = world();
     let program = "until [ -e /go ]; do sleep 0.05; done; echo seen; exit 4";

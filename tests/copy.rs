@@ -507,3 +507,13 @@ fn a_file_that_never_stops_changing_is_not_copied() {
     let words = "/log changed while it was copied: build again once nothing writes to it";
     test.refused(&[], &[words]);
 }
+
+#[test]
+fn files_are_copied_however_few_may_be_open_at_once() {
+    let test = Test::of("FROM scratch\nCOPY . /\n");
+    for number in 0..200 {
+        test.file(&format!("files/{number}"), number.to_string());
+    }
+    let line = "ulimit -n 48; $RBUILD build -q -o type=tar . | tar -x -O files/7 files/199";
+    assert_eq!(test.unshared(line), "1997");
+}

@@ -50,21 +50,21 @@ fn a_step_makes_a_root_with_devices_and_goes_there() {
         FROM busybox
         RUN mkdir -p /target/dev /target/bin && cp /bin/busybox /target/bin && mknod -m 666 /target/dev/null c 1 3
         RUN chroot /target /bin/busybox sh -c 'echo x > /dev/null' && echo in a layer > /out
-        RUN mknod /disk b 254 0 && mknod /target/null c 1 3 && echo x > /target/null && cat /disk 2>> /out || true
+        RUN mknod /fuse c 10 229 && mknod /target/null c 1 3 && echo x > /target/null && cat /fuse 2>> /out || true
         ",
     );
-    let denied = "cat: can't open '/disk': Operation not permitted\n";
+    let denied = "cat: can't open '/fuse': Operation not permitted\n";
     assert_eq!(test.build(&[]).read("out"), format!("in a layer\n{denied}"));
 
     // Where there are no cgroups, mounts allow no devices but the usual ones.
     test.file(
         "Dockerfile",
-        "FROM busybox\nRUN for i in 1 2; do echo $i > /dev/null; done && mknod /disk b 254 0 && ! cat /disk 2> /out\n\
-         RUN echo again > /dev/null && ! cat /disk 2>> /out\n",
+        "FROM busybox\nRUN for i in 1 2; do echo $i > /dev/null; done && mknod /fuse c 10 229 && ! cat /fuse 2> /out\n\
+         RUN echo again > /dev/null && ! cat /fuse 2>> /out\n",
     );
     let line =
         "umount -R /sys/fs/cgroup; $RBUILD build -q --network none -o type=tar .| tar -xO out";
-    let denied = "cat: can't open '/disk': Permission denied\n";
+    let denied = "cat: can't open '/fuse': Permission denied\n";
     assert_eq!(test.unshared(line), denied.repeat(2));
 }
 

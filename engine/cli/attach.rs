@@ -48,6 +48,8 @@ const FOR_THE_PROGRAM: [rustix::process::Signal; 4] = [
 pub(crate) struct Attachment {
     /// Whether our input is sent.
     pub(crate) stdin: bool,
+    /// Whether standard output and standard error are shown.
+    pub(crate) shows: [bool; 2],
     /// Whether the container has a terminal.
     pub(crate) tty: bool,
     /// Whether signals are passed on.
@@ -101,6 +103,7 @@ pub(crate) fn attach(home: &Home, args: &AttachArgs) -> anyhow::Result<ExitCode>
     let stdin = !args.no_stdin && record.config.open_stdin;
     let attachment = Attachment {
         stdin,
+        shows: [true; 2],
         tty: record.config.tty,
         signals: args.sig_proxy,
         detach: keys(&args.detach_keys)?,
@@ -212,7 +215,7 @@ pub(crate) fn relay(
             std::mem::forget(leaving);
         });
     }
-    let ended = show(&mut client, left.as_ref().map(AsFd::as_fd));
+    let ended = show(&mut client, attachment.shows, left.as_ref().map(AsFd::as_fd));
     drop(raw);
     ended
 }
@@ -239,13 +242,17 @@ fn pass_input(sender: &mut Sender, mut keys: DetachKeys) -> bool {
 }
 
 /// Prints what the container prints.
-fn show(client: &mut Client, left: Option<BorrowedFd<'_>>) -> anyhow::Result<Ended> {
+fn show(
+    client: &mut Client,
+    [stdout, stderr]: [bool; 2],
+    left: Option<BorrowedFd<'_>>,
+) -> anyhow::Result<Ended> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
         while let Some(frame) = client.next_frame()? {
             let passed_on = match frame {
-                Frame::Stdout(bytes) => ui::pass_on(&bytes, "/dev/stdout", io::stdout()),
-                Frame::Stderr(bytes) => ui::pass_on(&bytes, "/dev/stderr", io::stderr()),
+                Frame::Stdout(bytes) if stdout => ui::pass_on(&bytes, "/dev/stdout", io::stdout()),
+                Frame::Stderr(bytes) if stderr => ui::pass_on(&bytes, "/dev/stderr", io::stderr()),
                 Frame::Exited(code) | Frame::Failed(code, _) => return Ok(Ended::Exited(code)),
                 _ => Ok(()),
             };

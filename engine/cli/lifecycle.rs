@@ -149,6 +149,7 @@ fn start_attached(home: &Home, args: &StartArgs) -> anyhow::Result<ExitCode> {
     let record = observed.record;
     let attachment = Attachment {
         stdin: args.interactive && record.config.open_stdin,
+        shows: [true; 2],
         tty: record.config.tty,
         signals: true,
         detach: attach::keys(&args.detach_keys)?,

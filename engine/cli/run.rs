@@ -98,6 +98,7 @@ fn execute(
     let record = make(&store, &containers, &args.create, (image, command), &streams)?;
     let attachment = Attachment {
         stdin: streams.stdin && record.config.open_stdin,
+        shows: [streams.stdout, streams.stderr],
         tty: record.config.tty,
         signals: args.sig_proxy,
         detach,

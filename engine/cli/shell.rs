@@ -80,8 +80,13 @@ pub(crate) fn shell(home: &Home, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     ui::note(format_args!("{}: changes made here are dropped", step.name));
     let containers = Containers::open(&store)?;
     let record = create_over(&containers, layers, request(args, step))?;
-    let attachment =
-        Attachment { stdin: true, tty: record.config.tty, signals: true, detach: Vec::new() };
+    let attachment = Attachment {
+        stdin: true,
+        shows: [true; 2],
+        tty: record.config.tty,
+        signals: true,
+        detach: Vec::new(),
+    };
     let signals = attachment.take_signals()?;
     let asked = Request::Attach { stdin: true, output: true, starter: true };
     let client = run::start_new(&containers, &record, asked)?;

@@ -470,7 +470,7 @@ impl<'a> Plan<'a> {
         let clamped = |time: Timestamp| clamp.map_or(time, |clamp| time.min(clamp));
         let files: Vec<&TreeFile<'_>> = self.planned.values().filter_map(Planned::file).collect();
         std::thread::scope(|scope| {
-            let mut ahead = Ahead::start(scope, &files)?;
+            let mut ahead = Ahead::start(scope, &files);
             for (path, planned) in &self.planned {
                 match planned {
                     Planned::Made(made) => made.append(out, path, clamped)?,

@@ -3,13 +3,14 @@
 //! Knows one vertex and its inputs' products; what runs beside it, and in which order, is
 //! [`crate::solve`]'s.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cache::claim::Claim;
 use cache::digest::Digest;
-use cache::layer::Timestamp;
+use cache::layer::writer::Append;
+use cache::layer::{self, Entry, Timestamp};
 use cache::layers::Written;
 use cache::record::Record;
 
@@ -19,7 +20,7 @@ use crate::mode::{Mode, ModeError};
 use crate::plan::{self, NewDirectories, Plan};
 use crate::product::Product;
 use crate::progress::Outcome;
-use crate::session::Session;
+use crate::session::{Cancel, Session};
 use crate::source::{self, git, http};
 use crate::tree::{self, Owners, Tree};
 use crate::view::View;
@@ -506,13 +507,15 @@ impl<'p> Step<'_, 'p> {
 
     fn write_plan(&self, plan: Plan<'_>) -> Result<Written<'_>, StepError> {
         let mut failed = None;
+        let cancel = self.session.cancel;
         let written = self.session.store.draft_layer()?.write_tar(|out| {
-            plan.write(out, self.clamp()).map_err(|error| {
+            plan.write(&mut Cancelable { out, cancel }, self.clamp()).map_err(|error| {
                 failed = Some(error);
                 cache::Error::Io(io::Error::other("the layer cannot be written"))
             })
         });
         match failed {
+            Some(_) if cancel.is_canceled() => Err(StepError::Canceled),
             Some(error) => Err(error.into()),
             None => Ok(written?),
         }
@@ -542,6 +545,33 @@ impl<'p> Step<'_, 'p> {
         let layer = self.write_plan(plan)?.commit()?;
         let record = self.keep(&image, layer.diff_id, begun)?;
         Ok(self.on_top(operation.base, &record, &image, Outcome::Done))
+    }
+}
+
+/// A layer in the making that nobody may want any more.
+struct Cancelable<'a> {
+    out: &'a mut dyn Append,
+    cancel: &'a Cancel,
+}
+
+impl Append for Cancelable<'_> {
+    fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), layer::Error> {
+        self.out.append(entry, &mut Wanted { data, cancel: self.cancel })
+    }
+}
+
+/// What ends when the build does.
+struct Wanted<'a> {
+    data: &'a mut dyn Read,
+    cancel: &'a Cancel,
+}
+
+impl Read for Wanted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.cancel.is_canceled() {
+            true => Err(io::Error::other("canceled")),
+            false => self.data.read(buffer),
+        }
     }
 }
 

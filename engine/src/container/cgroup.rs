@@ -5,7 +5,7 @@
 //! enforce is an error.
 //!
 //! A container is kept from devices by a cgroup that all share whose devices are the usual ones:
-//! one with devices of its own has a cgroup of its own, a privileged one none. Where no such cgroup
+//! one with devices of its own or that may mount has a cgroup of its own, a privileged one none. Where no such cgroup
 //! can be had, its mounts keep it from devices: none of them allows any but the usual ones.
 //!
 //! To join a cgroup is slow (before Linux 6.18 it waits for the kernel's RCU, 5 to 10 ms) where to
@@ -114,8 +114,9 @@ impl Cgroups {
         if spec.privileged {
             return Ok(cgroups);
         }
+        // Who may mount may mount the cgroup it is in, and change what that allows.
         let confined = match devices {
-            [] => cgroups.confine_to_usual(),
+            [] if !may_mount(spec) => cgroups.confine_to_usual(),
             devices => cgroups.confine_to(devices),
         };
         match confined {
@@ -335,8 +336,11 @@ fn mounts_do_not_confine(spec: &ContainerSpec) -> bool {
         MountSource::Bind(path) => path == Path::new("/") || path.starts_with("/dev"),
         _ => false,
     };
-    let may_mount = spec.process.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN");
-    !spec.privileged && (may_mount || spec.mounts.iter().any(shows_devices))
+    !spec.privileged && (may_mount(spec) || spec.mounts.iter().any(shows_devices))
+}
+
+fn may_mount(spec: &ContainerSpec) -> bool {
+    spec.process.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN")
 }
 
 impl Drop for Cgroups {
@@ -471,8 +475,16 @@ fn make_shared(version: Version, shared: &Path) -> io::Result<()> {
 /// Makes the shared cgroup of version 1, complete with its rules before it has its name: it must
 /// never be seen without them.
 fn make_shared_with_rules(shared: &Path) -> io::Result<()> {
-    if shared.exists() {
-        return Ok(());
+    if let Ok(listed) = std::fs::read_to_string(shared.join("devices.list")) {
+        // A privileged container, or somebody else who may, can have changed them.
+        let mut listed: Vec<&str> = listed.lines().collect();
+        let mut usual: Vec<String> = RULES.iter().map(DeviceRule::to_string).collect();
+        listed.sort_unstable();
+        usual.sort_unstable();
+        return match listed == usual {
+            true => Ok(()),
+            false => set_device_rules(Version::One, shared, &RULES),
+        };
     }
     let parent = shared.parent().unwrap_or(shared);
     fs_err::create_dir_all(parent)?;

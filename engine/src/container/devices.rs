@@ -31,7 +31,7 @@ const fn open(major: u32, minor: Option<u32>) -> DeviceRule {
 }
 
 /// Docker's default rules: any node may be made, only the usual ones used.
-pub(crate) const RULES: [DeviceRule; 11] = [
+pub(crate) const RULES: [DeviceRule; 12] = [
     make(DeviceKind::Character),
     make(DeviceKind::Block),
     open(1, Some(3)),
@@ -42,6 +42,8 @@ pub(crate) const RULES: [DeviceRule; 11] = [
     open(5, Some(0)),
     open(5, Some(1)),
     open(5, Some(2)),
+    // Tunnels, which somebody who may change the network makes himself.
+    open(10, Some(200)),
     open(136, None),
 ];
 

@@ -370,7 +370,10 @@ fn reserve(
     let default = first.and_then(NetworkDefinition::host_binding);
     Ports::reserve(&mappings, default).map(Some).map_err(|mut error| {
         if let PortError::Taken { holder: Some(holder), .. } = &mut error {
-            holder.container = containers.monitored_by(holder.pid);
+            holder.container = match holder.pid == std::process::id() {
+                true => Some(record.name.clone()),
+                false => containers.monitored_by(holder.pid),
+            };
         }
         refused(error)
     })

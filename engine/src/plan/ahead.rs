@@ -6,11 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 use std::vec;
 
 use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::process::{Resource, getrlimit};
 
 use super::TreeFile;
 use crate::tree::Xattrs;
@@ -20,6 +22,13 @@ const THREADS: usize = 4;
 
 /// Files that are handed over at once.
 const BUNCH: usize = 16;
+
+/// Files that are open at once: of each thread a bunch that waits to be taken and one in the making, and
+/// one that is read.
+const OPEN: u64 = ((2 * THREADS + 1) * BUNCH) as u64;
+
+/// Files that the threads of all copies may have open.
+static IN_USE: AtomicU64 = AtomicU64::new(0);
 
 /// With fewer files threads are not worth their starting.
 const FEW: usize = 64;
@@ -39,6 +48,24 @@ pub(super) struct Ahead {
     threads: Vec<Receiver<Vec<io::Result<Opened>>>>,
     bunch: vec::IntoIter<io::Result<Opened>>,
     turn: usize,
+    _share: Option<Share>,
+}
+
+/// A copy's share of the files that this process may have open, the most of which are for others.
+struct Share;
+
+impl Share {
+    fn take() -> Option<Share> {
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let share = Share;
+        (IN_USE.fetch_add(OPEN, Ordering::Relaxed) + OPEN <= most).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(OPEN, Ordering::Relaxed);
+    }
 }
 
 impl Ahead {
@@ -47,30 +74,37 @@ impl Ahead {
     pub(super) fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         files: &'env [&'env TreeFile<'env>],
-    ) -> io::Result<Self> {
+    ) -> Self {
         let mut threads = Vec::new();
-        if files.len() >= FEW {
-            for number in 0..THREADS {
-                let (opened, taken) = sync_channel(1);
-                let bunches = files.chunks(BUNCH).skip(number).step_by(THREADS);
-                std::thread::Builder::new()
-                    .name("open".into())
-                    .spawn_scoped(scope, move || open_all(bunches, &opened))?;
-                threads.push(taken);
+        let share = (files.len() >= FEW).then(Share::take).flatten();
+        for number in 0..share.as_ref().map_or(0, |_| THREADS) {
+            let (opened, taken) = sync_channel(1);
+            let bunches = files.chunks(BUNCH).skip(number).step_by(THREADS);
+            let thread = std::thread::Builder::new().name("open".into());
+            if thread.spawn_scoped(scope, move || open_all(bunches, &opened)).is_err() {
+                // One alone is slower, and does it.
+                threads.clear();
+                break;
             }
+            threads.push(taken);
         }
-        Ok(Self { threads, bunch: Vec::new().into_iter(), turn: 0 })
+        Self { threads, bunch: Vec::new().into_iter(), turn: 0, _share: share }
     }
 
     /// Takes the next file.
     pub(super) fn take(&mut self, next: &TreeFile<'_>) -> io::Result<Opened> {
+        // There may have been too many open files at that moment.
+        self.opened().and_then(Result::ok).map_or_else(|| open(next), Ok)
+    }
+
+    fn opened(&mut self) -> Option<io::Result<Opened>> {
         if let Some(opened) = self.bunch.next() {
-            return opened;
+            return Some(opened);
         }
-        let Some(thread) = self.threads.get(self.turn) else { return open(next) };
+        let thread = self.threads.get(self.turn)?;
         self.turn = (self.turn + 1) % self.threads.len();
         self.bunch = thread.recv().expect("a thread opens all its files").into_iter();
-        self.bunch.next().expect("a bunch has a file")
+        self.bunch.next()
     }
 }
 

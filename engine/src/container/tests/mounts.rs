@@ -176,8 +176,8 @@ fn devices_are_the_usual_ones_and_no_others() {
     let expected = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom \
                     zero 3\n666";
     assert_eq!(machine.sh(usual), expected);
-    let make = "mknod /tmp-disk b 254 0; mknod /dev/disk b 254 0; mknod /dev/shm/disk b 254 0;
-                for disk in /tmp-disk /dev/disk /dev/shm/disk; do head -c1 $disk; done 2>&1; true";
+    let make = "mknod /tmp-fuse c 10 229; mknod /dev/fuse c 10 229; mknod /dev/shm/fuse c 10 229;
+                for node in /tmp-fuse /dev/fuse /dev/shm/fuse; do head -c1 $node; done 2>&1; true";
     let check = |machine: &Machine| {
         let text = machine.sh(make);
         // Of /dev/shm the mount allows no devices either.
@@ -187,8 +187,21 @@ fn devices_are_the_usual_ones_and_no_others() {
         assert_eq!(machine.sh("mknod /null c 1 3; echo x > /null; rm /null; echo ok"), "ok");
     };
     check(&machine);
+    // What is shared by all is as it was, whoever has changed it.
+    let shared = Path::new("/sys/fs/cgroup/devices/rbuild/devices");
+    if shared.exists() {
+        fs::write(shared.join("devices.allow"), "c 10:232 rwm").unwrap();
+        let text = machine.sh("mknod /kvm c 10 232; head -c1 /kvm 2>&1; true");
+        assert!(text.ends_with("Operation not permitted"), "{text}");
+    }
     machine.spec.process.capabilities.push("CAP_SYS_ADMIN".to_owned());
+    machine.spec.seccomp = Seccomp::Unconfined;
     check(&machine);
+    // It may change what its own cgroup allows, and nobody else's.
+    let change = "mkdir /own; mount -t cgroup -o devices none /own && echo 'c 10:229 rwm' > /own/devices.allow;
+                  umount /own; true";
+    machine.sh(change);
+    check(&Machine::new());
     machine.spec.cgroup_parent = Some("rbuild-test-devices/below".to_owned());
     machine.spec.resources.pids = Some(100);
     check(&machine);
@@ -331,19 +344,19 @@ fn devices_of_the_host_are_of_no_use_on_a_bind() {
     fs::create_dir_all(&host).unwrap();
     let make = |path: &Path| {
         let mode = rustix::fs::Mode::from_raw_mode(0o666);
-        let disk = rustix::fs::makedev(254, 0);
-        let kind = rustix::fs::FileType::BlockDevice;
-        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, disk).unwrap();
+        let fuse = rustix::fs::makedev(10, 229);
+        let kind = rustix::fs::FileType::CharacterDevice;
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, fuse).unwrap();
     };
     for below in [Below::Followed, Below::Writable, Below::Absent] {
         let source =
             MountSource::BindWith { path: host.clone(), below, propagation: Propagation::Slave };
         machine.spec.mounts = vec![Mount { read_only: true, ..mount("/data", source) }];
         with_shared_mount(&host, || {
-            make(&host.join("disk"));
+            make(&host.join("fuse"));
             tmpfs_at(&host.join("below"));
-            make(&host.join("below/disk"));
-            let text = machine.sh("head -c1 /data/disk 2>&1; head -c1 /data/below/disk 2>&1; true");
+            make(&host.join("below/fuse"));
+            let text = machine.sh("head -c1 /data/fuse 2>&1; head -c1 /data/below/fuse 2>&1; true");
             let denied = if below == Below::Absent { 1 } else { 2 };
             assert_eq!(
                 text.matches("Operation not permitted").count(),

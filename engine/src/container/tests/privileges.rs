@@ -92,7 +92,7 @@ fn devices_that_were_asked_for_can_be_used() {
     machine.spec.devices =
         vec![device("log", "/dev/mylog", "w"), device("sub", "/dev/many", "rwm")];
     let script = "ls -l /dev/mylog | cut -c1; : > /dev/mylog && echo open; \
-                  head -c1 /dev/many/zero | wc -c; mknod /disk b 254 0; head -c1 /disk 2>&1; true";
+                  head -c1 /dev/many/zero | wc -c; mknod /fuse c 10 229; head -c1 /fuse 2>&1; true";
     let text = machine.sh(script);
     assert!(text.starts_with("c\nopen\n1\n"), "{text}");
     assert!(text.ends_with("Operation not permitted"), "{text}");
