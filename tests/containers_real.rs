@@ -63,7 +63,8 @@ fn a_port_in_use_is_refused_with_its_holder_and_leaves_nothing() {
     let second = test.rbuild(&["run", "-d", "--name", "second", "-p", &taken, "busybox", "true"]);
     let said = second.failed(125);
     assert!(said.contains("port is already allocated (held by container first)"), "{said}");
-    let twice = ["run", "--rm", "--name", "twice", "-p", "0:80", "-p", "18095:80", "-p", "18095:81"];
+    let twice =
+        ["run", "--rm", "--name", "twice", "-p", "0:80", "-p", "18095:80", "-p", "18095:81"];
     let said = test.rbuild(&[&twice[..], &["busybox", "true"]].concat());
     assert!(said.failed(125).contains("(held by container twice)"), "{said}");
     let state = test.rbuild(&["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "second"]).ok();

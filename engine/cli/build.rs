@@ -341,6 +341,7 @@ impl Work<'_> {
         let listener = |event: engine::progress::Event<'_>| progress.event(event);
         let epoch = session.epoch;
         let session = Session { listener: &listener, ..session };
+        engine::solve::return_large_blocks();
         let solved = solve(&session, definition, self.lowered.target);
         progress.finish();
         CacheFlags::tell_problems(session.imports);

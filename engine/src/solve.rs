@@ -67,8 +67,14 @@ struct Finished {
     result: Result<Product, StepError>,
 }
 
-/// Blocks of as many bytes are of lists that grow with a context; they are to leave nothing behind.
+/// Blocks of as many bytes are of lists that grow with a context.
 const LARGE_BLOCK: i32 = 128 << 10;
+
+/// Has the lists that grow with a context go back to the kernel when they are given up. It is of the
+/// whole process, so it is for a program that builds to ask for.
+pub fn return_large_blocks() {
+    crate::sys::process::map_blocks_from(LARGE_BLOCK);
+}
 
 /// Makes what `target` needs, and nothing else.
 pub fn solve(
@@ -76,7 +82,6 @@ pub fn solve(
     definition: &Definition,
     target: VertexId,
 ) -> Result<Solution, Box<Failure>> {
-    crate::sys::process::map_blocks_from(LARGE_BLOCK);
     let products: Vec<OnceLock<Product>> =
         definition.vertices.iter().map(|_| OnceLock::new()).collect();
     let mut schedule = Schedule::new(definition, target);

@@ -95,3 +95,25 @@ impl Drop for Project {
         let _ = self.compose(&["down", "-v", "-t", "0", "--remove-orphans"]);
     }
 }
+
+/// A service's command that waits for its end.
+pub(crate) const IDLE: &str =
+    "command: [sh, -c, 'trap \"exit 0\" TERM; sleep 600 & wait'], stop_grace_period: 2s";
+
+/// A project with one service of busybox that does nothing.
+pub(crate) fn idle() -> Project {
+    Project::of(&format!("services:\n  web: {{image: busybox, {IDLE}}}\n"))
+}
+
+/// The same, running.
+pub(crate) fn running() -> Project {
+    let project = idle();
+    project.compose(&["up", "-d"]).succeeded();
+    project
+}
+
+#[track_caller]
+pub(crate) fn refused(outcome: &Outcome, text: &str) {
+    let told = outcome.failed(1);
+    assert!(told.contains(text), "no {text:?} in\n{outcome}");
+}
