@@ -1,10 +1,17 @@
 //! `rcompose up` in the foreground: what it says of containers that end, and when it ends itself.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::containers::soon;
 use crate::support::project::Project;
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
 
 #[test]
 fn a_container_that_is_started_again_is_told_of_each_time() {
@@ -93,6 +100,88 @@ fn no_line_is_lost_that_its_log_does_not_keep() {
     // Its next life is told from its beginning, nothing of the one before.
     let up = project.compose(&["up", "--no-log-prefix"]).ok();
     assert_eq!(up, format!("Attaching to a-1\n{expected}a-1 exited with code 0\n"));
+}
+
+#[test]
+fn who_does_not_read_keeps_nothing_from_ending() {
+    let project = Project::of(
+        "services:
+  a: {image: busybox, init: true, command: sh -c 'while :; do echo to be read by somebody; done'}
+",
+    );
+    let mut child =
+        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let is_running = || project.test.rbuild(&["ps", "-q"]).ok().lines().count() == 1;
+    soon("it runs", is_running);
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, Signal::INT);
+    soon("it has ended", || !is_running());
+    // There is still something to be read; nobody has to.
+    assert!(child.try_wait().unwrap().is_none());
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn what_is_printed_at_the_end_is_shown_byte_by_byte() {
+    let project = Project::of(
+        "services:
+  a:
+    image: busybox
+    command: sh -c 'trap \"seq 60000; printf \\\\\\\\351; exit 0\" TERM; echo READY; while :; do sleep 0.05; done'
+",
+    );
+    let mut command = project.command(&["up", "--no-log-prefix"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = String::new();
+    while seen != "READY\n" {
+        seen.clear();
+        stdout.read_line(&mut seen).unwrap();
+    }
+    signal(&child, Signal::INT);
+    // It has ended long before all is read.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    let mut expected: Vec<u8> =
+        (1..=60000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    expected.extend(b"\xe9\na-1 exited with code 0\n");
+    assert!(
+        rest == expected,
+        "{} bytes: {}",
+        rest.len(),
+        String::from_utf8_lossy(&rest[rest.len().saturating_sub(200)..])
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn each_end_is_told_once_also_to_who_reads_late() {
+    let project = Project::of(
+        "services:
+  a: {image: busybox, init: true, command: sh -c 'trap \"echo bye; exit 0\" TERM; seq 20000; while :; do sleep 0.05; done'}
+",
+    );
+    let mut child =
+        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let running = || project.test.rbuild(&["ps", "-q"]).ok().lines().count() == 1;
+    soon("it runs", running);
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        let mut all = String::new();
+        stdout.read_to_string(&mut all).unwrap();
+        all
+    });
+    project.compose(&["restart"]).succeeded();
+    std::thread::sleep(Duration::from_millis(1500));
+    project.compose(&["stop"]).succeeded();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let all = reader.join().unwrap();
+    let count = |text: &str| all.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((count("bye"), count("exited with code 0"), count("restarting")), (2, 2, 0));
+    assert_eq!(all.lines().count(), 1 + 2 * (20000 + 2));
 }
 
 #[test]

@@ -23,7 +23,6 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::args::Globals;
 use crate::down::Change;
-use crate::ends::Ends;
 use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::printer::{Printer, label};
@@ -172,7 +171,6 @@ impl Attached {
         let shown = args.shown(project, named)?;
         let colors = if args.no_color { ui::Colors::Never } else { ui::colors(ansi) };
         let printer = Printer::new(!args.no_log_prefix, args.timestamps, colors);
-        let ends = Ends::of(here.store.root(), &project.name).context("cannot read the events")?;
         let mut labels = Vec::new();
         for name in &shown {
             let service = &project.services[name];
@@ -192,7 +190,6 @@ impl Attached {
             watch: Watch {
                 root: here.store.root().to_owned(),
                 printer: Arc::new(printer),
-                ends: Arc::new(Mutex::new(ends)),
                 stop: Arc::new(Cancel::new()?),
                 news: interrupt.sender(),
                 read: Arc::default(),
@@ -236,8 +233,12 @@ impl Attached {
         let watch = self.watch.clone();
         watched.threads.push(std::thread::spawn(move || {
             let tell = |code, restarts| {
-                let (service, label) = (service.clone(), label.clone());
-                let _ = watch.news.send(News::Ended { service, label, code, restarts });
+                // Here, where somebody who does not read keeps nobody from hearing a signal.
+                if is_shown {
+                    let again = if restarts { " (restarting)" } else { "" };
+                    ui::line(format_args!("{label} exited with code {code}{again}"));
+                }
+                let _ = watch.news.send(News::Ended { service: service.clone(), code });
             };
             let lines = is_shown.then_some(label.as_str());
             let followed = watch.follow(&id, lines, (since, output), &|code| tell(code, true));
@@ -317,11 +318,7 @@ impl Attached {
             match news {
                 News::Signal(_) => return self.stop_all(run, ExitCode::from(INTERRUPTED)),
                 News::Unread => return self.stop_all(run, ExitCode::SUCCESS),
-                News::Ended { service, label, code, restarts } => {
-                    if self.shown.contains(&service) {
-                        let again = if restarts { " (restarting)" } else { "" };
-                        ui::line(format_args!("{label} exited with code {code}{again}"));
-                    }
+                News::Ended { service, code } => {
                     let is_cause = match self.cascade {
                         Cascade::None => false,
                         Cascade::Exit => true,
@@ -378,6 +375,16 @@ impl Attached {
     /// Ends, with all containers.
     fn stop_all(&self, run: &Run<'_>, code: ExitCode) -> anyhow::Result<ExitCode> {
         run.stop("Gracefully Stopping... press Ctrl+C again to force")?;
+        self.watch.stop.cancel();
+        // Who reads may not want to, and who waits for that may not want to any more.
+        while !self.watched().ids.is_empty() {
+            match run.interrupt.next() {
+                News::Left { id, .. } => drop(self.watched().ids.remove(&id)),
+                News::Signal(signal) => std::process::exit(128 + signal),
+                News::Unread => return Ok(code),
+                _ => {}
+            }
+        }
         self.end();
         Ok(code)
     }

@@ -19,12 +19,8 @@ pub(crate) enum News {
     Ended {
         /// Its service.
         service: String,
-        /// What it is called beside its lines.
-        label: String,
         /// How.
         code: i32,
-        /// Whether it is started again.
-        restarts: bool,
     },
     /// Nobody follows a container any more.
     Left {

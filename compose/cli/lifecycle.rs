@@ -242,7 +242,7 @@ pub(crate) fn rm(globals: &Globals, args: &RmArgs) -> anyhow::Result<ExitCode> {
 
 /// Asks whether containers are really to be removed.
 fn confirmed(names: &[String]) -> anyhow::Result<bool> {
-    ui::screen(&format!("? Going to remove {} [yN] ", names.join(", ")));
+    ui::screen(format!("? Going to remove {} [yN] ", names.join(", ")));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;

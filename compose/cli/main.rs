@@ -7,7 +7,6 @@ mod commands;
 mod config;
 mod down;
 mod ending;
-mod ends;
 mod events;
 mod fetch;
 mod home;

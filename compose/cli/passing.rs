@@ -7,15 +7,18 @@ use std::collections::VecDeque;
 
 use anyhow::Context;
 use engine::containers::follow::Next;
-use engine::containers::log::{Line, Output};
+use engine::containers::log::Output;
 use engine::containers::protocol::{Frame, Request};
 use engine::containers::{Client, Containers, Error};
 use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// A line that goes on for longer is shown in pieces: not everybody ends lines.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 16 << 20;
+
+/// How long a monitor has to send on what its container has printed.
+const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// The lines of a container.
 pub(crate) struct Passing {
@@ -28,8 +31,8 @@ pub(crate) struct Passing {
 
 /// What a container tells.
 pub(crate) enum Told {
-    /// It has printed something.
-    Line(Line),
+    /// It has printed a line, or the end of one.
+    Line(Output, Timestamp, Vec<u8>),
     /// It has ended so, and is started again.
     Restarts(i32),
 }
@@ -60,6 +63,21 @@ impl Passing {
     /// What has come; none if there is no more for now.
     pub(crate) fn next(&mut self) -> Option<Told> {
         self.told.pop_front()
+    }
+
+    /// Waits until there may be more of a container that has ended, but not for ever.
+    pub(crate) fn wait_for_rest(&mut self) -> anyhow::Result<Next> {
+        let Some(client) = &mut self.client else { return Ok(Next::Over) };
+        let mut polled = [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)];
+        match poll(&mut polled, Some(&PATIENCE)) {
+            Ok(0) => return Ok(Next::Stopped),
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Next::More),
+            Err(errno) => return Err(errno).context("cannot wait for what it prints"),
+        }
+        let open = client.fill()?;
+        self.take(open)?;
+        Ok(Next::More)
     }
 
     /// Waits until there may be more, or `stop` is ready.
@@ -119,11 +137,11 @@ impl Passing {
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             begun.extend_from_slice(&rest[..=end]);
             rest = &rest[end + 1..];
-            self.told.push_back(line(stream, &std::mem::take(begun)));
+            self.told.push_back(line(stream, std::mem::take(begun)));
         }
         begun.extend_from_slice(rest);
         if begun.len() > LONGEST {
-            self.told.push_back(line(stream, &std::mem::take(begun)));
+            self.told.push_back(line(stream, std::mem::take(begun)));
         }
     }
 
@@ -131,13 +149,12 @@ impl Passing {
     fn end_lines(&mut self) {
         for (stream, begun) in [Output::Stdout, Output::Stderr].into_iter().zip(&mut self.begun) {
             if !begun.is_empty() {
-                self.told.push_back(line(stream, &std::mem::take(begun)));
+                self.told.push_back(line(stream, std::mem::take(begun)));
             }
         }
     }
 }
 
-fn line(stream: Output, bytes: &[u8]) -> Told {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    Told::Line(Line { text, stream, time: Timestamp::now() })
+fn line(stream: Output, bytes: Vec<u8>) -> Told {
+    Told::Line(stream, Timestamp::now(), bytes)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use engine::containers::log::{Line, Output};
+use jiff::Timestamp;
 
 use crate::ui::{self, Colors};
 
@@ -41,18 +42,24 @@ impl Printer {
         names.width = names.width.max(name.chars().count());
     }
 
-    /// Prints a line of a container.
+    /// Prints a line of a container's log.
     pub(crate) fn line(&self, name: &str, line: &Line) {
+        self.print(name, line.stream, line.time, line.text.as_bytes());
+    }
+
+    /// Prints a line of a container, whatever bytes it has.
+    pub(crate) fn print(&self, name: &str, stream: Output, time: Timestamp, line: &[u8]) {
         let mut text = self.front(name);
         if self.timestamps {
-            text += &line.time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ ").to_string();
+            text += &time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ ").to_string();
         }
-        text += &line.text;
-        if !text.ends_with('\n') {
-            text.push('\n');
+        let mut text = text.into_bytes();
+        text.extend(line);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
         }
         // Whole lines at once: other threads print between them and not in them.
-        match line.stream {
+        match stream {
             Output::Stdout => ui::raw(&text),
             Output::Stderr => ui::screen(&text),
         }

@@ -20,7 +20,9 @@ pub(crate) fn line(text: impl std::fmt::Display) {
 
 /// Prints the answer as it stands. Whether it arrived is for [`answered`] to tell.
 pub(crate) fn raw(text: impl AsRef<[u8]>) {
-    above_frame(|| note_unwritten(io::stdout().write_all(text.as_ref())));
+    let print = || note_unwritten(io::stdout().write_all(text.as_ref()));
+    // Elsewhere whoever reads may keep this waiting, and nothing but this.
+    if stdout_is_terminal() { above_frame(print) } else { print() }
 }
 
 /// Waits until the reader of the answer has gone away, which may be never.
@@ -59,6 +61,9 @@ pub(crate) fn leave_frame() {
 
 /// Prints something above the list, if there is one.
 fn above_frame(print: impl FnOnce()) {
+    if !is_terminal() {
+        return print();
+    }
     let frame = FRAME.lock().expect("no holder panics");
     if frame.is_empty() {
         return print();
@@ -92,14 +97,25 @@ pub(crate) fn colors(ansi: &str) -> Colors {
     }
 }
 
-/// Tells something beside the answer.
+/// Tells something beside the answer, unless nobody reads it: what is done does not wait for that.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    screen(&format!("{text}\n"));
+    if is_terminal() || takes_more() {
+        screen(format!("{text}\n"));
+    }
+}
+
+/// Whether standard error can be written to, or soon can.
+fn takes_more() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stderr = io::stderr();
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    // What cannot be waited for can be written to.
+    !matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 200_000_000 })), Ok(0))
 }
 
 /// Writes to standard error as it stands, in one go: what others write there comes before or after.
-pub(crate) fn screen(text: &str) {
-    above_frame(|| drop(io::stderr().write_all(text.as_bytes())));
+pub(crate) fn screen(text: impl AsRef<[u8]>) {
+    above_frame(|| drop(io::stderr().write_all(text.as_ref())));
 }
 
 /// An error and its causes in one line.

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use anyhow::Context;
 use cache::Store;
 use compose::apply::Cancel;
 use engine::containers::follow::{Follower, Next, Range};
 use engine::containers::{Client, Containers};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::ends::{Ends, Unclear};
 use crate::interrupt::News;
 use crate::passing::{Passing, Told};
 use crate::printer::Printer;
@@ -22,7 +20,6 @@ use crate::printer::Printer;
 pub(super) struct Watch {
     pub(super) root: PathBuf,
     pub(super) printer: Arc<Printer>,
-    pub(super) ends: Arc<Mutex<Ends>>,
     pub(super) stop: Arc<Cancel>,
     pub(super) news: Sender<News>,
     /// The logs of containers that have ended, by their ids, each read as far as it was. What a container prints that is
@@ -47,45 +44,43 @@ impl Watch {
             None => self.open(&containers, id, since)?,
         };
         let mut is_stopped = false;
-        let mut unclear = Unclear::default();
         loop {
             // First: what it printed until then is there to be read. A log does not tell of it.
-            self.take_ends(id, &mut unclear)?;
-            let codes = match lines {
-                Lines::Kept(_) => unclear.restarts(&containers, id),
+            let codes = match &mut lines {
+                Lines::Kept(follower) => follower.take_restarts(),
                 Lines::Passing(_) => Vec::new(),
             };
             while let Some(told) = lines.next()? {
                 match (told, label) {
-                    (Told::Line(line), Some(label)) => self.printer.line(label, &line),
-                    (Told::Line(_), None) => {}
+                    (Told::Line(stream, time, line), Some(label)) => {
+                        self.printer.print(label, stream, time, &line);
+                    }
+                    (Told::Line(..), None) => {}
                     (Told::Restarts(code), _) => restarts(code),
                 }
             }
             codes.into_iter().for_each(restarts);
-            if is_stopped {
-                return Ok(None);
-            }
-            match lines.wait(PollFd::new(&*self.stop, PollFlags::IN))? {
-                Next::More => {}
+            let next = match (is_stopped, &mut lines) {
+                (false, lines) => lines.wait(PollFd::new(&*self.stop, PollFlags::IN))?,
                 // What was printed until then is shown.
+                (true, Lines::Passing(passing)) if !is_active(&containers, id) => {
+                    passing.wait_for_rest()?
+                }
+                (true, _) => Next::Stopped,
+            };
+            match next {
+                Next::More => {}
+                Next::Stopped if is_stopped => return Ok(None),
                 Next::Stopped => is_stopped = true,
                 Next::Over => break,
             }
         }
         // One that was removed when it ended is not there to be asked.
         let code = lines.exit().or_else(|| Some(containers.observe(id).ok()?.state.exit_code));
-        match lines {
-            Lines::Kept(follower) => drop(self.read().insert(id.to_owned(), follower)),
-            // Who reads its log from now on is not to hear of ends that were told.
-            Lines::Passing(_) => self.take_ends(id, &mut unclear)?,
+        if let Lines::Kept(follower) = lines {
+            self.read().insert(id.to_owned(), follower);
         }
         Ok(Some(code.unwrap_or_default()))
-    }
-
-    fn take_ends(&self, id: &str, unclear: &mut Unclear) -> anyhow::Result<()> {
-        let ends = self.ends.lock().expect("no holder panics").take(id, unclear);
-        ends.context("cannot read the events")
     }
 
     /// A container's lines, from where they were read to, or from a time on.
@@ -117,6 +112,10 @@ impl Watch {
     }
 }
 
+fn is_active(containers: &Containers<'_>, id: &str) -> bool {
+    containers.observe(id).is_ok_and(|seen| seen.state.status.is_active())
+}
+
 /// What a container prints.
 enum Lines {
     /// As its log has it.
@@ -128,7 +127,10 @@ enum Lines {
 impl Lines {
     fn next(&mut self) -> anyhow::Result<Option<Told>> {
         match self {
-            Lines::Kept(follower) => Ok(follower.next_line()?.map(Told::Line)),
+            Lines::Kept(follower) => {
+                let line = follower.next_line()?;
+                Ok(line.map(|line| Told::Line(line.stream, line.time, line.text.into_bytes())))
+            }
             Lines::Passing(passing) => Ok(passing.next()),
         }
     }

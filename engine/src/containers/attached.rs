@@ -65,6 +65,10 @@ impl Peer {
         matches!(self.request, Some(Request::Attach { output: true, .. }))
     }
 
+    pub(super) fn hears_of_restarts(&self) -> bool {
+        self.sees_output() || matches!(self.request, Some(Request::Wait))
+    }
+
     pub(super) fn is_starter(&self) -> bool {
         matches!(self.request, Some(Request::Attach { starter: true, .. }))
     }

@@ -290,12 +290,16 @@ impl<'a> Containers<'a> {
         }
     }
 
-    /// The name of the container whose monitor a process is.
+    /// The name of the container whose monitor a process is, from when it begins to start it.
     pub(super) fn monitored_by(&self, pid: u32) -> Option<String> {
-        let all = self.list().ok()?;
-        let is_its =
-            |found: &Observed| found.state.status.is_active() && found.state.monitor == pid;
-        all.into_iter().find(is_its).map(|found| found.record.name)
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let links = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let id_of = |lock: PathBuf| lock.parent()?.file_name()?.to_str().map(str::to_owned);
+        links
+            .filter(|link| link.ends_with("lock"))
+            .filter_map(|lock| id_of(lock.clone()).filter(|id| self.dir(id).join("lock") == lock))
+            .find_map(|id| self.record(&id).ok())
+            .map(|record| record.name)
     }
 
     /// Takes the place of a container's monitor; none if it has one. Those who only look hold the

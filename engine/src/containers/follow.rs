@@ -48,6 +48,8 @@ pub struct Follower {
     /// Whether what follows is not wanted any more.
     is_past: bool,
     exit: Option<i32>,
+    /// The codes it has ended with since somebody asked, and was started again.
+    restarts: Vec<i32>,
 }
 
 /// A container that runs, and the directory of its log.
@@ -67,7 +69,8 @@ impl Follower {
         let reader = LogReader::open(&dir, id, range.tail);
         let reader = reader.map_err(|source| Error::ReadLog { id: id.to_owned(), source })?;
         let id = id.to_owned();
-        Ok(Follower { id, dir, reader, range, life: None, is_past: false, exit: None })
+        let (is_past, restarts) = (false, Vec::new());
+        Ok(Follower { id, dir, reader, range, life: None, is_past, exit: None, restarts })
     }
 
     /// Goes on until the container has ended; false if it does not run. One that its policy starts
@@ -124,7 +127,7 @@ impl Follower {
                 life.changes.forget();
             }
             if told {
-                (over, self.exit) = life.end()?;
+                (over, self.exit) = life.end(&mut self.restarts)?;
             }
         }
         if over {
@@ -132,6 +135,11 @@ impl Follower {
             self.life = None;
         }
         Ok(Next::More)
+    }
+
+    /// Takes the codes that it has ended with and was started again, by its policy or by somebody.
+    pub fn take_restarts(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.restarts)
     }
 
     /// How the container ended that was followed; none if it has not, or nobody knows.
@@ -142,11 +150,13 @@ impl Follower {
 
 impl Life {
     /// Whether the container has ended, and how.
-    fn end(&mut self) -> Result<(bool, Option<i32>)> {
+    fn end(&mut self, restarts: &mut Vec<i32>) -> Result<(bool, Option<i32>)> {
         let open = self.client.fill()?;
         while let Some(frame) = self.client.next_frame()? {
-            if let Frame::Exited(code) | Frame::Failed(code, _) = frame {
-                return Ok((true, Some(code)));
+            match frame {
+                Frame::Exited(code) | Frame::Failed(code, _) => return Ok((true, Some(code))),
+                Frame::Restarts(code) => restarts.push(code),
+                _ => {}
             }
         }
         Ok((!open, None))

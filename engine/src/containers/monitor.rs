@@ -234,10 +234,11 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Tells those who are attached that the program has ended, and that this is not the end.
+    /// Tells that the program has ended, and that this is not the end.
     fn tell_of_restart(&mut self) {
         let frame = Frame::Restarts(self.state.exit_code);
-        self.peers.iter_mut().filter(|peer| peer.sees_output()).for_each(|peer| peer.send(&frame));
+        let hearing = self.peers.iter_mut().filter(|peer| peer.hears_of_restarts());
+        hearing.for_each(|peer| peer.send(&frame));
     }
 
     /// Starts the program. Otherwise returns the exit code that docker gives then, and why.

@@ -90,7 +90,7 @@ pub enum Frame {
     Stderr(Vec<u8>),
     /// It ended so.
     Exited(i32),
-    /// It ended so, and is started again: to those who are attached.
+    /// It ended so, and is started again: to those who see its output or wait for its end.
     Restarts(i32),
     /// What was asked for is done.
     Done,
