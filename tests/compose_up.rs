@@ -158,6 +158,23 @@ fn who_fails_soon_after_its_start_has_not_come_up() {
 }
 
 #[test]
+fn who_waits_for_the_end_of_what_is_always_started_again_is_told() {
+    let project = Project::of(&format!(
+        "services:
+  job: {{image: busybox, command: sh -c 'exit 3', restart: always}}
+  last:
+    image: busybox
+    command: {IDLE:?}
+    depends_on: {{job: {{condition: service_completed_successfully}}}}
+"
+    ));
+    let up = project.compose(&["--progress", "plain", "up", "-d", "--wait-timeout", "2", "--wait"]);
+    let told = up.failed(1);
+    let restarts = format!("Container {}-job-1 Restarting", project.name);
+    assert!(told.contains(&restarts), "{told}");
+}
+
+#[test]
 fn a_dependency_that_fails_is_told_at_once_with_what_it_said() {
     let project = Project::of(&format!(
         "services:

@@ -154,6 +154,16 @@ impl Work<'_> {
                     Frame::Done => Came::Healthy,
                     Frame::Refused(text) => Came::Unhealthy(text),
                     Frame::Exited(code) | Frame::Failed(code, _) => Came::Exited(code),
+                    Frame::Restarts(code) => {
+                        // Who waits for its end may wait for ever.
+                        self.tell(
+                            ("Container", name),
+                            "Restarting",
+                            &format!("exited ({code})"),
+                            false,
+                        );
+                        continue;
+                    }
                     _ => continue,
                 }));
             }
