@@ -8,8 +8,9 @@
 //! one with devices of its own or that may mount has a cgroup of its own, a privileged one none. Where no such cgroup
 //! can be had, its mounts keep it from devices: none of them allows any but the usual ones.
 //!
-//! To join a cgroup is slow (before Linux 6.18 it waits for the kernel's RCU, 5 to 10 ms) where to
-//! be born in one costs nothing: see [`Birthplace`].
+//! To join a cgroup is slow (it waits for the kernel's RCU, 5 to 15 ms) where to be born in one costs
+//! nothing: see [`Birthplace`]. So the shared one is of version 2, which a machine with version 1 may
+//! have beside it.
 
 mod check;
 mod freezer;
@@ -116,7 +117,7 @@ impl Cgroups {
         }
         // Who may mount may mount the cgroup it is in, and change what that allows.
         let confined = match devices {
-            [] if !may_mount(spec) => cgroups.confine_to_usual(),
+            [] if !may_mount(spec) => cgroups.confine_to_usual(shows_devices(spec)),
             devices => cgroups.confine_to(devices),
         };
         match confined {
@@ -151,7 +152,7 @@ impl Cgroups {
             && self.own.iter().any(|(its, _)| its == hierarchy)
         {
             self.shared = None;
-            self.confine_to_usual()?;
+            self.confine_to_usual(true)?;
         }
         if resources.pids.is_some_and(|pids| pids <= 0) {
             for (_, directory) in self.own.iter().filter(|(found, _)| found.has("pids")) {
@@ -243,9 +244,15 @@ impl Cgroups {
     }
 
     /// Sees to it that a cgroup denies the container all but the usual devices: the one that all
-    /// share, unless it has its own or is in a place that somebody chose, where nothing may stay.
-    fn confine_to_usual(&mut self) -> Result<(), CgroupError> {
-        let hierarchy = device_hierarchy(hierarchies())?;
+    /// share, unless it has its own or is in a place that somebody chose, where nothing may stay. It
+    /// is joined, if it cannot be born in, only if it must be.
+    fn confine_to_usual(&mut self, must: bool) -> Result<(), CgroupError> {
+        let unified = hierarchies().iter().find(|hierarchy| hierarchy.version == Version::Two);
+        let hierarchy = match unified {
+            Some(unified) => unified,
+            None if must => device_hierarchy(hierarchies())?,
+            None => return Ok(()),
+        };
         let has_own = self.own.iter().any(|(known, _)| known == hierarchy);
         let is_ours = |place: &(PathBuf, String)| place.0 == Path::new(DEFAULT_PARENT);
         if has_own || !self.place.as_ref().is_some_and(is_ours) {
@@ -332,11 +339,14 @@ impl Cgroups {
 /// Whether a container could use devices in spite of mounts that do not allow any: it may change
 /// mounts, or it shows the host's devices and expects the usual ones among them to work.
 fn mounts_do_not_confine(spec: &ContainerSpec) -> bool {
-    let shows_devices = |mount: &Mount| match &mount.source {
+    may_mount(spec) || shows_devices(spec)
+}
+
+fn shows_devices(spec: &ContainerSpec) -> bool {
+    spec.mounts.iter().any(|mount: &Mount| match &mount.source {
         MountSource::Bind(path) => path == Path::new("/") || path.starts_with("/dev"),
         _ => false,
-    };
-    !spec.privileged && (may_mount(spec) || spec.mounts.iter().any(shows_devices))
+    })
 }
 
 fn may_mount(spec: &ContainerSpec) -> bool {
@@ -475,16 +485,8 @@ fn make_shared(version: Version, shared: &Path) -> io::Result<()> {
 /// Makes the shared cgroup of version 1, complete with its rules before it has its name: it must
 /// never be seen without them.
 fn make_shared_with_rules(shared: &Path) -> io::Result<()> {
-    if let Ok(listed) = std::fs::read_to_string(shared.join("devices.list")) {
-        // A privileged container, or somebody else who may, can have changed them.
-        let mut listed: Vec<&str> = listed.lines().collect();
-        let mut usual: Vec<String> = RULES.iter().map(DeviceRule::to_string).collect();
-        listed.sort_unstable();
-        usual.sort_unstable();
-        return match listed == usual {
-            true => Ok(()),
-            false => set_device_rules(Version::One, shared, &RULES),
-        };
+    if shared.exists() {
+        return Ok(());
     }
     let parent = shared.parent().unwrap_or(shared);
     fs_err::create_dir_all(parent)?;

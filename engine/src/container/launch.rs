@@ -159,7 +159,8 @@ fn start(
     let mut start = Start::new(&assignment, spec.process.terminal, stdio);
     start.namespaces = namespaces(spec);
     start.birthplace.clone_from(&assignment.birthplace);
-    let is_like_others = start.birthplace.as_ref().is_none_or(|place| place.shared);
+    let is_like_others =
+        start.birthplace.as_ref().is_none_or(|place| place.shared && place.unified);
     start.zygote = zygote.filter(|_| is_like_others && !spec.privileged);
     if spec.init {
         let shown = [REAPER_NAME, "--"].map(str::to_owned);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -81,11 +81,16 @@ pub(super) struct Birthplace {
 impl Birthplace {
     /// Opens it for a process to be made there, if the kernel can.
     pub(super) fn open(&self) -> Option<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = self.unified.then_some(&self.directory)?;
         // Who cannot be born there joins it, and says why that cannot be.
-        rustix::fs::open(directory, flags, Mode::empty()).ok()
+        open_cgroup(directory).ok()
     }
+}
+
+/// Opens a cgroup for processes to be made there.
+pub(super) fn open_cgroup(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::empty())?)
 }
 
 /// Where [`Entry`] comes with the descriptor for the container's process 1.

@@ -8,8 +8,9 @@
 //! launching   asks for the next copy when it takes one, so that it is there when it is needed
 //! ```
 //!
-//! The first container goes without: most builds have few, and a zygote is itself a program to be
-//! started. All ends with the sockets that the launching process holds.
+//! A copy is made in the cgroup that the container shares with others: to join that later would be
+//! slow. Without such a cgroup the first container goes without a zygote: most builds have few, and
+//! it is itself a program to be started. All ends with the sockets that the launching process holds.
 
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -30,7 +31,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_dea
 
 use super::init;
 use super::launch::own_program;
-use super::wire::{Birthplace, ZYGOTE_FD, ZYGOTE_NAME};
+use super::wire::{Birthplace, ZYGOTE_FD, ZYGOTE_NAME, open_cgroup};
 use crate::sys::process::{
     Child, Forked, Spawn, close_from, copy_beside, run_with, spawn, take_descriptor,
 };
@@ -59,7 +60,7 @@ enum State {
 #[derive(Debug)]
 struct Ready {
     socket: OwnedFd,
-    /// The cgroup that it is in, and its copies.
+    /// The cgroup that its copies are in, of version 2.
     home: Option<Birthplace>,
     /// The namespaces of the copies that were asked for and not received yet.
     asked: Vec<i32>,
@@ -97,7 +98,12 @@ impl Zygote {
 
     fn take(&self, namespaces: i32, birthplace: Option<&Birthplace>) -> Option<Waiting> {
         let mut state = self.0.lock().expect("no holder panics");
-        if let State::UsedOnce = *state {
+        let is_worth_it = match *state {
+            State::Unused => birthplace.is_some(),
+            State::UsedOnce => true,
+            State::Ready(_) | State::Gone => false,
+        };
+        if is_worth_it {
             *state = Ready::start(birthplace.cloned()).map_or(State::Gone, State::Ready);
         }
         match &mut *state {
@@ -212,21 +218,20 @@ fn wait_for(process: &OwnedFd) {
     let _ = rustix::process::waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED);
 }
 
-/// Joins the cgroup it is told and makes copies until nobody can ask for one any more. Only for the
-/// first thing in `main`.
+/// Makes copies, in the cgroup it is told, until nobody can ask for one any more. Only for the first
+/// thing in `main`.
 pub(super) fn main() -> ! {
     let served = take_descriptor(ZYGOTE_FD).and_then(|socket| {
         // Also when it is stopped and sees no socket.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
-        if let Some(cgroup) = std::env::args_os().nth(1) {
-            std::fs::write(Path::new(&cgroup).join("cgroup.procs"), "0")?;
-        }
+        let cgroup = std::env::args_os().nth(1).map(|path| open_cgroup(Path::new(&path)));
+        let cgroup = cgroup.transpose()?;
         loop {
             let (numbers, _) = receive(socket.as_fd())?;
             let [namespaces] = numbers[..] else { return Ok(()) };
             let (its_socket, other_end) = pair()?;
-            match copy_beside(namespaces)? {
+            match copy_beside(namespaces, cgroup.as_ref().map(AsFd::as_fd))? {
                 Forked::Parent(Child { pid, pidfd }) => {
                     let pid = pid.as_raw_nonzero().get().to_le_bytes();
                     send(socket.as_fd(), &pid, &[pidfd.as_fd(), other_end.as_fd()])?;

@@ -348,10 +348,17 @@ pub(crate) fn fork_beside() -> io::Result<Forked<Child>> {
     clone_process(libc::CLONE_PARENT)
 }
 
-/// Makes a copy of this process in new namespaces, as a child of this process's parent. Only for a
-/// process with a single thread.
-pub(crate) fn copy_beside(namespaces: c_int) -> io::Result<Forked<Child>> {
-    clone_process(namespaces | libc::CLONE_PARENT)
+/// Makes a copy of this process in new namespaces and in a cgroup of version 2, if one is given, as a
+/// child of this process's parent. Only for a process with a single thread.
+pub(crate) fn copy_beside(
+    namespaces: c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Forked<Child>> {
+    let flags = namespaces | libc::CLONE_PARENT;
+    match cgroup {
+        Some(cgroup) => clone_into(flags, cgroup),
+        None => clone_process(flags),
+    }
 }
 
 /// Makes a copy of this process (`clone(2)`); no flag may have it share memory. Only for a process
