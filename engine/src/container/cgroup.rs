@@ -5,8 +5,9 @@
 //! enforce is an error.
 //!
 //! A container is kept from devices by a cgroup that all share whose devices are the usual ones:
-//! one with devices of its own or that may mount has a cgroup of its own, a privileged one none. Where no such cgroup
-//! can be had, its mounts keep it from devices: none of them allows any but the usual ones.
+//! one with devices of its own or that may mount has a cgroup of its own, a privileged one none.
+//! Where no such cgroup can be had, its mounts keep it from devices: none of them allows any but the
+//! usual ones.
 //!
 //! To join a cgroup is slow (it waits for the kernel's RCU, 5 to 15 ms) where to be born in one costs
 //! nothing: see [`Birthplace`]. So the shared one is of version 2, which a machine with version 1 may
