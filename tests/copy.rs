@@ -508,6 +508,47 @@ fn a_file_that_never_stops_changing_is_not_copied() {
     test.refused(&[], &[words]);
 }
 
+/// The names of files right in a folder that are opened while something is done, each once.
+fn opened_meanwhile(folder: &std::path::Path, work: impl FnOnce()) -> Vec<String> {
+    use rustix::fs::inotify;
+    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let watch = inotify::init(flags).unwrap();
+    inotify::add_watch(&watch, folder, inotify::WatchFlags::OPEN).unwrap();
+    work();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let mut names = std::collections::BTreeSet::new();
+    while let Ok(event) = events.next() {
+        let is_folder = event.events().contains(inotify::ReadFlags::ISDIR);
+        let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
+        names.extend(name.filter(|_| !is_folder));
+    }
+    names.into_iter().collect()
+}
+
+#[test]
+fn of_a_context_that_changed_a_little_only_that_is_read() {
+    let test = Test::of("FROM scratch\nCOPY src /\n");
+    for number in 0..300 {
+        test.file(&format!("src/{number:03}"), vec![number as u8; 40_000]);
+    }
+    // What was written at the moment of a build may be written to at the same one.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    test.build(&[]);
+    test.file("src/150", "changed").file("src/more", "new");
+    fs_err::remove_file(test.context().join("src/200")).unwrap();
+    let opened = opened_meanwhile(&test.context().join("src"), || drop(test.build(&[])));
+    assert_eq!(opened, ["150", "more"]);
+    let like = test.build(&[]);
+    assert_eq!(like.layers(), test.build(&["--no-cache"]).layers());
+    // It is like one that was like another.
+    test.file("src/000", "changed too");
+    let opened = opened_meanwhile(&test.context().join("src"), || drop(test.build(&[])));
+    assert_eq!(opened, ["000"]);
+    assert_eq!(test.build(&[]).layers(), test.build(&["--no-cache"]).layers());
+    test.rbuild(&["system", "check"]).succeeded();
+}
+
 #[test]
 fn files_are_copied_however_few_may_be_open_at_once() {
     let test = Test::of("FROM scratch\nCOPY . /\n");

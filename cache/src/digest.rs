@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest.
@@ -132,6 +133,17 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// What must be known to go on from here: of as many bytes whatever was added.
+    pub(crate) fn state(&self) -> Vec<u8> {
+        self.0.serialize().to_vec()
+    }
+
+    /// Goes on from such a state; nothing if it is none.
+    pub(crate) fn from_state(state: &[u8]) -> Option<Self> {
+        let state = SerializedState::<Sha256>::try_from(state).ok()?;
+        Sha256::deserialize(&state).ok().map(Self)
+    }
+
     /// Returns the digest of all bytes added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
@@ -176,6 +188,19 @@ impl<W: Write> Write for DigestWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_goes_on_from_a_state() {
+        let bytes: Vec<u8> = (0..1000).map(|at| (at % 251) as u8).collect();
+        for at in [0, 1, 64, 700, 1000] {
+            let mut hasher = Hasher::new();
+            hasher.update(&bytes[..at]);
+            let mut hasher = Hasher::from_state(&hasher.state()).expect("a state");
+            hasher.update(&bytes[at..]);
+            assert_eq!(hasher.finish(), Digest::of(&bytes), "{at}");
+        }
+        assert!(Hasher::from_state(b"").is_none());
+    }
 
     #[test]
     fn a_digest_reads_what_it_writes() {

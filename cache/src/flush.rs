@@ -44,8 +44,8 @@ impl Flusher {
     }
 
     /// Hears that so many bytes were appended.
-    pub fn wrote(&mut self, bytes: usize) {
-        self.end += bytes as u64;
+    pub fn wrote(&mut self, bytes: u64) {
+        self.end += bytes;
         if let Some((calls, _)) = &self.worker
             && let Some(length) = NonZeroU64::new(self.end - self.called)
             && length.get() >= EVERY

@@ -12,15 +12,17 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::content::ContentDigest;
 use crate::digest::Digest;
 use crate::erofs::{self, Builder, Content};
 use crate::error::{Error, Result};
 use crate::index::{self, INDEX};
 use crate::layer::unpack::{Form, unpack_layer};
-use crate::layer::writer::{Append, LayerWriter};
+use crate::layer::writer::{Append, LayerWriter, Place};
 use crate::layer::{self, Entry, Timestamp, pack};
 use crate::lower::{Driver, Mark};
-use crate::pipeline::Pipeline;
+use crate::parts::{Digesting, PARTS, Recording, WORTH_PARTS};
+use crate::pipeline::{Finished, Pipeline};
 use crate::removal::remove_dir_all;
 use crate::store::Store;
 
@@ -111,7 +113,7 @@ impl<'store> Draft<'store> {
     pub fn commit_upper(self, clamp: Option<Timestamp>) -> Result<Layer> {
         let upper = self.upper();
         let dir = fs::File::open(&upper).map_err(Error::Io)?;
-        let (layer, kept) = self.write_entries(|out| {
+        let (layer, kept) = self.write_entries(None, |out| {
             pack::pack_upper(dir.as_fd(), out, clamp).map(drop).map_err(|source| Error::Layer {
                 what: format!("cannot be packed from {}", upper.display()),
                 source: Box::new(source),
@@ -136,7 +138,19 @@ impl<'store> Draft<'store> {
         self,
         write: impl FnOnce(&mut dyn Append) -> Result<()>,
     ) -> Result<Written<'store>> {
-        let (layer, kept) = self.write_entries(write)?;
+        let (layer, kept) = self.write_entries(None, write)?;
+        Ok(Written { draft: self, layer, kept })
+    }
+
+    /// The same for one that a later layer may be like, or that is like an earlier one: who writes
+    /// can find entries there, and what is the same costs little.
+    pub fn write_tar_like(
+        self,
+        earlier: Option<&Digest>,
+        write: impl FnOnce(&mut dyn Append) -> Result<()>,
+    ) -> Result<Written<'store>> {
+        let earlier = earlier.map(|earlier| self.store.earlier(earlier)).transpose()?.flatten();
+        let (layer, kept) = self.write_entries(Some(Recording::new(earlier)), write)?;
         Ok(Written { draft: self, layer, kept })
     }
 
@@ -183,7 +197,7 @@ impl<'store> Draft<'store> {
             // Also where it is only to tell what cannot be mounted.
             index.0.get_or_insert_with(Builder::new);
         }
-        let (tar, layer) = self.write_file(|out| {
+        let (tar, layer) = self.write_file(Digesting::new(None), |out| {
             let tee = Tee { input, out };
             let mut archive = layer::reader::entries(io::BufReader::with_capacity(BUFFER, tee));
             while let Some((entry, data)) = archive.next_entry().map_err(not_imported)? {
@@ -201,7 +215,7 @@ impl<'store> Draft<'store> {
             index.0 = None;
         }
         let indexed = index.0.is_some();
-        let kept = self.keep(&tar, &layer, index)?;
+        let kept = self.keep(&tar.file, &layer, index)?;
         Ok(Import { layer, kept, entries, indexed })
     }
 
@@ -226,11 +240,14 @@ impl<'store> Draft<'store> {
     /// Writes the tar of the entries that `write` appends.
     fn write_entries(
         &self,
+        mut parts: Option<Recording>,
         write: impl FnOnce(&mut dyn Append) -> Result<()>,
     ) -> Result<(Layer, Kept)> {
         let mut index = self.index();
-        let (tar, layer) = self.write_file(|out| {
-            let mut tar = Indexed { tar: LayerWriter::new(out), index: &mut index };
+        let digesting = parts.as_ref().map_or(Digesting::new(None), Recording::digesting);
+        let (tar, layer) = self.write_file(digesting, |out| {
+            let tar = LayerWriter::new(out);
+            let mut tar = Indexed { tar, index: &mut index, parts: parts.as_mut() };
             write(&mut tar)?;
             let failed = |source| Error::Layer {
                 what: "cannot be written".to_owned(),
@@ -238,7 +255,10 @@ impl<'store> Draft<'store> {
             };
             tar.tar.finish().map(drop).map_err(failed)
         })?;
-        let kept = self.keep(&tar, &layer, index)?;
+        if let Some(parts) = parts.filter(|_| layer.size >= WORTH_PARTS) {
+            parts.write(&self.dir.join(PARTS), tar.states)?;
+        }
+        let kept = self.keep(&tar.file, &layer, index)?;
         Ok((layer, kept))
     }
 
@@ -252,13 +272,18 @@ impl<'store> Draft<'store> {
     }
 
     /// Writes the tar; it is not synced yet.
-    fn write_file(&self, write: impl FnOnce(&mut TarFile) -> Result<()>) -> Result<(File, Layer)> {
+    fn write_file(
+        &self,
+        digesting: Digesting,
+        write: impl FnOnce(&mut TarFile) -> Result<()>,
+    ) -> Result<(Finished, Layer)> {
         let file = fs::File::create(self.dir.join("layer.tar")).map_err(Error::Io)?.into_parts().0;
-        let mut out = Pipeline::new(file);
+        let mut out = Pipeline::new(file, digesting);
         write(&mut out).map_err(|error| self.unwritten(error))?;
-        let (file, diff_id) = out.finish().map_err(|error| self.not_written(&error))?;
-        let size = file.metadata().map_err(Error::Io)?.len();
-        Ok((file, Layer { diff_id, size }))
+        let finished = out.finish().map_err(|error| self.not_written(&error))?;
+        let size = finished.file.metadata().map_err(Error::Io)?.len();
+        let layer = Layer { diff_id: finished.digest, size };
+        Ok((finished, layer))
     }
 
     /// Syncs the tar while its index is written.
@@ -464,11 +489,12 @@ impl Index {
 struct Indexed<'a> {
     tar: LayerWriter<&'a mut TarFile>,
     index: &'a mut Index,
+    parts: Option<&'a mut Recording>,
 }
 
-impl Append for Indexed<'_> {
-    fn append(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), layer::Error> {
-        self.tar.append(entry, data)?;
+impl Indexed<'_> {
+    /// Tells the index of an entry that the tar has now.
+    fn index(&mut self, entry: &Entry) {
         let (end, size) = (self.tar.position(), entry.size());
         // What is missing here, the layers below may have.
         let _ = self.index.add(entry, || match size {
@@ -476,7 +502,39 @@ impl Append for Indexed<'_> {
             // Content is padded to whole blocks.
             _ => Content::At(end - size.next_multiple_of(BLOCK)),
         });
+    }
+}
+
+impl Append for Indexed<'_> {
+    fn append(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), layer::Error> {
+        self.tar.append(entry, data)?;
+        self.index(entry);
+        if let Some(parts) = &mut self.parts {
+            parts.push(self.tar.position());
+        }
         Ok(())
+    }
+
+    fn has_earlier(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.has_earlier())
+    }
+
+    fn find(&self, entry: &Entry, content: Option<&ContentDigest>) -> Option<Place> {
+        self.parts.as_ref()?.find(entry, content)
+    }
+
+    fn append_from(&mut self, entry: &Entry, place: Place) -> Result<(), layer::Error> {
+        let parts = self.parts.as_mut().expect("it was found there");
+        self.tar.append_stretch(parts.stretch(place))?;
+        parts.push_found(place, self.tar.position());
+        self.index(entry);
+        Ok(())
+    }
+
+    fn note(&mut self, entry: &Entry, content: Option<&ContentDigest>) {
+        if let Some(parts) = &mut self.parts {
+            parts.note(entry, content);
+        }
     }
 }
 
@@ -630,7 +688,7 @@ mod tests {
         let full =
             || fs::File::options().write(true).open("/dev/full").expect("open").into_parts().0;
         let tar = tar(&[Entry::new("f", Kind::File { size: 1 }, 0o644)]);
-        let mut out = Pipeline::new(full());
+        let mut out = Pipeline::new(full(), Digesting::new(None));
         let mut archive = layer::reader::entries(Tee { input: tar.as_slice(), out: &mut out });
         let error = not_imported(archive.next_entry().map(drop).expect_err("full"));
         let error = store.draft_layer().expect("draft").unwritten(error);

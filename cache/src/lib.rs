@@ -11,6 +11,7 @@
 //!   layers/<hex>/index.erofs    a file system over that tar: derived, disposable
 //!   layers/<hex>/chain-*.erofs  one over it and all layers below: derived, disposable
 //!   layers/<hex>/tree/       the same layer unpacked in overlay's form: derived, disposable
+//!   layers/<hex>/parts       what the tar consists of, for the next one that is like it: derived
 //!   layers/<hex>/opaque      says that its root hides all layers below
 //!   layers/<hex>/blobs       what compressed blobs are known to hold it, and where they are
 //!   layers/<hex>/dependent   says that it shows what it should only as one with those below
@@ -55,6 +56,7 @@ mod lock;
 pub mod lower;
 mod measure;
 pub mod oci;
+mod parts;
 mod pins;
 mod pipeline;
 pub mod platforms;

@@ -360,6 +360,7 @@ impl Work<'_> {
         if self.args.expect_cached {
             explain::expect_cached(self.store, &journal)?;
         }
+        session.end();
         let meaning = self.meaning(&solution, epoch)?;
         Ok((solution, meaning))
     }

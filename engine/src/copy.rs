@@ -294,7 +294,7 @@ fn place<'a>(
             let timeless = source.tree.owners() == Owners::Root;
             match (entry.is_root(), timeless) {
                 (true, true) => {}
-                (true, false) => plan.made_at(made.mtime),
+                (true, false) => plan.made_at(&root, made.mtime),
                 (false, true) => plan.put_timeless_dir(made)?,
                 (false, false) => plan.put_dir(made)?,
             }
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contexts_directories_have_the_time_of_the_newest_file() {
+    fn a_contexts_directories_have_the_time_of_what_is_right_in_them() {
         let dir = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir(dir.path().join("empty")).expect("mkdir");
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
@@ -497,10 +497,25 @@ mod tests {
         let entries = copied(dir.path(), "/to/", &Changes::default());
         let times: Vec<i64> = entries.iter().map(|entry| entry.mtime.seconds).collect();
         assert_eq!(times, [plan::EARLIEST.seconds], "there is no file");
-        let file = std::fs::File::create(dir.path().join("file")).expect("create");
-        file.set_modified(time).expect("touch");
+        for (path, seconds) in [("a/b/old", 1), ("a/b/new", 5), ("a/c/one", 3), ("a/d/e/two", 4)] {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("mkdir");
+            let file = std::fs::File::create(path).expect("create");
+            let time = std::time::Duration::from_secs(1_500_000_000 + seconds);
+            file.set_modified(std::time::UNIX_EPOCH + time).expect("touch");
+        }
         let entries = copied(dir.path(), "/to/", &Changes::default());
-        let times: Vec<i64> = entries.iter().map(|entry| entry.mtime.seconds).collect();
-        assert_eq!(times, [1_500_000_000; 2]);
+
+        let times: Vec<(String, i64)> = entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Directory)
+            .map(|entry| {
+                let path = String::from_utf8_lossy(&entry.path).into_owned();
+                (path, entry.mtime.seconds - 1_500_000_000)
+            })
+            .collect();
+        // Of "a" the content is copied. A directory of directories is as old as the oldest of them.
+        let expected = [("to", 3), ("to/b", 5), ("to/c", 3), ("to/d", 4), ("to/d/e", 4)];
+        assert_eq!(times, expected.map(|(path, time)| (path.to_owned(), time)));
     }
 }

@@ -28,7 +28,7 @@ use cache::digest::Digest;
 use crate::graph::{Copy, Mkdir, Run, RunMount, RunMountKind, Unpack};
 
 /// Changes when results made by an earlier version may no longer stand for today's.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A key's text in the making.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +282,7 @@ mod tests {
     fn a_key_is_the_same_on_every_machine_and_for_ever() {
         let image =
             copy(&example(), &chain_id(&[]), None).showing("file \"a b\" 0644 0:0 blake3:0\n");
-        let text = "rbuild 3 copy\n\
+        let text = "rbuild 4 copy\n\
             base sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
             dest \"/x/\"\nowner \"app\"\nparents false\nsource \"/a b\"\nwildcards true\n\
             unpack false\nfile \"a b\" 0644 0:0 blake3:0\n";

@@ -100,7 +100,7 @@ impl Write for NewFile {
         let written = self.file.write(bytes)?;
         self.written += written as u64;
         match &mut self.flusher {
-            Some(flusher) => flusher.wrote(written),
+            Some(flusher) => flusher.wrote(written as u64),
             None if self.written >= WORTH_A_THREAD && !matches!(self.way, Way::InPlace) => {
                 self.flusher = Some(Flusher::new(self.file.file(), self.written)?);
             }

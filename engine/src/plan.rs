@@ -104,7 +104,13 @@ impl Made {
             entry.mtime = clamped(entry.mtime);
         }
         match &self.content {
-            Content::None => out.append(&entry, &mut io::empty())?,
+            Content::None => match out.find(&entry, None) {
+                Some(place) => out.append_from(&entry, place)?,
+                None => {
+                    out.append(&entry, &mut io::empty())?;
+                    out.note(&entry, None);
+                }
+            },
             Content::Range(file, offset) => {
                 let data = Range { file, offset: *offset };
                 out.append(&entry, &mut data.take(entry.size()))?;
@@ -133,6 +139,13 @@ impl<'a> Planned<'a> {
         match self {
             Self::TreeFile(_) => None,
             Self::Made(made) => Some(made),
+        }
+    }
+
+    fn mtime(&self) -> Timestamp {
+        match self {
+            Self::TreeFile(file) => file.file.metadata().mtime,
+            Self::Made(made) => made.entry.mtime,
         }
     }
 
@@ -174,21 +187,22 @@ pub struct Plan<'a> {
     base: &'a View,
     new_directories: NewDirectories,
     planned: BTreeMap<Box<[u8]>, Planned<'a>>,
-    /// Directories made on the way, whose time is that of the newest thing copied.
-    made: Vec<Vec<u8>>,
-    newest: Timestamp,
+    /// Directories that have no time of their own, with one that they have at least.
+    timeless: BTreeMap<Vec<u8>, Timestamp>,
 }
 
 impl<'a> Plan<'a> {
     /// Starts with nothing planned over what is in `base`.
     pub fn new(base: &'a View, new_directories: NewDirectories) -> Self {
-        let (planned, made) = (BTreeMap::new(), Vec::new());
-        Self { base, new_directories, planned, made, newest: Timestamp::default() }
+        let (planned, timeless) = (BTreeMap::new(), BTreeMap::new());
+        Self { base, new_directories, planned, timeless }
     }
 
     /// What is, or will be, at a path without links on its way.
     fn kind_at(&self, path: &[u8]) -> Result<Option<FileType>, Error> {
-        if let Some(planned) = self.planned.get(path) {
+        // Most come in the order of their paths.
+        let is_behind = self.planned.last_key_value().is_some_and(|(last, _)| **last < *path);
+        if !is_behind && let Some(planned) = self.planned.get(path) {
             return Ok(Some(match planned.kind() {
                 Some(Kind::Directory) => FileType::Directory,
                 Some(Kind::Symlink(_)) => FileType::Symlink,
@@ -260,7 +274,7 @@ impl<'a> Plan<'a> {
                 let NewDirectories { mode, uid, gid } = self.new_directories;
                 let mut entry = Entry::new(path, Kind::Directory, mode);
                 (entry.uid, entry.gid) = (uid.into(), gid.into());
-                self.made.push(path.to_vec());
+                self.timeless.insert(path.to_vec(), EARLIEST);
                 self.plan(path.into(), Made { fresh: true, ..Made::new(entry, Content::None) });
                 Ok(())
             }
@@ -287,9 +301,12 @@ impl<'a> Plan<'a> {
         self.planned.insert(path, Planned::Made(Box::new(made)));
     }
 
-    /// Tells the time of something that makes directories and is not put anywhere itself.
-    pub fn made_at(&mut self, time: Timestamp) {
-        self.newest = self.newest.max(time);
+    /// Tells the time of a directory whose content is copied into the one at a path, which takes it if
+    /// it is made for that.
+    pub fn made_at(&mut self, path: &[u8], time: Timestamp) {
+        if let Some(known) = self.timeless.get_mut(path) {
+            *known = time.max(*known);
+        }
     }
 
     /// Puts a directory at a path whose parent exists; one that exists takes its owner, mode and
@@ -305,16 +322,44 @@ impl<'a> Plan<'a> {
             None => true,
         };
         self.check(&entry)?;
-        self.newest = self.newest.max(entry.mtime);
         self.plan(path.into(), Made { fresh, ..Made::new(entry, Content::None) });
         Ok(())
     }
 
-    /// Puts a directory whose own time means nothing: it takes that of the newest thing copied.
-    pub fn put_timeless_dir(&mut self, mut entry: Entry) -> Result<(), Error> {
-        entry.mtime = EARLIEST;
-        self.made.push(entry.path.clone());
+    /// Puts a directory whose own time means nothing.
+    pub fn put_timeless_dir(&mut self, entry: Entry) -> Result<(), Error> {
+        self.timeless.insert(entry.path.clone(), EARLIEST);
         self.put_dir(entry)
+    }
+
+    /// Gives those directories a time that have none: that of the newest thing right in it; one that
+    /// has directories only, that of the oldest of them. So a file that changes says nothing of the
+    /// directories beside its own, and who writes the layer again finds them as they were.
+    fn give_times(&mut self) {
+        let mut given = self.timeless.clone();
+        // Of each directory: its newest thing, and its oldest directory.
+        let mut below: BTreeMap<&[u8], (Option<Timestamp>, Option<Timestamp>)> = BTreeMap::new();
+        for (path, planned) in self.planned.iter().rev() {
+            let known = below.remove(&**path);
+            if let Some(own) = given.get_mut(&**path) {
+                let (newest, oldest) = known.unwrap_or_default();
+                *own = newest.or(oldest).map_or(*own, |time| time.max(*own));
+            }
+            let (newest, oldest) = below.entry(split(path).0).or_default();
+            let time = given.get(&**path).copied().unwrap_or_else(|| planned.mtime());
+            match planned.kind() {
+                Some(Kind::Directory) => {
+                    *oldest = oldest.map_or(Some(time), |old| Some(time.min(old)))
+                }
+                _ => *newest = (*newest).max(Some(time)),
+            }
+        }
+        for (path, time) in given {
+            let planned = self.planned.get_mut(path.as_slice());
+            if let Some(made) = planned.and_then(Planned::made_mut) {
+                made.entry.mtime = time;
+            }
+        }
     }
 
     /// Puts anything but a directory at a path whose parent exists, replacing what is there unless
@@ -333,7 +378,6 @@ impl<'a> Plan<'a> {
     ) -> Result<(), Error> {
         self.check_no_dir(&entry)?;
         self.check(&entry)?;
-        self.newest = self.newest.max(entry.mtime);
         let Entry { path, mode, uid, gid, .. } = entry;
         let short = |id: u64| u32::try_from(id).expect("the owner of a file has a short number");
         let file = TreeFile { tree, file, mode, uid: short(uid), gid: short(gid) };
@@ -361,7 +405,6 @@ impl<'a> Plan<'a> {
 
     fn insert(&mut self, mut entry: Entry, content: Content) -> Result<(), Error> {
         self.check(&entry)?;
-        self.newest = self.newest.max(entry.mtime);
         let path = std::mem::take(&mut entry.path);
         self.plan(path.into(), Made::new(entry, content));
         Ok(())
@@ -457,26 +500,32 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Writes the layer's entries. Times later than `clamp` are lowered to it.
+    /// Writes the layer's entries; those that an earlier layer has are found before the others are
+    /// opened. Times later than `clamp` are lowered to it.
     pub fn write(mut self, out: &mut dyn Append, clamp: Option<Timestamp>) -> Result<(), Error> {
-        for path in &self.made {
-            let planned = self.planned.get_mut(path.as_slice());
-            if let Some(made) = planned.and_then(Planned::made_mut) {
-                made.entry.mtime = self.newest.max(EARLIEST);
-            }
-        }
+        self.give_times();
         self.check_hard_links()?;
         self.order_hard_links();
         let clamped = |time: Timestamp| clamp.map_or(time, |clamp| time.min(clamp));
-        let files: Vec<&TreeFile<'_>> = self.planned.values().filter_map(Planned::file).collect();
+        let files = self.planned.iter().filter_map(|(path, planned)| Some((path, planned.file()?)));
+        let (mut places, mut unfound) = (Vec::new(), Vec::new());
+        for (path, file) in files {
+            let place = out.has_earlier().then(|| files::find(out, path, file, clamped)).flatten();
+            if place.is_none() {
+                unfound.push(file);
+            }
+            places.push(place);
+        }
+        let mut places = places.into_iter();
         std::thread::scope(|scope| {
-            let mut ahead = Ahead::start(scope, &files);
+            let mut ahead = Ahead::start(scope, &unfound);
             for (path, planned) in &self.planned {
                 match planned {
                     Planned::Made(made) => made.append(out, path, clamped)?,
-                    Planned::TreeFile(file) => {
-                        files::append(out, path, file, ahead.take(file), clamped)?;
-                    }
+                    Planned::TreeFile(file) => match places.next().flatten() {
+                        Some(place) => files::append_from(out, path, file, place, clamped)?,
+                        None => files::append(out, path, file, ahead.take(file), clamped)?,
+                    },
                 }
             }
             Ok(())

@@ -13,6 +13,7 @@ use std::time::Instant;
 use cache::Store;
 use cache::digest::Digest;
 use cache::layers::Draft;
+use cache::lower::Driver;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::container::spec::{
@@ -31,7 +32,7 @@ use crate::open_files;
 use crate::product::Product;
 use crate::progress::{Event, Outcome, Stream};
 use crate::ssh_agent::{Relay, SocketOwner};
-use crate::step::{Done, Step, StepError};
+use crate::step::{Done, Like, Step, StepError};
 
 /// Why a process could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +147,7 @@ impl Step<'_, '_> {
         let mut held = Held::default();
         let spec = self.container_spec(run, &draft, &mut held)?;
         let command = run.args.join(" ");
+        self.session.mounts.keep_root(None);
         let exit = self.run_container(&spec, &command, &run.architecture)?;
         drop(held);
         container::remove_mount_points(&draft.upper(), &exit.created);
@@ -181,10 +183,15 @@ impl Step<'_, '_> {
                 }
             })?;
         let pidfd = running.pidfd.try_clone().map_err(watch)?;
+        // An upper directory that is mounted is none to be a layer, which with the other driver it
+        // becomes as it is.
+        let is_packed = self.session.store.driver() == Driver::Erofs;
+        let root = is_packed.then(|| running.open_root()).flatten();
         let exit = self.session.cancel.guard(pidfd, || {
             self.relay(&stdout, &stderr)?;
             running.wait()
         });
+        self.session.mounts.keep_root(root);
         Ok(exit.map_err(watch)?)
     }
 
@@ -420,7 +427,7 @@ impl Step<'_, '_> {
         if let Some(record) = self.session.store.record(&image.key())? {
             return Ok(record.layer);
         }
-        let layer = self.write_copy(&[], operation, sources)?.commit()?.diff_id;
+        let layer = self.write_copy(&[], operation, sources, Like::None)?.commit()?.diff_id;
         self.keep(&image, layer, begun)?;
         Ok(layer)
     }

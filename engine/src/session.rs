@@ -50,6 +50,12 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Ends it after a build that went well. What takes long to be unmounted is so beside what the
+    /// caller does then, and after that.
+    pub fn end(self) {
+        self.zygote.leave(self.mounts.into_descriptors());
+    }
+
     /// What overlay makes the file system of these layers of, the uppermost first.
     pub(crate) fn lower(&self, layers: &[Digest]) -> cache::Result<Vec<Lower>> {
         Ok(self.mounts.mounted(self.store.lower(layers)?))

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cache::claim::Claim;
+use cache::content::ContentDigest;
 use cache::digest::Digest;
-use cache::layer::writer::Append;
+use cache::layer::writer::{Append, Place};
 use cache::layer::{self, Entry, Timestamp};
 use cache::layers::Written;
 use cache::record::Record;
@@ -153,6 +154,19 @@ impl Done {
     fn given(product: Product) -> Self {
         Self { product, key: None, short_key: None, outcome: Outcome::Done, created: None }
     }
+}
+
+/// Which layer a copy's may be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Like {
+    /// None that would be worth looking at.
+    None,
+    /// Nothing is known of one: it is the first on its base, or is to be made anew. Nothing can be
+    /// found by its files' digests then, so they are learnt while the layer is written, instead of by
+    /// reading all files twice.
+    Unknown,
+    /// The one that the same copy made before, if it is there.
+    Earlier(Option<Digest>),
 }
 
 /// Runs a vertex whose inputs are done.
@@ -398,9 +412,15 @@ impl<'p> Step<'_, 'p> {
         let sources = copy::select(operation, trees)?;
         let key = || keys::copy(operation, base, self.session.epoch);
         let before = key().showing("done before\n");
-        let first = self.is_first(&before, &sources, trees)?;
+        let bytes: u64 = sources.iter().map(copy::Source::bytes).sum();
+        let is_big = bytes >= WORTH_A_RECORD && trees.iter().any(|tree| tree.remembers_digests());
+        let like = match is_big {
+            true => self.earlier(&before)?,
+            false => Like::None,
+        };
         let layers = self.layers(operation.base);
-        let written = first.then(|| self.write_copy(layers, operation, &sources)).transpose()?;
+        let write = || self.write_copy(layers, operation, &sources, like);
+        let written = (like == Like::Unknown).then(write).transpose()?;
         let long = key().showing_all(|text| copy::rows(&sources, text))?;
         let make = || -> Result<_, StepError> {
             Ok(match (self.look_up(&long)?, written) {
@@ -411,36 +431,31 @@ impl<'p> Step<'_, 'p> {
                 (None, written) => {
                     let written = match written {
                         Some(written) => written,
-                        None => self.write_copy(layers, operation, &sources)?,
+                        None => write()?,
                     };
                     (self.keep(&long, written.commit()?.diff_id, begun)?, Outcome::Done)
                 }
             })
         };
         let (record, outcome) = self.beside_saving(trees, make)?;
-        if first {
+        if like != Like::None && (outcome == Outcome::Done || like == Like::Unknown) {
             let record = Record { in_full: Some(long.key()), ..record.clone() };
             self.session.store.put_record(&before.key(), before.text(), &record)?;
         }
         Ok((record, long, outcome))
     }
 
-    /// Whether a big copy is done the first time on its base, which `before` is the key of: nothing can
-    /// be found by its files' digests then, so they are learnt while the layer is written, instead of
-    /// by reading all files twice.
-    fn is_first(
-        &self,
-        before: &Preimage,
-        sources: &[copy::Source<'_>],
-        trees: &[&Tree],
-    ) -> Result<bool, StepError> {
-        let bytes: u64 = sources.iter().map(copy::Source::bytes).sum();
-        if bytes < WORTH_A_RECORD || !trees.iter().any(|tree| tree.remembers_digests()) {
-            return Ok(false);
+    /// What a big copy may be like; `before` is the key of the same on this base, whatever is copied.
+    fn earlier(&self, before: &Preimage) -> Result<Like, StepError> {
+        if self.vertex.caching == Caching::Skip {
+            return Ok(Like::Unknown);
         }
-        let looks_up = self.vertex.caching != Caching::Skip;
-        let is_offered = !self.session.imports.is_empty();
-        Ok(!looks_up || !is_offered && self.session.store.record(&before.key())?.is_none())
+        let record = self.session.store.record(&before.key())?;
+        Ok(match record {
+            Some(record) => Like::Earlier(Some(record.layer)),
+            None if self.session.imports.is_empty() => Like::Unknown,
+            None => Like::Earlier(None),
+        })
     }
 
     /// Does something while what was learnt of trees is written back, if anything was.
@@ -483,6 +498,7 @@ impl<'p> Step<'_, 'p> {
         base: &[Digest],
         operation: &Copy,
         sources: &[copy::Source<'_>],
+        like: Like,
     ) -> Result<Written<'_>, StepError> {
         let base = self.view(base)?;
         let changes = copy::Changes {
@@ -491,7 +507,7 @@ impl<'p> Step<'_, 'p> {
         };
         let scratch = self.scratch_file()?;
         let plan = copy::plan(operation, sources, &base, &changes, &scratch)?;
-        self.write_plan(plan)
+        self.write_plan(plan, like)
     }
 
     fn scratch_file(&self) -> Result<std::fs::File, StepError> {
@@ -505,15 +521,21 @@ impl<'p> Step<'_, 'p> {
             .map_err(|source| StepError::Look { what: "scratch space".to_owned(), source })
     }
 
-    fn write_plan(&self, plan: Plan<'_>) -> Result<Written<'_>, StepError> {
+    fn write_plan(&self, plan: Plan<'_>, like: Like) -> Result<Written<'_>, StepError> {
         let mut failed = None;
         let cancel = self.session.cancel;
-        let written = self.session.store.draft_layer()?.write_tar(|out| {
+        let write = |out: &mut dyn Append| {
             plan.write(&mut Cancelable { out, cancel }, self.clamp()).map_err(|error| {
                 failed = Some(error);
                 cache::Error::Io(io::Error::other("the layer cannot be written"))
             })
-        });
+        };
+        let draft = self.session.store.draft_layer()?;
+        let written = match like {
+            Like::None => draft.write_tar(write),
+            Like::Unknown => draft.write_tar_like(None, write),
+            Like::Earlier(earlier) => draft.write_tar_like(earlier.as_ref(), write),
+        };
         match failed {
             Some(_) if cancel.is_canceled() => Err(StepError::Canceled),
             Some(error) => Err(error.into()),
@@ -542,7 +564,7 @@ impl<'p> Step<'_, 'p> {
             error => error.into(),
         })?;
         plan.forget_unchanged();
-        let layer = self.write_plan(plan)?.commit()?;
+        let layer = self.write_plan(plan, Like::None)?.commit()?;
         let record = self.keep(&image, layer.diff_id, begun)?;
         Ok(self.on_top(operation.base, &record, &image, Outcome::Done))
     }
@@ -558,6 +580,29 @@ impl Append for Cancelable<'_> {
     fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), layer::Error> {
         self.out.append(entry, &mut Wanted { data, cancel: self.cancel })
     }
+
+    fn has_earlier(&self) -> bool {
+        self.out.has_earlier()
+    }
+
+    fn find(&self, entry: &Entry, content: Option<&ContentDigest>) -> Option<Place> {
+        self.out.find(entry, content)
+    }
+
+    fn append_from(&mut self, entry: &Entry, place: Place) -> Result<(), layer::Error> {
+        match self.cancel.is_canceled() {
+            true => Err(layer::Error::Write { source: canceled() }),
+            false => self.out.append_from(entry, place),
+        }
+    }
+
+    fn note(&mut self, entry: &Entry, content: Option<&ContentDigest>) {
+        self.out.note(entry, content);
+    }
+}
+
+fn canceled() -> io::Error {
+    io::Error::other("canceled")
 }
 
 /// What ends when the build does.
@@ -569,7 +614,7 @@ struct Wanted<'a> {
 impl Read for Wanted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.cancel.is_canceled() {
-            true => Err(io::Error::other("canceled")),
+            true => Err(canceled()),
             false => self.data.read(buffer),
         }
     }

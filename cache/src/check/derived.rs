@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::index;
 use crate::lower::Mark;
 use crate::measure;
+use crate::parts::{self, PARTS};
 use crate::prune::containers::read;
 use crate::regular;
 use crate::removal::remove_dir_all;
@@ -141,12 +142,19 @@ fn wrong_forms(
         if Mark::ALL.iter().any(|mark| mark.name() == name) {
             continue;
         }
+        let unsealed = |whole: bool| {
+            (!whole && form.exists()).then(|| (form.clone(), "is not what was sealed".to_owned()))
+        };
+        // What they are derived from is gone.
+        if name == PARTS {
+            wrong.extend(unsealed(parts::is_whole(form)?));
+            continue;
+        }
         let chain = chain_of(name).map(|chain| chains.get(chain));
         let chain = match chain {
             Some(Some(chain)) => chain.as_slice(),
             Some(None) => {
-                let differs = !index::is_whole(form)? && form.exists();
-                wrong.extend(differs.then(|| (form.clone(), "is not what was sealed".to_owned())));
+                wrong.extend(unsealed(index::is_whole(form)?));
                 continue;
             }
             None => std::slice::from_ref(digest),

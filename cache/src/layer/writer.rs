@@ -6,7 +6,10 @@
 //! check for duplicates, or know what a whiteout is.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use tar::Header;
 
@@ -14,6 +17,7 @@ use super::block::{BLOCK, padding, put_checksum, put_octal};
 use super::entry::{Entry, Kind, Timestamp, split};
 use super::pax::{self, Records};
 use super::{Error, entry};
+use crate::content::ContentDigest;
 
 /// Big enough that a digest and a file system see few calls, small enough for the cache.
 const BUFFER: usize = 256 * 1024;
@@ -21,16 +25,86 @@ const BUFFER: usize = 256 * 1024;
 /// Below this much room the buffer is written out before content is read into it.
 const READ_AT_LEAST: usize = 64 * 1024;
 
+/// So many bytes from elsewhere are handed on at once: who works them off need not wait for the last.
+const STRETCH: u64 = 16 << 20;
+
 /// Takes the entries of a layer in their order: the tar itself, or what keeps a record of it too.
+///
+/// Who knows an earlier layer that this one is like can take entries from it.
 pub trait Append {
     /// Adds an entry; of `data`, a file's size is read and the rest ignored.
     fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error>;
+
+    /// Whether anything can be found in an earlier layer.
+    fn has_earlier(&self) -> bool {
+        false
+    }
+
+    /// Where an earlier layer has the same entry, for [`Self::append_from`]. `content` is the digest
+    /// of a file's content and of its attributes, which the entry need not have.
+    fn find(&self, entry: &Entry, content: Option<&ContentDigest>) -> Option<Place> {
+        let _ = (entry, content);
+        None
+    }
+
+    /// Adds an entry that was found.
+    fn append_from(&mut self, entry: &Entry, place: Place) -> Result<(), Error> {
+        unreachable!("{place:?} of {entry:?} was not found here")
+    }
+
+    /// Says what content the entry that was added last has, so that a later layer finds it.
+    fn note(&mut self, entry: &Entry, content: Option<&ContentDigest>) {
+        let _ = (entry, content);
+    }
+}
+
+/// Where an entry is in an earlier layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub(crate) u32);
+
+/// Bytes of a file.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where they begin.
+    pub start: u64,
+    /// Where they end.
+    pub end: u64,
+}
+
+impl Stretch {
+    /// How many they are.
+    pub fn length(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Reads them, piece by piece.
+    pub fn read(&self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let (mut buffer, mut at) = (vec![0; BUFFER], self.start);
+        while at < self.end {
+            let wanted = (self.end - at).min(BUFFER as u64) as usize;
+            match self.file.read_at(&mut buffer[..wanted], at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    each(&buffer[..count])?;
+                    at += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where a tar goes, buffer by buffer.
 pub trait Output {
     /// Takes the bytes of a buffer, and leaves one with anything in it, of any length.
     fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Takes the bytes of another file.
+    fn take_stretch(&mut self, stretch: Stretch) -> io::Result<()>;
 
     /// Brings what was taken on its way.
     fn flush(&mut self) -> io::Result<()>;
@@ -39,6 +113,10 @@ pub trait Output {
 impl<W: Write> Output for W {
     fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         self.write_all(buffer)
+    }
+
+    fn take_stretch(&mut self, stretch: Stretch) -> io::Result<()> {
+        stretch.read(|bytes| self.write_all(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -61,17 +139,20 @@ pub struct LayerWriter<W> {
     buffer: Vec<u8>,
     filled: usize,
     written: u64,
+    /// What is to be handed on with what may follow it in its file; then the buffer is empty.
+    stretch: Option<Stretch>,
 }
 
 impl<W: Output> LayerWriter<W> {
     /// Starts an empty layer. `output` need not be buffered.
     pub fn new(output: W) -> Self {
-        Self { output, buffer: vec![0; BUFFER], filled: 0, written: 0 }
+        Self { output, buffer: vec![0; BUFFER], filled: 0, written: 0, stretch: None }
     }
 
     /// Returns how long the tar is so far.
     pub fn position(&self) -> u64 {
-        self.written + self.filled as u64
+        let stretch = self.stretch.as_ref().map_or(0, Stretch::length);
+        self.written + self.filled as u64 + stretch
     }
 
     /// Adds an entry; of `data`, a file's size is read and the rest ignored.
@@ -89,6 +170,24 @@ impl<W: Output> LayerWriter<W> {
         self.put_zeros(padding(entry.size()))
     }
 
+    /// Adds whole entries from another tar in the same form.
+    pub(crate) fn append_stretch(&mut self, next: Stretch) -> Result<(), Error> {
+        match &mut self.stretch {
+            Some(stretch)
+                if Arc::ptr_eq(&stretch.file, &next.file)
+                    && stretch.end == next.start
+                    && stretch.length() < STRETCH =>
+            {
+                stretch.end = next.end;
+            }
+            _ => {
+                self.flush()?;
+                self.stretch = Some(next);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the tar and returns what it was written to.
     pub fn finish(mut self) -> Result<W, Error> {
         self.put_zeros(2 * BLOCK as u64)?;
@@ -98,6 +197,7 @@ impl<W: Output> LayerWriter<W> {
     }
 
     fn put_content(&mut self, entry: &Entry, mut data: impl Read) -> Result<(), Error> {
+        debug_assert!(self.stretch.is_none(), "a header comes before content");
         let mut missing = entry.size();
         while missing > 0 {
             let room = self.buffer.len() - self.filled;
@@ -125,6 +225,9 @@ impl<W: Output> LayerWriter<W> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.stretch.is_some() {
+            self.flush()?;
+        }
         // Attributes may be longer than the buffer.
         for part in bytes.chunks(BUFFER) {
             if part.len() > self.buffer.len() - self.filled {
@@ -150,6 +253,13 @@ impl<W: Output> LayerWriter<W> {
 
     /// Leaves a buffer of any length.
     fn hand_over(&mut self) -> Result<(), Error> {
+        if let Some(stretch) = self.stretch.take() {
+            self.written += stretch.length();
+            return self.output.take_stretch(stretch).map_err(|source| Error::Write { source });
+        }
+        if self.filled == 0 {
+            return Ok(());
+        }
         self.buffer.truncate(self.filled);
         self.written += self.filled as u64;
         self.filled = 0;

@@ -411,6 +411,15 @@ impl Launching {
 }
 
 impl Container {
+    /// Its root file system, which is mounted as long as this descriptor is there; nothing if it has
+    /// ended.
+    pub(crate) fn open_root(&self) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Nobody else gets the number before we have waited for it.
+        let path = format!("/proc/{}/root", self.pid);
+        rustix::fs::open(path, flags, Mode::empty()).ok()
+    }
+
     /// Waits for the container's program to end; everything else in the container is dead then.
     pub fn wait(mut self) -> io::Result<Exit> {
         let code = self.reap()?;

@@ -11,6 +11,8 @@
 //! A copy is made in the cgroup that the container shares with others: to join that later would be
 //! slow. Without such a cgroup the first container goes without a zygote: most builds have few, and
 //! it is itself a program to be started. All ends with the sockets that the launching process holds.
+//!
+//! Mounts that take long to go are left to the zygote in the end, and go with it.
 
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -39,6 +41,13 @@ use crate::sys::process::{
 /// Descriptors that a message has at most.
 const MOST_DESCRIPTORS: usize = 8;
 
+/// A request to keep the descriptors that come with it, in the place of new namespaces.
+const KEEP: i32 = -1;
+
+/// The process namespace that all others are in, where somebody waits for the orphans
+/// (`PROC_PID_INIT_INO` of include/linux/proc_ns.h).
+const FIRST_PROCESS_NAMESPACE: &str = "pid:[4026531836]";
+
 /// Starts the inits of one thing that launches containers, of any number of threads.
 #[derive(Debug, Default)]
 pub struct Zygote(Mutex<State>);
@@ -66,8 +75,8 @@ struct Ready {
     asked: Vec<i32>,
     /// Copies that nobody has taken.
     spare: Vec<(i32, Waiting)>,
-    /// Ends the thread whose child it is.
-    _keeper: Sender<()>,
+    /// Ends the thread whose child it is, which waits for it and for the copies it is told of.
+    keeper: Sender<OwnedFd>,
 }
 
 /// A copy that waits for its descriptors.
@@ -93,6 +102,18 @@ impl Zygote {
                 copy.discard();
                 None
             }
+        }
+    }
+
+    /// Ends it, and leaves it descriptors that take long to be closed: the zygote is gone when that
+    /// is done, which may be after the end of this process. Nobody waits for it.
+    pub(crate) fn leave(self, descriptors: Vec<OwnedFd>) {
+        let state = self.0.into_inner().expect("no holder panics");
+        if let State::Ready(mut ready) = state
+            && std::fs::read_link("/proc/self/ns/pid")
+                .is_ok_and(|ns| ns == Path::new(FIRST_PROCESS_NAMESPACE))
+        {
+            ready.leave(&descriptors);
         }
     }
 
@@ -123,18 +144,17 @@ impl Ready {
     fn start(home: Option<Birthplace>) -> io::Result<Self> {
         let cgroup = home.as_ref().map(|home| home.directory.clone());
         let (socket, its_socket) = pair()?;
-        let (keeper, dropped) = channel::<()>();
+        let (keeper, copies) = channel::<OwnedFd>();
         let (started, result) = channel();
         // The kernel kills the copies when the thread whose children they are ends.
         std::thread::Builder::new().name("zygote".into()).spawn(move || {
             let child = start_program(its_socket, cgroup);
             let zygote = child.as_ref().ok().and_then(|child| child.pidfd.try_clone().ok());
             let _ = started.send(child.map(drop));
-            let _ = dropped.recv();
-            zygote.as_ref().map(wait_for);
+            copies.iter().chain(zygote).for_each(|process| wait_for(&process));
         })?;
         result.recv().expect("the thread tells how it went")?;
-        Ok(Self { socket, home, asked: Vec::new(), spare: Vec::new(), _keeper: keeper })
+        Ok(Self { socket, home, asked: Vec::new(), spare: Vec::new(), keeper })
     }
 
     fn take(&mut self, namespaces: i32) -> io::Result<Waiting> {
@@ -173,12 +193,33 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
-    fn drop(&mut self) {
+impl Ready {
+    /// Gives descriptors to the zygote to be closed at its end, and has others wait for the copies
+    /// that nobody took.
+    fn leave(&mut self, descriptors: &[OwnedFd]) {
+        self.receive_all();
+        for some in descriptors.chunks(MOST_DESCRIPTORS) {
+            let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+            // What it does not get is closed by us.
+            let _ = send(self.socket.as_fd(), &KEEP.to_le_bytes(), &some);
+        }
+        for (_, copy) in self.spare.drain(..) {
+            let _ = self.keeper.send(copy.child.pidfd);
+        }
+    }
+
+    /// Receives all copies that were asked for.
+    fn receive_all(&mut self) {
         while !self.asked.is_empty() {
             let Ok(copy) = self.receive() else { break };
             self.spare.push((self.asked.remove(0), copy));
         }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.receive_all();
         self.spare.drain(..).for_each(|(_, copy)| copy.discard());
     }
 }
@@ -227,9 +268,14 @@ pub(super) fn main() -> ! {
         close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
         let cgroup = std::env::args_os().nth(1).map(|path| open_cgroup(Path::new(&path)));
         let cgroup = cgroup.transpose()?;
+        let mut kept = Vec::new();
         loop {
-            let (numbers, _) = receive(socket.as_fd())?;
+            let (numbers, descriptors) = receive(socket.as_fd())?;
             let [namespaces] = numbers[..] else { return Ok(()) };
+            if namespaces == KEEP {
+                kept.extend(descriptors);
+                continue;
+            }
             let (its_socket, other_end) = pair()?;
             match copy_beside(namespaces, cgroup.as_ref().map(AsFd::as_fd))? {
                 Forked::Parent(Child { pid, pidfd }) => {
@@ -333,6 +379,19 @@ mod tests {
         *ready = Ready::start(None).unwrap();
         assert_eq!(parent(pid), None);
         taken.discard();
+    }
+
+    #[test]
+    fn what_is_left_to_it_is_closed_at_its_end() {
+        let zygote = Zygote::default();
+        let _ = take(&zygote);
+        take(&zygote).unwrap().discard();
+        let pipes: Vec<_> = (0..20).map(|_| rustix::pipe::pipe().unwrap()).collect();
+        let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        zygote.leave(writers);
+        for reader in readers {
+            assert_eq!(rustix::io::read(&reader, &mut [0; 1]).unwrap(), 0, "nobody has it open");
+        }
     }
 
     #[test]

@@ -77,25 +77,26 @@ impl Tree {
         self.index.is_some()
     }
 
-    /// Whether this is a tree that remembers digests and does not know that of a file.
-    pub(crate) fn wants_digest(&self, path: &[u8], metadata: &Metadata) -> bool {
-        self.index.as_ref().is_some_and(|index| {
-            index.read().expect("no holder panics").get(path, &index_stat(metadata)).is_none()
-        })
+    /// The digest of a file that is as this tree remembers it.
+    pub(crate) fn known_digest(&self, path: &[u8], metadata: &Metadata) -> Option<ContentDigest> {
+        let index = self.index.as_ref()?.read().expect("no holder panics");
+        index.get(path, &index_stat(metadata))
     }
 
-    /// Remembers what was found in a file. The metadata must have been taken before it was read.
+    /// Remembers what was found in a file, and returns the digest of that. The metadata must have been
+    /// taken before it was read.
     pub(crate) fn learn(
         &self,
         path: &[u8],
         metadata: &Metadata,
         content: ContentHasher,
         attributes: &BTreeMap<Vec<u8>, Vec<u8>>,
-    ) {
+    ) -> ContentDigest {
+        let digest = with_attributes(content.finish(), attributes);
         if let Some(index) = &self.index {
-            let digest = with_attributes(content.finish(), attributes);
             index.write().expect("no holder panics").set(path, index_stat(metadata), digest);
         }
+        digest
     }
 
     /// The extended attributes of a file that a copy takes along. A file of a build context loses its
