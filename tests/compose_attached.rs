@@ -113,7 +113,9 @@ fn who_does_not_read_keeps_nothing_from_ending() {
         project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let is_running = || project.test.rbuild(&["ps", "-q"]).ok().lines().count() == 1;
     soon("it runs", is_running);
-    std::thread::sleep(Duration::from_millis(300));
+    let unread = child.stdout.as_ref().unwrap();
+    soon("the pipe is full", || rustix::io::ioctl_fionread(unread).unwrap() > 60_000);
+    std::thread::sleep(Duration::from_millis(100));
     signal(&child, Signal::INT);
     soon("it has ended", || !is_running());
     // There is still something to be read; nobody has to.

@@ -27,6 +27,10 @@ use super::{Error, nat, reservation, sysctl};
 
 /// The MTU of a machine that is connected to nothing.
 const DEFAULT_MTU: u32 = 1500;
+/// Groups of devices that are deleted together have a number from here on, in which nobody else has
+/// any.
+const FIRST_GROUP: u32 = 0x7262_0000;
+
 /// Somewhere outside, to ask the kernel for the way there. No packet is sent.
 const OUTSIDE_IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
 const OUTSIDE_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888));
@@ -132,7 +136,7 @@ impl Network {
         let (bridge, link) = match existing(&socket, name).map_err(refused)? {
             Some((bridge, link)) if plan.allows(&bridge) => (bridge, link),
             _ if leases.is_unused().map_err(|source| files.failure(source))? => {
-                remove(&socket, name).map_err(refused)?;
+                remove(&socket, name, &[]).map_err(refused)?;
                 create(&socket, files, name, plan)?
             }
             _ => {
@@ -444,8 +448,8 @@ fn create_device(socket: &Socket, bridge: &Bridge, mtu: u32) -> Result<Link, Ref
     Ok(link)
 }
 
-/// Removes the bridge and its firewall rules, as far as they are there.
-pub(super) fn remove(socket: &Socket, name: &str) -> Result<(), Refusal> {
+/// Removes the bridge, these ports of it and its firewall rules, as far as they are there.
+pub(super) fn remove(socket: &Socket, name: &str, ports: &[Link]) -> Result<(), Refusal> {
     std::thread::scope(|scope| {
         // Both wait for the kernel's RCU, and not for each other.
         let rules = scope.spawn(|| {
@@ -455,11 +459,24 @@ pub(super) fn remove(socket: &Socket, name: &str) -> Result<(), Refusal> {
             nat::remove(name)
         });
         let gone = link::find(socket, name).and_then(|link| match link {
-            Some(link) => delete(socket, link.index),
+            Some(link) => delete_with_ports(socket, link.index, ports),
             None => Ok(()),
         });
         gone.and(rules.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
+}
+
+fn delete_with_ports(socket: &Socket, bridge: u32, ports: &[Link]) -> Result<(), Refusal> {
+    let indexes: Vec<u32> = ports.iter().map(|port| port.index).chain([bridge]).collect();
+    let group = FIRST_GROUP + bridge % (1 << 16);
+    match socket.transact(link::delete_together(&indexes, group)) {
+        // Some have gone by themselves meanwhile. The others are in the group, and gone too, unless
+        // they were all.
+        Err(Refusal { source: Errno::NODEV, .. }) => {
+            indexes.into_iter().try_for_each(|index| delete(socket, index))
+        }
+        result => result,
+    }
 }
 
 /// Deletes a device that may be gone by itself.

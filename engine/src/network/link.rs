@@ -93,6 +93,19 @@ pub(super) fn delete(index: u32) -> Message {
     Message::new("delete the device", libc::RTM_DELLINK, 0, &ifinfo(index, 0))
 }
 
+/// Deletes several devices at once (`IFLA_GROUP`, rtnetlink(7)): the kernel waits until nobody looks
+/// at them any more, for all of them together. No other device may be of this group.
+pub(super) fn delete_together(indexes: &[u32], group: u32) -> Vec<Message> {
+    let group = group.to_ne_bytes();
+    let join = |index: &u32| {
+        Message::new("put the device into a group", libc::RTM_SETLINK, 0, &ifinfo(*index, 0))
+            .attribute(libc::IFLA_GROUP, &group)
+    };
+    let delete = Message::new("delete the devices", libc::RTM_DELLINK, 0, &ifinfo(0, 0))
+        .attribute(libc::IFLA_GROUP, &group);
+    indexes.iter().map(join).chain([delete]).collect()
+}
+
 /// Gives a device an address, usable at once: nobody else can have it, so IPv6 need not look.
 pub(super) fn add_address<A: Address>(index: u32, address: A, prefix: u8) -> Message {
     let (family, bytes) = encode(address.into());

@@ -58,18 +58,16 @@ fn sweep_bridge(files: &Files, name: &str) -> Result<bool, Error> {
         }
     }
     if unused {
-        // First, and all rules with it: the ports of what has just ended go by themselves
-        // meanwhile, all at once, where each of them would be waited for.
-        remove(&socket, name).map_err(refused)?;
+        remove(&socket, name, &ports).map_err(refused)?;
     } else {
         for offset in nat::published(name).map_err(refused)? {
             if !is_taken(offset)? {
                 nat::unpublish(name, offset).map_err(refused)?;
             }
         }
-    }
-    for port in ports {
-        delete(&socket, port.index).map_err(refused)?;
+        for port in ports {
+            delete(&socket, port.index).map_err(refused)?;
+        }
     }
     record::sweep(&files.directory, is_taken)?;
     Ok(unused)
