@@ -1,10 +1,14 @@
 //! Packs a tree into a layer's tar.
 //!
 //! Reads overlay's upper directories and plain ones. Does not know what lies below an upper
-//! directory, and hashes nothing: that is for the writer it is given.
+//! directory, and hashes nothing: that is for the writer it is given. One thread looks at the tree
+//! and reads its small files, and the caller's writes them.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -13,6 +17,16 @@ use super::entry::{Entry, Kind, Timestamp, join};
 use super::walk::{Found, HardLinks, Next, walk};
 use super::writer::Append;
 use super::{Error, OPAQUE_MARK, PATH_LIMIT, WHITEOUT_PREFIX, xattr};
+
+/// Bytes of a file that is read where it is found; a larger one is read where it is written.
+const SMALL: u64 = 64 << 10;
+
+/// So many entries are handed on at once, or so many bytes.
+const BUNCH: usize = 64;
+const BUNCH_BYTES: usize = 256 << 10;
+
+/// Bunches on their way at once.
+const QUEUE: usize = 4;
 
 /// What was packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +46,7 @@ pub fn pack_upper(
     output: &mut dyn Append,
     clamp: Option<Timestamp>,
 ) -> Result<PackStats, Error> {
-    Packer::new(output, Form::Upper, clamp).run(directory)
+    pack(directory, output, Form::Upper, clamp)
 }
 
 /// Packs a directory as it is into a layer that its maker ends; times after `clamp` become `clamp`. Sockets are left out.
@@ -41,7 +55,36 @@ pub fn pack_plain(
     output: &mut dyn Append,
     clamp: Option<Timestamp>,
 ) -> Result<PackStats, Error> {
-    Packer::new(output, Form::Plain, clamp).run(directory)
+    pack(directory, output, Form::Plain, clamp)
+}
+
+fn pack(
+    directory: BorrowedFd<'_>,
+    output: &mut dyn Append,
+    form: Form,
+    clamp: Option<Timestamp>,
+) -> Result<PackStats, Error> {
+    let (found, bunches) = sync_channel(QUEUE);
+    thread::scope(|scope| {
+        let packer = Packer {
+            bunch: Vec::new(),
+            bytes: 0,
+            found,
+            form,
+            clamp,
+            links: HardLinks::default(),
+            stats: PackStats::default(),
+        };
+        let looking = thread::Builder::new()
+            .name("pack".into())
+            .spawn_scoped(scope, move || packer.run(directory))
+            .map_err(|source| Error::Write { source })?;
+        let bunches = bunches;
+        for (entry, mut content) in bunches.iter().flatten() {
+            output.append(&entry, &mut content)?;
+        }
+        looking.join().expect("looking does not panic")
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,20 +93,37 @@ enum Form {
     Plain,
 }
 
-struct Packer<'a> {
-    output: &'a mut dyn Append,
+/// What an entry has in it.
+enum Content {
+    Bytes(io::Cursor<Vec<u8>>),
+    File(File),
+}
+
+impl Content {
+    const NONE: Self = Self::Bytes(io::Cursor::new(Vec::new()));
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Bytes(bytes) => bytes.read(buffer),
+            Self::File(file) => file.read(buffer),
+        }
+    }
+}
+
+struct Packer {
+    bunch: Vec<(Entry, Content)>,
+    /// What the bunch has read of files.
+    bytes: usize,
+    found: SyncSender<Vec<(Entry, Content)>>,
     form: Form,
     clamp: Option<Timestamp>,
     links: HardLinks,
     stats: PackStats,
 }
 
-impl<'a> Packer<'a> {
-    fn new(output: &'a mut dyn Append, form: Form, clamp: Option<Timestamp>) -> Self {
-        let (links, stats) = (HardLinks::default(), PackStats::default());
-        Self { output, form, clamp, links, stats }
-    }
-
+impl Packer {
     fn run(mut self, directory: BorrowedFd<'_>) -> Result<PackStats, Error> {
         if self.form == Form::Upper {
             let xattrs = xattr::get_all(directory, b"")
@@ -72,7 +132,28 @@ impl<'a> Packer<'a> {
             self.put_opaque_mark(&root)?;
         }
         walk(directory, |found| self.visit(found))?;
+        self.hand_on()?;
         Ok(self.stats)
+    }
+
+    fn append(&mut self, entry: Entry, content: Content) -> Result<(), Error> {
+        // Few files are to be open at once.
+        let is_full = match &content {
+            Content::Bytes(bytes) => {
+                self.bytes += bytes.get_ref().len();
+                self.bytes >= BUNCH_BYTES
+            }
+            Content::File(_) => true,
+        };
+        self.bunch.push((entry, content));
+        if is_full || self.bunch.len() == BUNCH { self.hand_on() } else { Ok(()) }
+    }
+
+    fn hand_on(&mut self) -> Result<(), Error> {
+        self.bytes = 0;
+        // Who takes them ends early only when it fails, and says why.
+        let ended = |_| Error::Write { source: io::ErrorKind::BrokenPipe.into() };
+        self.found.send(std::mem::take(&mut self.bunch)).map_err(ended)
     }
 
     fn visit(&mut self, found: &Found<'_>) -> Result<Next, Error> {
@@ -88,7 +169,7 @@ impl<'a> Packer<'a> {
             self.put_whiteout(found)?;
             return Ok(Next::Skip);
         }
-        let Some(mut entry) = found.entry()? else {
+        let Some((entry, file)) = found.entry_and_file()? else {
             return Ok(Next::Skip);
         };
         if self.form == Form::Upper {
@@ -98,11 +179,16 @@ impl<'a> Packer<'a> {
             }
             check(&entry)?;
         }
-        self.put(found, &mut entry)?;
+        self.put(found, entry, file)?;
         Ok(Next::Enter)
     }
 
-    fn put(&mut self, found: &Found<'_>, entry: &mut Entry) -> Result<(), Error> {
+    fn put(
+        &mut self,
+        found: &Found<'_>,
+        mut entry: Entry,
+        file: Option<File>,
+    ) -> Result<(), Error> {
         let marked =
             (self.form == Form::Upper && entry.kind == Kind::Directory).then(|| entry.clone());
         entry.xattrs.retain(|name, _| !xattr::is_overlay_mark(name));
@@ -114,11 +200,12 @@ impl<'a> Packer<'a> {
         }
         self.stats.entries += 1;
         self.stats.content += entry.size();
-        if entry.size() > 0 {
-            self.output.append(entry, &mut found.open()?)?;
-        } else {
-            self.output.append(entry, &mut io::empty())?;
-        }
+        let content = match file.filter(|_| entry.size() > 0) {
+            Some(file) if entry.size() <= SMALL => read(file, &entry)?,
+            Some(file) => Content::File(file),
+            None => Content::NONE,
+        };
+        self.append(entry, content)?;
         marked.map_or(Ok(()), |directory| self.put_opaque_mark(&directory))
     }
 
@@ -139,7 +226,16 @@ impl<'a> Packer<'a> {
     fn put_mark(&mut self, path: &[u8]) -> Result<(), Error> {
         self.stats.entries += 1;
         // Nothing of a mark but its name means anything, so nothing else may vary.
-        self.output.append(&Entry::new(path, Kind::File { size: 0 }, 0), &mut io::empty())
+        self.append(Entry::new(path, Kind::File { size: 0 }, 0), Content::NONE)
+    }
+}
+
+/// Reads a small file; of one that is longer by now no more than it was.
+fn read(file: File, entry: &Entry) -> Result<Content, Error> {
+    let mut bytes = Vec::with_capacity(entry.size() as usize);
+    match file.take(entry.size()).read_to_end(&mut bytes) {
+        Ok(_) => Ok(Content::Bytes(io::Cursor::new(bytes))),
+        Err(source) => Err(Error::Content { path: entry.path.clone(), source }),
     }
 }
 

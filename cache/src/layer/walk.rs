@@ -79,13 +79,24 @@ impl Found<'_> {
     /// Returns nothing for a socket, which no layer can hold. Hard links come out as what they
     /// link to: which of the names is the first is for [`HardLinks`] to say.
     pub fn entry(&self) -> Result<Option<Entry>, Error> {
+        Ok(self.entry_and_file()?.map(|(entry, _)| entry))
+    }
+
+    /// The same, and the file if it is a regular one, opened for reading.
+    pub fn entry_and_file(&self) -> Result<Option<(Entry, Option<File>)>, Error> {
         let Some(kind) = self.kind()? else {
             return Ok(None);
         };
         let stat = &self.stat;
-        let xattrs = xattr::get_all(self.directory, self.name())
+        let file = matches!(kind, Kind::File { .. }).then(|| self.open()).transpose()?;
+        let xattrs = match &file {
+            // That is a third of the work.
+            Some(file) => xattr::get_all_of(file.as_fd()),
+            None => xattr::get_all(self.directory, self.name()),
+        };
+        let xattrs = xattrs
             .map_err(|error| Error::tree("read the extended attributes of", self.path, error))?;
-        Ok(Some(Entry {
+        let entry = Entry {
             path: self.path.to_vec(),
             kind,
             mode: stat.st_mode & 0o7777,
@@ -93,7 +104,8 @@ impl Found<'_> {
             gid: u64::from(stat.st_gid),
             mtime: mtime(stat),
             xattrs,
-        }))
+        };
+        Ok(Some((entry, file)))
     }
 
     fn kind(&self) -> Result<Option<Kind>, Error> {

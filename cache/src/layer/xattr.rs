@@ -6,25 +6,39 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
+use rustix::fs::{
+    XattrFlags, fgetxattr, flistxattr, lgetxattr, llistxattr, lremovexattr, lsetxattr,
+};
 use rustix::io::{Errno, Result};
+
+/// Values by names.
+type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Attributes of this kind are labels of the machine, not of the tree.
 const SELINUX: &[u8] = b"security.selinux";
 
 /// Returns all attributes of `name` in `directory`; none where the file system has none.
-pub(super) fn get_all(
-    directory: BorrowedFd<'_>,
-    name: &[u8],
-) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub(super) fn get_all(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Attributes> {
     let path = proc_path(directory, name);
-    let names = match with_growing_buffer(|buffer| llistxattr(&path, buffer)) {
+    collect(|buffer| llistxattr(&path, buffer), |name, buffer| lgetxattr(&path, name, buffer))
+}
+
+/// Returns all attributes of an open file; none where the file system has none.
+pub(super) fn get_all_of(file: BorrowedFd<'_>) -> Result<Attributes> {
+    collect(|buffer| flistxattr(file, buffer), |name, buffer| fgetxattr(file, name, buffer))
+}
+
+fn collect(
+    list: impl FnMut(&mut [u8]) -> Result<usize>,
+    mut get: impl FnMut(&[u8], &mut [u8]) -> Result<usize>,
+) -> Result<Attributes> {
+    let names = match with_growing_buffer(list) {
         Err(Errno::OPNOTSUPP) => Vec::new(),
         names => names?,
     };
     let mut attributes = BTreeMap::new();
     for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty() && *name != SELINUX) {
-        match with_growing_buffer(|buffer| lgetxattr(&path, name, buffer)) {
+        match with_growing_buffer(|buffer| get(name, buffer)) {
             Ok(value) => drop(attributes.insert(name.to_vec(), value)),
             // Removed meanwhile, or listed but not ours to read.
             Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
