@@ -149,7 +149,7 @@ impl<'store> Draft<'store> {
         earlier: Option<&Digest>,
         write: impl FnOnce(&mut dyn Append) -> Result<()>,
     ) -> Result<Written<'store>> {
-        let earlier = earlier.map(|earlier| self.store.earlier(earlier)).transpose()?.flatten();
+        let earlier = earlier.and_then(|earlier| self.store.earlier(earlier));
         let (layer, kept) = self.write_entries(Some(Recording::new(earlier)), write)?;
         Ok(Written { draft: self, layer, kept })
     }

@@ -167,8 +167,12 @@ impl Earlier {
 }
 
 impl Store {
-    /// A layer that another one may be like, if its parts are known.
-    pub(crate) fn earlier(&self, diff_id: &Digest) -> Result<Option<Arc<Earlier>>> {
+    /// A layer that another one may be like, if its parts are known and can be read.
+    pub(crate) fn earlier(&self, diff_id: &Digest) -> Option<Arc<Earlier>> {
+        self.read_earlier(diff_id).ok().flatten()
+    }
+
+    fn read_earlier(&self, diff_id: &Digest) -> Result<Option<Arc<Earlier>>> {
         let is_as_indexed = self.has_sealed_layer(diff_id)?;
         let path = self.layer_dir(diff_id).join(PARTS);
         let Some(bytes) = regular::read(&path)?.filter(|_| is_as_indexed) else { return Ok(None) };

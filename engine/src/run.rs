@@ -34,6 +34,10 @@ use crate::progress::{Event, Outcome, Stream};
 use crate::ssh_agent::{Relay, SocketOwner};
 use crate::step::{Done, Like, Step, StepError};
 
+/// Bytes of a layer whose step's root file system is kept mounted for a while: what was written there
+/// has its room on the disk for as long.
+const MOST_KEPT: u64 = 64 << 20;
+
 /// Why a process could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -162,7 +166,11 @@ impl Step<'_, '_> {
             let oom_killed = exit.oom_killed;
             return Err(StepError::Exit { command, code: exit.code, oom_killed, layers });
         }
-        Ok(committed?.diff_id)
+        let layer = committed?;
+        if layer.size > MOST_KEPT {
+            self.session.mounts.keep_root(None);
+        }
+        Ok(layer.diff_id)
     }
 
     fn run_container(

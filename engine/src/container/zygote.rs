@@ -15,6 +15,7 @@
 //! Mounts that take long to go are left to the zygote in the end, and go with it.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::iter;
 use std::mem::MaybeUninit;
@@ -274,6 +275,7 @@ pub(super) fn main() -> ! {
             let [namespaces] = numbers[..] else { return Ok(()) };
             if namespaces == KEEP {
                 kept.extend(descriptors);
+                leave_stdio()?;
                 continue;
             }
             let (its_socket, other_end) = pair()?;
@@ -291,6 +293,14 @@ pub(super) fn main() -> ! {
         }
     });
     std::process::exit(i32::from(served.is_err()))
+}
+
+/// Keeps nobody waiting who reads what the launching process wrote.
+fn leave_stdio() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 /// Becomes an init once it is told what it has; ends when nobody wants it.
