@@ -39,7 +39,7 @@ impl App {
     /// Runs `rcompose` in the application's folder, with every port it publishes at the machine's choice.
     fn compose(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new("timeout");
-        command.args(["-k", "5", "300", RCOMPOSE, "-p", &self.project]).args(arguments);
+        command.args(["-k", "60", "300", RCOMPOSE, "-p", &self.project]).args(arguments);
         let context = self.test.context();
         command.current_dir(&context).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());

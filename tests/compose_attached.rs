@@ -125,6 +125,36 @@ fn who_does_not_read_keeps_nothing_from_ending() {
 }
 
 #[test]
+fn who_asks_twice_does_not_wait_for_who_does_not_read() {
+    let project = Project::of(
+        "services:
+  a:
+    image: busybox
+    stop_grace_period: 100s
+    command: sh -c 'trap \"\" TERM; while :; do echo to be read by somebody; done'
+",
+    );
+    let mut child =
+        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let is_running = || project.test.rbuild(&["ps", "-q"]).ok().lines().count() == 1;
+    soon("it runs", is_running);
+    let unread = child.stdout.as_ref().unwrap();
+    soon("the pipe is full", || rustix::io::ioctl_fionread(unread).unwrap() > 60_000);
+    signal(&child, Signal::INT);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Gracefully Stopping") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(is_running(), "it ignores what it is asked");
+    signal(&child, Signal::INT);
+    // With its last lines unread; nobody has to ask for a third time.
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!is_running());
+}
+
+#[test]
 fn what_is_printed_at_the_end_is_shown_byte_by_byte() {
     let project = Project::of(
         "services:

@@ -201,6 +201,97 @@ fn wait_ends_with_the_code_of_what_has_ended() {
 }
 
 #[test]
+fn what_is_of_a_profile_that_is_not_enabled_is_left_alone() {
+    let project = Project::of(&format!(
+        "services:
+  web: {{image: busybox, {IDLE}}}
+  tool: {{image: busybox, {IDLE}, profiles: [tools]}}
+"
+    ));
+    let up = || {
+        project.compose(&["--profile", "tools", "up", "-d"]).succeeded();
+    };
+    let status = |service: &str| project.shown(service, "{{.State.Status}}");
+    up();
+    for verb in [&["stop"][..], &["kill"], &["rm", "-fs"], &["down"]] {
+        project.compose(verb).succeeded();
+        assert_eq!(status("tool"), "running", "{verb:?}");
+        assert!(!project.containers().contains(&"web-1".to_owned()) || status("web") == "exited");
+        up();
+    }
+    let pid = |service: &str| project.shown(service, "{{.State.Pid}}");
+    let (before, web) = (pid("tool"), pid("web"));
+    project.compose(&["restart", "-t", "0"]).succeeded();
+    assert_eq!(pid("tool"), before);
+    assert_ne!(pid("web"), web);
+    // Named, or with its profile, it is meant.
+    project.compose(&["stop", "tool"]).succeeded();
+    assert_eq!((status("tool"), status("web")), ("exited".to_owned(), "running".to_owned()));
+    project.compose(&["start"]).succeeded();
+    assert_eq!(status("tool"), "exited");
+    project.compose(&["--profile", "tools", "down"]).succeeded();
+    assert_eq!(project.containers(), [""; 0]);
+}
+
+#[test]
+fn start_waits_for_what_a_service_depends_on_and_for_all_if_asked_to() {
+    let project = Project::of(&format!(
+        "services:
+  db:
+    image: busybox
+    init: true
+    command: sh -c 'sleep 1; touch /ready; sleep 600'
+    healthcheck: {{test: test -e /ready, interval: 100ms, retries: 1000}}
+  app: {{image: busybox, {IDLE}, depends_on: {{db: {{condition: service_healthy}}}}}}
+  sick:
+    {{image: busybox, {IDLE}, profiles: [sick], healthcheck: {{test: exit 1, interval: 100ms, retries: 1000}}}}
+"
+    ));
+    project.compose(&["--profile", "sick", "create"]).succeeded();
+    project.compose(&["start", "app"]).succeeded();
+    assert_eq!(project.shown("db", "{{.State.Health.Status}}"), "healthy");
+    assert_eq!(project.shown("app", "{{.State.Status}}"), "running");
+    project.compose(&["stop", "-t", "0"]).succeeded();
+    project.compose(&["rm", "-f"]).succeeded();
+    project.compose(&["create"]).succeeded();
+    project.compose(&["start", "--wait", "db"]).succeeded();
+    assert_eq!(project.shown("db", "{{.State.Health.Status}}"), "healthy");
+    let sick = project.compose(&["start", "--wait", "--wait-timeout", "1", "sick"]);
+    refused(&sick, "timeout waiting for container");
+}
+
+#[test]
+fn a_file_goes_into_all_containers_of_a_service() {
+    let project =
+        Project::of(&format!("services: {{web: {{image: busybox, {IDLE}, scale: 2}}}}\n"));
+    project.compose(&["up", "-d"]).succeeded();
+    project.compose(&["run", "-d", "--name", "once", "web", "sleep", "600"]).succeeded();
+    project.test.file("file", "text");
+    let has =
+        |name: &str| project.test.rbuild(&["exec", name, "test", "-e", "/file"]).code == Some(0);
+    let names = ["web-1", "web-2"].map(|name| format!("{}-{name}", project.name));
+    project.compose(&["cp", "--index", "2", "file", "web:/file"]).succeeded();
+    assert_eq!((has(&names[0]), has(&names[1])), (false, true));
+    project.compose(&["cp", "file", "web:/file"]).succeeded();
+    assert!(has(&names[0]) && !has("once"));
+    project.compose(&["cp", "--all", "file", "web:/file"]).succeeded();
+    assert!(has("once"));
+    // It is nothing that `down` takes away unless it is asked to.
+    project.compose(&["down", "-t", "0"]).succeeded();
+    let left = project.test.rbuild(&["ps", "--format", "{{.Names}}"]).ok();
+    assert_eq!(left.trim(), "once");
+    project.compose(&["down", "-t", "0", "--remove-orphans"]).succeeded();
+    assert_eq!(project.test.rbuild(&["ps", "-aq"]).ok(), "");
+    assert!(
+        !project
+            .test
+            .rbuild(&["network", "ls", "-q", "-f", "type=custom"])
+            .ok()
+            .contains("default")
+    );
+}
+
+#[test]
 fn scale_starts_and_removes_containers_of_the_services_that_are_named() {
     let project = Project::of(&format!(
         "services:\n  web: {{image: busybox, {IDLE}, depends_on: [db]}}\n  db: {{image: busybox, {IDLE}}}\n"

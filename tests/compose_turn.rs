@@ -37,6 +37,42 @@ fn read_to(stderr: &mut impl BufRead, text: &str) {
 
 #[test]
 fn one_at_a_time_changes_a_project_and_who_waits_can_be_interrupted() {
+    let project = Project::of(
+        "services:
+  a: {image: busybox, command: sh -c 'trap \"\" TERM; sleep 600', stop_grace_period: 100s}
+  b: {image: busybox, command: sleep 600, init: true}
+",
+    );
+    project.compose(&["up", "-d"]).succeeded();
+    let (mut first, mut told) = start(&project, &["stop", "a"]);
+    read_to(&mut told, "a-1 Stopping");
+    let waiting = format!("waiting for another rcompose that changes project {:?}", project.name);
+    let (mut second, mut told) = start(&project, &["up", "-d"]);
+    read_to(&mut told, &waiting);
+    let (mut third, mut told) = start(&project, &["down"]);
+    read_to(&mut told, &waiting);
+    kill_process(Pid::from_child(&third), Signal::INT).unwrap();
+    assert_eq!(third.wait().unwrap().code(), Some(130));
+    // What only shows something, and signals, wait for nobody.
+    project.compose(&["ps"]).succeeded();
+    project.compose(&["pause", "b"]).succeeded();
+    project.compose(&["unpause", "b"]).succeeded();
+    project.compose(&["kill", "a"]).succeeded();
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(project.shown("a", "{{.State.Status}}"), "running");
+    let many = ["up", "-d", "--force-recreate", "-t", "0"];
+    let many: Vec<_> = (0..3).map(|_| start(&project, &many)).collect();
+    for (mut child, mut told) in many {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut told, &mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
+    }
+    assert_eq!(project.containers(), ["a-1", "b-1"]);
+}
+
+#[test]
+fn who_only_waits_lets_others_change_the_project() {
     let project = Project::of(&format!(
         "services:
   slow:
@@ -49,28 +85,32 @@ volumes: {{shared: }}
 "
     ));
     let (mut first, mut told) = start(&project, &["up", "-d"]);
-    read_to(&mut told, "slow-1 Started");
-    let waiting = format!("waiting for another rcompose that changes project {:?}", project.name);
+    read_to(&mut told, "slow-1 Waiting");
     let (mut second, mut told) = start(&project, &["up", "-d"]);
-    read_to(&mut told, &waiting);
-    let (mut third, mut told) = start(&project, &["down"]);
-    read_to(&mut told, &waiting);
-    kill_process(Pid::from_child(&third), Signal::INT).unwrap();
-    assert_eq!(third.wait().unwrap().code(), Some(130));
-    // What only shows something, and signals, wait for nobody.
-    project.compose(&["ps"]).succeeded();
-    project.compose(&["pause", "slow"]).succeeded();
-    project.compose(&["unpause", "slow"]).succeeded();
-    project.test.rbuild(&["exec", &project.id("slow"), "touch", "/shared/ready"]).ok();
+    read_to(&mut told, "slow-1 Waiting");
+    // What they wait for comes of it.
+    project.compose(&["run", "--rm", "--no-deps", "slow", "touch", "/shared/ready"]).succeeded();
     assert_eq!(first.wait().unwrap().code(), Some(0));
     assert_eq!(second.wait().unwrap().code(), Some(0));
     assert_eq!(project.containers(), ["last-1", "slow-1"]);
-    let many: Vec<_> = (0..3).map(|_| start(&project, &["up", "-d", "--force-recreate"])).collect();
-    for (mut child, mut told) in many {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut told, &mut text).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
-    }
+    // Or it is taken away.
+    project.compose(&["down", "-v", "-t", "0"]).succeeded();
+    let (mut first, mut told) = start(&project, &["up", "-d"]);
+    read_to(&mut told, "slow-1 Waiting");
+    project.compose(&["down", "-v", "-t", "0"]).succeeded();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut told, &mut text).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(1), "{text}");
+    assert!(text.contains("dependency failed to start") || text.contains("slow-1"), "{text}");
+    assert!(project.containers().is_empty(), "{text}");
+    // So does one that is interrupted.
+    let (mut first, mut told) = start(&project, &["up", "-d"]);
+    read_to(&mut told, "slow-1 Waiting");
+    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut told, &mut text).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(130), "{text}");
+    assert!(text.ends_with("interrupted\n"), "{text}");
 }
 
 #[test]

@@ -202,6 +202,18 @@ mod tests {
         assert!(Hasher::from_state(b"").is_none());
     }
 
+    /// States are kept in files (see [`crate::parts`]): another form needs another version there.
+    #[test]
+    fn a_state_has_one_form() {
+        let mut hasher = Hasher::new();
+        hasher.update(&[b'x'; 64 + 5]);
+        let found: Vec<String> = hasher.state().iter().map(|byte| format!("{byte:02x}")).collect();
+        // What the digest is so far, how many blocks it is of, and what is in the block begun.
+        let digest = "46cd328b442d77d0198e15e4e27214ed182aa435e0ceec365b2992e2deffad85";
+        let block = format!("05{}{}", "78".repeat(5), "00".repeat(58));
+        assert_eq!(found.concat(), format!("{digest}0100000000000000{block}"));
+    }
+
     #[test]
     fn a_digest_reads_what_it_writes() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -21,7 +21,7 @@ use crate::layer::unpack::{Form, unpack_layer};
 use crate::layer::writer::{Append, LayerWriter, Place};
 use crate::layer::{self, Entry, Timestamp, pack};
 use crate::lower::{Driver, Mark};
-use crate::parts::{Digesting, PARTS, Recording, WORTH_PARTS};
+use crate::parts::{Digesting, PARTS, Recording};
 use crate::pipeline::{Finished, Pipeline};
 use crate::removal::remove_dir_all;
 use crate::store::Store;
@@ -143,14 +143,20 @@ impl<'store> Draft<'store> {
     }
 
     /// The same for one that a later layer may be like, or that is like an earlier one: who writes
-    /// can find entries there, and what is the same costs little.
+    /// can find entries there, and what is the same costs little. When the earlier one turns out to
+    /// have rotted, all is written again without it.
     pub fn write_tar_like(
         self,
         earlier: Option<&Digest>,
-        write: impl FnOnce(&mut dyn Append) -> Result<()>,
+        mut write: impl FnMut(&mut dyn Append) -> Result<()>,
     ) -> Result<Written<'store>> {
         let earlier = earlier.and_then(|earlier| self.store.earlier(earlier));
-        let (layer, kept) = self.write_entries(Some(Recording::new(earlier)), write)?;
+        let recording = |earlier| Some(Recording::new(self.dir.join(PARTS), earlier));
+        let mut written = self.write_entries(recording(earlier.clone()), &mut write);
+        if written.is_err() && earlier.is_some_and(|earlier| earlier.is_rotten()) {
+            written = self.write_entries(recording(None), write);
+        }
+        let (layer, kept) = written?;
         Ok(Written { draft: self, layer, kept })
     }
 
@@ -197,7 +203,7 @@ impl<'store> Draft<'store> {
             // Also where it is only to tell what cannot be mounted.
             index.0.get_or_insert_with(Builder::new);
         }
-        let (tar, layer) = self.write_file(Digesting::new(None), |out| {
+        let (tar, layer) = self.write_file(Digesting::new(), |out| {
             let tee = Tee { input, out };
             let mut archive = layer::reader::entries(io::BufReader::with_capacity(BUFFER, tee));
             while let Some((entry, data)) = archive.next_entry().map_err(not_imported)? {
@@ -244,7 +250,7 @@ impl<'store> Draft<'store> {
         write: impl FnOnce(&mut dyn Append) -> Result<()>,
     ) -> Result<(Layer, Kept)> {
         let mut index = self.index();
-        let digesting = parts.as_ref().map_or(Digesting::new(None), Recording::digesting);
+        let digesting = parts.as_ref().map_or_else(Digesting::new, Recording::digesting);
         let (tar, layer) = self.write_file(digesting, |out| {
             let tar = LayerWriter::new(out);
             let mut tar = Indexed { tar, index: &mut index, parts: parts.as_mut() };
@@ -255,8 +261,8 @@ impl<'store> Draft<'store> {
             };
             tar.tar.finish().map(drop).map_err(failed)
         })?;
-        if let Some(parts) = parts.filter(|_| layer.size >= WORTH_PARTS) {
-            parts.write(&self.dir.join(PARTS), tar.states)?;
+        if let Some(parts) = parts {
+            parts.finish(layer.size, tar.noted)?;
         }
         let kept = self.keep(&tar.file, &layer, index)?;
         Ok((layer, kept))
@@ -510,7 +516,7 @@ impl Append for Indexed<'_> {
         self.tar.append(entry, data)?;
         self.index(entry);
         if let Some(parts) = &mut self.parts {
-            parts.push(self.tar.position());
+            parts.push(self.tar.position()).map_err(not_noted)?;
         }
         Ok(())
     }
@@ -526,7 +532,7 @@ impl Append for Indexed<'_> {
     fn append_from(&mut self, entry: &Entry, place: Place) -> Result<(), layer::Error> {
         let parts = self.parts.as_mut().expect("it was found there");
         self.tar.append_stretch(parts.stretch(place))?;
-        parts.push_found(place, self.tar.position());
+        parts.push_found(place, self.tar.position()).map_err(not_noted)?;
         self.index(entry);
         Ok(())
     }
@@ -536,6 +542,11 @@ impl Append for Indexed<'_> {
             parts.note(entry, content);
         }
     }
+}
+
+/// What cannot be written beside the tar cannot be written.
+fn not_noted(error: Error) -> layer::Error {
+    layer::Error::Write { source: io::Error::other(error) }
 }
 
 /// Passes on what is read, and writes it too.
@@ -688,7 +699,7 @@ mod tests {
         let full =
             || fs::File::options().write(true).open("/dev/full").expect("open").into_parts().0;
         let tar = tar(&[Entry::new("f", Kind::File { size: 1 }, 0o644)]);
-        let mut out = Pipeline::new(full(), Digesting::new(None));
+        let mut out = Pipeline::new(full(), Digesting::new());
         let mut archive = layer::reader::entries(Tee { input: tar.as_slice(), out: &mut out });
         let error = not_imported(archive.next_entry().map(drop).expect_err("full"));
         let error = store.draft_layer().expect("draft").unwritten(error);

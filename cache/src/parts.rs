@@ -3,42 +3,42 @@
 //! beginning is not digested again.
 //!
 //! `layers/<hex>/parts` says of each entry what it was made of, by a digest, and where it ends in
-//! `layer.tar`; and now and then what the digest of the tar was until there. It is derived,
-//! disposable, and not synced: behind it stands its own digest, and who cannot read it does without.
-//! It holds for the tar that the layer's index was made of, see [`crate::index`].
+//! `layer.tar`; of each block of the tar its CRC-32; and now and then what the digest of the tar was
+//! until there. It is derived, disposable, and not synced: behind it stands its own digest, and who
+//! cannot read it does without. It holds for the tar that the layer's index was made of, see
+//! [`crate::index`].
+//!
+//! A tar whose bytes have rotted since, so that nothing but its digest tells it, is found where its
+//! blocks are read again: all is taken from its own sources then. What is the same from the beginning
+//! is not read; a layer with that has another digest than its name says, as the earlier one has.
 //!
 //! An entry with extended attributes is in no part that can be found: they are known only when its
 //! file is open.
 
+mod digesting;
+mod form;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use fs_err as fs;
+use form::{Parts, PartsWriter};
 
 use crate::content::ContentDigest;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layer::writer::{Place, Stretch};
 use crate::layer::{Entry, Kind};
 use crate::regular;
 use crate::store::Store;
 
+pub(crate) use digesting::{Digesting, Noted};
+
 /// Its name in a layer's directory.
 pub(crate) const PARTS: &str = "parts";
-
-/// Begins a file of parts; the last digit is the version.
-const MAGIC: &[u8; 8] = b"rparts-1";
-
-/// Bytes of a tar from one state of its digest that is kept to the next.
-const BETWEEN_STATES: u64 = 4 << 20;
-
-/// Bytes of a part, and of a state that is kept.
-const PER_PART: usize = 32 + 8;
-const PER_STATE: usize = 8 + STATE;
-const STATE: usize = 32 + 8 + 64;
 
 /// Of a tar with fewer bytes all is done again before its parts are read.
 pub(crate) const WORTH_PARTS: u64 = 4 << 20;
@@ -47,67 +47,11 @@ pub(crate) const WORTH_PARTS: u64 = 4 << 20;
 type Made = Option<ContentDigest>;
 
 /// Up to where a tar is digested, and the state of its digest there.
-pub(crate) type State = (u64, Vec<u8>);
-
-/// What a tar consists of.
-#[derive(Default)]
-pub(crate) struct Parts {
-    /// In the order of the tar: what each entry was made of, and where it ends.
-    entries: Vec<(Made, u64)>,
-    states: Vec<State>,
-}
-
-impl Parts {
-    /// Adds an entry that ends here in the tar.
-    fn push(&mut self, made: Made, end: u64) {
-        self.entries.push((made, end));
-    }
-
-    /// Says what the entry that was added last was made of.
-    fn note(&mut self, made: Made) {
-        if let Some(last) = self.entries.last_mut() {
-            last.0 = made;
-        }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend((self.entries.len() as u64).to_le_bytes());
-        for (made, end) in &self.entries {
-            bytes.extend(made.map_or([0; 32], |made| *made.bytes()));
-            bytes.extend(end.to_le_bytes());
-        }
-        for (at, state) in &self.states {
-            bytes.extend(at.to_le_bytes());
-            bytes.extend(state);
-        }
-        bytes.extend(ContentDigest::of(&bytes).bytes());
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (bytes, digest) = bytes.split_last_chunk::<32>()?;
-        let bytes = (ContentDigest::of(bytes).bytes() == digest).then_some(bytes)?;
-        let (count, bytes) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
-        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-        let (entries, states) = bytes.split_at_checked(count.checked_mul(PER_PART)?)?;
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-        let entry = |bytes: &[u8; PER_PART]| {
-            let made: [u8; 32] = bytes[..32].try_into().expect("32 bytes");
-            let made = (made != [0; 32]).then(|| ContentDigest::from_bytes(made));
-            (made, number(&bytes[32..]))
-        };
-        let state = |bytes: &[u8; PER_STATE]| (number(&bytes[..8]), bytes[8..].to_vec());
-        Some(Self {
-            entries: entries.as_chunks().0.iter().map(entry).collect(),
-            states: states.as_chunks().0.iter().map(state).collect(),
-        })
-    }
-}
+type State = (u64, Vec<u8>);
 
 /// Whether a file of parts is what was written; one that is not there is not.
 pub(crate) fn is_whole(path: &Path) -> Result<bool> {
-    Ok(regular::read(path)?.is_some_and(|bytes| Parts::decode(&bytes).is_some()))
+    Ok(regular::read(path)?.is_some_and(|bytes| Parts::decode(bytes).is_some()))
 }
 
 /// What an entry is made of: all that its header says, and the digest of its content, which is that
@@ -148,22 +92,44 @@ fn made_of(entry: &Entry, content: Option<&ContentDigest>) -> Made {
 /// A layer that another one is like.
 pub(crate) struct Earlier {
     tar: Arc<File>,
+    /// Bytes of the tar.
+    length: u64,
     parts: Parts,
-    places: HashMap<[u8; 32], u32>,
+    /// The entries by the first bytes of what they were made of.
+    places: HashMap<[u8; 8], u32>,
+    sums: Vec<u32>,
+    states: Vec<State>,
+    is_rotten: AtomicBool,
 }
 
 impl Earlier {
     /// Where an entry like this one is in it.
     fn find(&self, made: &ContentDigest) -> Option<Place> {
-        self.places.get(made.bytes()).copied().map(Place)
+        let number = *self.places.get(&begin(made))?;
+        (self.parts.entry(number as usize).0 == Some(*made)).then_some(Place(number))
     }
 
     /// A place's bytes.
     fn stretch(&self, Place(number): Place) -> Stretch {
         let number = number as usize;
-        let start = number.checked_sub(1).map_or(0, |before| self.parts.entries[before].1);
-        Stretch { file: self.tar.clone(), start, end: self.parts.entries[number].1 }
+        let start = number.checked_sub(1).map_or(0, |before| self.parts.entry(before).1);
+        Stretch { file: self.tar.clone(), start, end: self.parts.entry(number).1 }
     }
+
+    /// Whether it was found not to be what was written.
+    pub(crate) fn is_rotten(&self) -> bool {
+        self.is_rotten.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    fn found_rotten(&self) -> io::Error {
+        self.is_rotten.store(true, Ordering::Relaxed);
+        io::Error::new(io::ErrorKind::InvalidData, "an earlier layer is not what was written")
+    }
+}
+
+fn begin(made: &ContentDigest) -> [u8; 8] {
+    *made.bytes().first_chunk().expect("a digest is longer")
 }
 
 impl Store {
@@ -177,24 +143,28 @@ impl Store {
         let path = self.layer_dir(diff_id).join(PARTS);
         let Some(bytes) = regular::read(&path)?.filter(|_| is_as_indexed) else { return Ok(None) };
         let tar = regular::open(&self.layer_tar(diff_id))?;
-        let (Some(parts), Some(tar)) = (Parts::decode(&bytes), tar) else { return Ok(None) };
-        let made = parts.entries.iter().enumerate();
-        let places = made.filter_map(|(at, (made, _))| Some((*made.as_ref()?.bytes(), at as u32)));
-        let (places, tar) = (places.collect(), Arc::new(tar.into_parts().0));
-        Ok(Some(Arc::new(Earlier { tar, parts, places })))
+        let (Some(parts), Some(tar)) = (Parts::decode(bytes), tar) else { return Ok(None) };
+        let length = tar.metadata().map_err(Error::Io)?.len();
+        let made = (0..parts.len()).filter_map(|at| Some((begin(&parts.entry(at).0?), at as u32)));
+        let places = made.collect();
+        let (sums, states) = (parts.sums().collect(), parts.states().collect());
+        let (tar, is_rotten) = (Arc::new(tar.into_parts().0), AtomicBool::new(false));
+        Ok(Some(Arc::new(Earlier { tar, length, parts, places, sums, states, is_rotten })))
     }
 }
 
 /// The parts of a tar in the making, and those of the one it is like.
-#[derive(Default)]
 pub(crate) struct Recording {
-    parts: Parts,
+    parts: PartsWriter,
+    /// The entry that was added last: what it is made of may still be said.
+    last: Option<(Made, u64)>,
     earlier: Option<Arc<Earlier>>,
 }
 
 impl Recording {
-    pub(crate) fn new(earlier: Option<Arc<Earlier>>) -> Self {
-        Self { parts: Parts::default(), earlier }
+    /// Of a tar whose parts will be in this file.
+    pub(crate) fn new(path: PathBuf, earlier: Option<Arc<Earlier>>) -> Self {
+        Self { parts: PartsWriter::new(path), last: None, earlier }
     }
 
     /// Whether there is an earlier layer.
@@ -214,109 +184,51 @@ impl Recording {
     }
 
     /// Adds an entry that was found, and ends here.
-    pub(crate) fn push_found(&mut self, place: Place, end: u64) {
+    pub(crate) fn push_found(&mut self, place: Place, end: u64) -> Result<()> {
         let earlier = self.earlier.as_ref().expect("it was found there");
-        self.parts.push(earlier.parts.entries[place.0 as usize].0, end);
+        let made = earlier.parts.entry(place.0 as usize).0;
+        self.put(Some((made, end)))
     }
 
     /// Adds an entry that ends here.
-    pub(crate) fn push(&mut self, end: u64) {
-        self.parts.push(None, end);
+    pub(crate) fn push(&mut self, end: u64) -> Result<()> {
+        self.put(Some((None, end)))
     }
 
     /// Says what content the entry that was added last has.
     pub(crate) fn note(&mut self, entry: &Entry, content: Option<&ContentDigest>) {
-        self.parts.note(made_of(entry, content));
+        if let Some((made, _)) = &mut self.last {
+            *made = made_of(entry, content);
+        }
     }
 
-    /// Writes the parts beside their tar, with the states that its digest went through.
-    pub(crate) fn write(mut self, path: &Path, states: Vec<State>) -> Result<()> {
-        self.parts.states = states;
-        fs::write(path, self.parts.encode()).map_err(Error::Io)
+    /// Keeps the parts of a tar with these bytes, if they are worth it.
+    pub(crate) fn finish(mut self, size: u64, noted: Option<Noted>) -> Result<()> {
+        self.put(None)?;
+        match noted.filter(|_| size >= WORTH_PARTS) {
+            Some(noted) => self.parts.finish(&noted.sums, &noted.states),
+            None => self.parts.discard(),
+        }
     }
 
     /// What digests a tar like the earlier one.
     pub(crate) fn digesting(&self) -> Digesting {
-        Digesting::new(self.earlier.clone())
-    }
-}
-
-/// The digest of a tar in the making. What the tar has in common with an earlier one from the
-/// beginning is digested only from the last state that is known of it.
-pub(crate) struct Digesting {
-    hasher: Hasher,
-    /// Up to where it is digested.
-    at: u64,
-    states: Vec<State>,
-    earlier: Option<Arc<Earlier>>,
-    /// Up to where it is the same as the earlier one; the hasher knows nothing of that yet.
-    same: u64,
-}
-
-impl Digesting {
-    pub(crate) fn new(earlier: Option<Arc<Earlier>>) -> Self {
-        Self { hasher: Hasher::new(), at: 0, states: Vec::new(), earlier, same: 0 }
+        Digesting::noting(self.earlier.clone())
     }
 
-    /// Adds bytes.
-    pub(crate) fn update(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.catch_up()?;
-        self.add(bytes);
-        Ok(())
-    }
-
-    /// Adds the bytes of a stretch of another file.
-    pub(crate) fn update_from(&mut self, stretch: &Stretch) -> io::Result<()> {
-        let is_same = self.at == 0 && self.same == stretch.start;
-        if is_same && self.earlier.as_ref().is_some_and(|it| Arc::ptr_eq(&it.tar, &stretch.file)) {
-            self.same = stretch.end;
-            return Ok(());
+    fn put(&mut self, next: Option<(Made, u64)>) -> Result<()> {
+        match std::mem::replace(&mut self.last, next) {
+            Some((made, end)) => self.parts.push(made, end),
+            None => Ok(()),
         }
-        self.catch_up()?;
-        stretch.read(|bytes| {
-            self.add(bytes);
-            Ok(())
-        })
-    }
-
-    /// The digest, and the states it went through.
-    pub(crate) fn finish(mut self) -> io::Result<(Digest, Vec<State>)> {
-        self.catch_up()?;
-        Ok((self.hasher.finish(), self.states))
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.at += bytes.len() as u64;
-        if self.at >= self.states.last().map_or(0, |(at, _)| *at) + BETWEEN_STATES {
-            self.states.push((self.at, self.hasher.state()));
-        }
-    }
-
-    /// Digests what is the same, from the last known state on.
-    fn catch_up(&mut self) -> io::Result<()> {
-        if self.same <= self.at {
-            return Ok(());
-        }
-        let earlier = self.earlier.take().expect("it is the same as that");
-        let known = earlier.parts.states.iter().take_while(|(at, _)| *at <= self.same);
-        self.states = known.cloned().collect();
-        if let Some((at, state)) = self.states.last()
-            && let Some(hasher) = Hasher::from_state(state)
-        {
-            (self.at, self.hasher) = (*at, hasher);
-        }
-        let rest = Stretch { file: earlier.tar.clone(), start: self.at, end: self.same };
-        rest.read(|bytes| {
-            self.add(bytes);
-            Ok(())
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use fs_err as fs;
 
     use super::*;
     use crate::index::INDEX;
@@ -339,6 +251,7 @@ mod tests {
         let mut found = 0;
         let draft = store.draft_layer().expect("draft");
         let mut write = |out: &mut dyn Append| -> Result<(), crate::layer::Error> {
+            found = 0;
             let directory = Entry::new("dir", Kind::Directory, 0o755);
             match out.find(&directory, None) {
                 Some(place) => out.append_from(&directory, place)?,
@@ -461,6 +374,63 @@ mod tests {
             let tar = fs::read(store.layer_tar(&layer.diff_id)).expect("read");
             assert_eq!(Digest::of(tar), layer.diff_id);
         }
+    }
+
+    #[test]
+    fn what_has_rotted_gets_into_no_other_layer() {
+        let names = names(500);
+        let files: Files<'_> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let changed = |number: usize| {
+            let mut files = files.clone();
+            files[number].1 = 2;
+            files
+        };
+        // A bit of what is read again: beside the change, far behind it, and at the very end.
+        for (change, rotten) in [(0, 1), (100, 101), (100, 400), (498, 499)] {
+            let ((_one, like), (_other, alone)) = (store(), store());
+            let (earlier, _) = stored(&like, &files, None);
+            let path = like.layer_tar(&earlier.diff_id);
+            let before = fs::metadata(&path).expect("stat").modified().expect("a time");
+            let tar = fs::File::options().read(true).write(true).open(&path).expect("open");
+            // Its time needs an extended header, with one block in it.
+            let per_file = (3 * 512 + SIZE.next_multiple_of(512)) as u64;
+            // Behind the directory and some files, in the middle of one.
+            let at = 512 + rotten * per_file + 20_000;
+            let mut byte = [0];
+            tar.file().read_exact_at(&mut byte, at).expect("read");
+            tar.file().write_all_at(&[byte[0] ^ 4], at).expect("write");
+            tar.set_modified(before).expect("set the time");
+            drop(tar);
+            let after = changed(change);
+            let (layer, found) = stored(&like, &after, Some(&earlier.diff_id));
+            assert_eq!(found, 0, "{change} {rotten}");
+            assert_eq!(layer, stored(&alone, &after, None).0, "{change} {rotten}");
+            let tar = fs::read(like.layer_tar(&layer.diff_id)).expect("read");
+            assert_eq!(Digest::of(tar), layer.diff_id);
+            let made = like.layer_dir(&layer.diff_id).join(PARTS);
+            assert!(is_whole(&made).expect("look"));
+        }
+    }
+
+    #[test]
+    fn a_tar_that_is_small_has_no_parts() {
+        let (_dir, store) = store();
+        let names = names(2000);
+        let draft = store.draft_layer().expect("draft");
+        let write = |out: &mut dyn Append| {
+            for name in &names {
+                out.append(
+                    &Entry::new(name.as_str(), Kind::File { size: 0 }, 0o644),
+                    &mut io::empty(),
+                )
+                .expect("append");
+            }
+            Ok(())
+        };
+        let written = draft.write_tar_like(None, write).expect("write");
+        let layer = written.commit().expect("commit");
+        assert!(layer.size < WORTH_PARTS);
+        assert!(!store.layer_dir(&layer.diff_id).join(PARTS).exists());
     }
 
     #[test]

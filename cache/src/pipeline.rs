@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 use crate::flush::Flusher;
 use crate::layer::writer::{Output, Stretch};
-use crate::parts::{Digesting, State};
+use crate::parts::{Digesting, Noted};
 
 /// Bytes that are written before threads are worth their starting.
 const ALONE: u64 = 2 << 20;
@@ -69,8 +69,8 @@ enum Piece {
 pub(crate) struct Finished {
     pub(crate) file: File,
     pub(crate) digest: Digest,
-    /// What its digest went through.
-    pub(crate) states: Vec<State>,
+    /// What a later tar that is like this one needs of the way to its digest.
+    pub(crate) noted: Option<Noted>,
 }
 
 impl Pipeline {
@@ -145,8 +145,8 @@ impl Pipeline {
             Work::Failed => return Err(failed_before()),
         };
         let file = out.finish()?;
-        let (digest, states) = digesting.finish()?;
-        Ok(Finished { file, digest, states })
+        let (digest, noted) = digesting.finish()?;
+        Ok(Finished { file, digest, noted })
     }
 }
 
@@ -320,7 +320,7 @@ mod tests {
         for size in [0, 1, 700_000, ALONE as usize, 9_000_001] {
             let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
             let file = tempfile::NamedTempFile::new().expect("file");
-            let mut out = Pipeline::new(file.reopen().expect("open"), Digesting::new(None));
+            let mut out = Pipeline::new(file.reopen().expect("open"), Digesting::new());
             for part in bytes.chunks(512 * 1024) {
                 out.write(part).expect("write");
             }
@@ -342,8 +342,7 @@ mod tests {
             // Whatever the bytes come in, and wherever they begin in the file's blocks.
             for part in [700, 65_536, 512 * 1024, usize::MAX] {
                 let path = dir.path().join("file");
-                let mut out =
-                    Pipeline::new(File::create(&path).expect("create"), Digesting::new(None));
+                let mut out = Pipeline::new(File::create(&path).expect("create"), Digesting::new());
                 for part in bytes.chunks(part) {
                     out.write(part).expect("write");
                 }
@@ -362,14 +361,14 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_of() {
         let full = File::options().write(true).open("/dev/full").expect("open");
-        let mut out = Pipeline::new(full, Digesting::new(None));
+        let mut out = Pipeline::new(full, Digesting::new());
         let error = out.write(b"x").expect_err("full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 
         let file = tempfile::NamedTempFile::new().expect("file");
         // Not open for writing: every write fails, also the thread's.
         let read_only = Sparse::new(File::open(file.path()).expect("open"));
-        let beside = Beside::start(read_only, Digesting::new(None)).expect("start");
+        let beside = Beside::start(read_only, Digesting::new()).expect("start");
         let mut out = Pipeline { work: Work::Beside(beside), buffer: Vec::new() };
         let written = (0..100).try_for_each(|_| out.write(&[1; 4096]));
         assert_eq!(written.expect_err("refused").raw_os_error(), Some(9));

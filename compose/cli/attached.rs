@@ -4,9 +4,10 @@ mod follow;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -24,15 +25,15 @@ use rustix::event::{PollFd, PollFlags};
 use crate::args::Globals;
 use crate::down::Change;
 use crate::home::{self, Here};
-use crate::interrupt::{Interrupt, News};
+use crate::interrupt::{INTERRUPTED, Interrupt, News};
 use crate::printer::{Printer, label};
 use crate::turn::Turn;
 use crate::ui;
 use crate::watch::Watcher;
 
 const KILL: i32 = 9;
-/// What a program ends with that was interrupted.
-const INTERRUPTED: u8 = 130;
+/// How long somebody who has asked twice still waits for what has not been read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often it is looked whether somebody still changes the project whose containers have all ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -374,15 +375,22 @@ impl Attached {
 
     /// Ends, with all containers.
     fn stop_all(&self, run: &Run<'_>, code: ExitCode) -> anyhow::Result<ExitCode> {
-        run.stop("Gracefully Stopping... press Ctrl+C again to force")?;
+        let asked_twice = run.stop("Gracefully Stopping... press Ctrl+C again to force")?;
         self.watch.stop.cancel();
+        let stopped = Instant::now();
         // Who reads may not want to, and who waits for that may not want to any more.
         while !self.watched().ids.is_empty() {
-            match run.interrupt.next() {
-                News::Left { id, .. } => drop(self.watched().ids.remove(&id)),
-                News::Signal(signal) => std::process::exit(128 + signal),
-                News::Unread => return Ok(code),
-                _ => {}
+            let news = match asked_twice {
+                true => run.interrupt.next_within(LAST_LINES.saturating_sub(stopped.elapsed())),
+                false => Some(run.interrupt.next()),
+            };
+            match news {
+                Some(News::Left { id, .. }) => drop(self.watched().ids.remove(&id)),
+                Some(News::Signal(signal)) => std::process::exit(128 + signal),
+                Some(News::Unread) => return Ok(code),
+                Some(_) => {}
+                // Not by way of those who print, who may wait for ever.
+                None => std::process::exit(INTERRUPTED.into()),
             }
         }
         self.end();
@@ -400,14 +408,16 @@ impl Attached {
 }
 
 impl Run<'_> {
-    /// Stops the project's containers.
-    fn stop(&self, what: &str) -> anyhow::Result<()> {
+    /// Stops the project's containers; at once when a signal comes meanwhile. Returns whether one has.
+    fn stop(&self, what: &str) -> anyhow::Result<bool> {
         let Run { globals, here, project, interrupt, timeout, watcher } = *self;
         if let Some(watcher) = watcher {
             watcher.halt();
         }
         ui::note(format_args!(" Compose Stopping {what} "));
+        let asked = AtomicBool::new(false);
         let hurry = || {
+            asked.store(true, Ordering::Relaxed);
             if let Err(error) = kill(here, project) {
                 ui::warn(format_args!("cannot kill what runs: {error:#}"));
             }
@@ -426,9 +436,11 @@ impl Run<'_> {
             interrupt,
             verb: "stop",
             timeout,
+            deadline: None,
             hurry: Some(&hurry),
         };
-        change.carry_out(&plan)
+        change.carry_out(&plan, None)?;
+        Ok(asked.load(Ordering::Relaxed))
     }
 }
 

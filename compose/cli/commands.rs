@@ -94,7 +94,7 @@ impl<'a> Rbuild<'a> {
             project: self.project,
             observed,
             wishes: Up::default(),
-            files: files::folder(&self.project.name),
+            files: files::folder(here.store.root(), &self.project.name),
             commands: self,
             listener,
             cancel: self.cancel,
@@ -103,6 +103,7 @@ impl<'a> Rbuild<'a> {
             attaches: false,
             renew_volumes: false,
             deadline: None,
+            turn: None,
         }
     }
 }

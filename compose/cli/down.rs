@@ -1,6 +1,7 @@
 //! `down`: what a project has is taken away.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
@@ -16,7 +17,7 @@ use crate::commands::Rbuild;
 use crate::home::{self, Here};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::turn::Turn;
+use crate::turn::{Turn, Yielding};
 use crate::ui;
 
 /// What `down` is told.
@@ -44,7 +45,7 @@ pub(crate) fn down(globals: &Globals, args: &DownArgs) -> anyhow::Result<ExitCod
     let (project, name) = home::project_or_name(globals, &[])?;
     let interrupt = Interrupt::take()?;
     let here = Here::open(globals, "remove containers")?;
-    let _turn = match globals.dry_run {
+    let turn = match globals.dry_run {
         true => None,
         false => Some(Turn::take(&here, &name, &interrupt)?),
     };
@@ -76,12 +77,15 @@ pub(crate) fn down(globals: &Globals, args: &DownArgs) -> anyhow::Result<ExitCod
         interrupt: &interrupt,
         verb: "down",
         timeout: args.timeout,
+        deadline: None,
         hurry: None,
     };
-    change.carry_out(&plan)?;
+    // It waits for nothing that others could have the turn meanwhile for.
+    change.carry_out(&plan, None)?;
     if args.services.is_empty() {
-        forget_files(&files::folder(&name))?;
+        forget_files(&files::folder(here.store.root(), &name))?;
     }
+    drop(turn);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,13 +109,22 @@ pub(crate) struct Change<'a> {
     pub(crate) verb: &'static str,
     /// Seconds that containers have to end, if not their own.
     pub(crate) timeout: Option<i64>,
+    /// When waiting for containers has taken too long, and how many seconds that is.
+    pub(crate) deadline: Option<(Instant, u64)>,
     /// What is done when somebody does not want to wait; else a signal ends it, and a second one us.
     pub(crate) hurry: Option<&'a (dyn Fn() + Sync)>,
 }
 
+impl DownArgs {
+    /// All of a project, and what its file does not know.
+    pub(crate) fn of_all() -> DownArgs {
+        DownArgs { remove_orphans: true, ..DownArgs::default() }
+    }
+}
+
 impl Change<'_> {
-    /// Carries it out.
-    pub(crate) fn carry_out(&self, plan: &Plan) -> anyhow::Result<()> {
+    /// Carries it out, and gives up the turn while there is nothing to do but to wait.
+    pub(crate) fn carry_out(&self, plan: &Plan, turn: Option<Turn>) -> anyhow::Result<()> {
         let containers = self.here.containers()?;
         let cancel = Cancel::new()?;
         let commands = Rbuild {
@@ -123,8 +136,11 @@ impl Change<'_> {
         };
         let progress = Progress::new(&self.globals.progress, self.verb);
         let listener = |event: Event<'_>| progress.event(&event);
+        let turn = turn.map(|turn| Yielding::new(self.here, &self.project.name, &cancel, turn));
         let work = Apply {
             stop_timeout: self.timeout,
+            deadline: self.deadline,
+            turn: turn.as_ref().map(|turn| turn as &dyn apply::Turn),
             ..commands.work(self.here, &containers, self.observed, &listener)
         };
         let apply = || apply::apply(&work, plan);

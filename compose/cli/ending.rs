@@ -9,10 +9,8 @@ use compose::apply::Cancel;
 use engine::signals::{HANG_UP, INTERRUPT, Signals, TERMINATE};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::interrupt::INTERRUPTED;
 use crate::ui;
-
-/// What a program ends with that was asked to.
-const INTERRUPTED: u8 = 130;
 
 /// The wish that a verb ends. Readable once somebody has it.
 pub(crate) struct Ending {

@@ -8,7 +8,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use compose::apply::Cancel;
+use compose::failure::Failure;
 use engine::signals::{HANG_UP, INTERRUPT, Signals, TERMINATE};
+
+/// What a program ends with that was interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Something that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +79,20 @@ impl Interrupt {
         Ok(Interrupt { came: Mutex::new(came), early: Mutex::default(), sender })
     }
 
-    /// Does something that a signal cancels, and a second one breaks off with us.
-    pub(crate) fn during<T>(&self, cancel: &Cancel, work: impl FnOnce() -> T) -> T {
+    /// Does something that a signal cancels, and a second one breaks off with us. One that comes too late to cancel it
+    /// keeps all the same what would be done next from being done.
+    pub(crate) fn during<T, E: From<Failure>>(
+        &self,
+        cancel: &Cancel,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut asked = false;
         let on_signal = |signal| match std::mem::replace(&mut asked, true) {
             true => std::process::exit(128 + signal),
             false => cancel.cancel(),
         };
-        self.attend(on_signal, work)
+        let done = self.attend(on_signal, work)?;
+        if asked { Err(Failure::Interrupted.into()) } else { Ok(done) }
     }
 
     /// Does something, and something else for each signal that comes meanwhile.
@@ -128,5 +138,38 @@ impl Interrupt {
             return Some(early);
         }
         self.came.lock().expect("no holder panics").recv_timeout(time).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interrupt() -> Interrupt {
+        let (sender, came) = channel();
+        Interrupt { came: Mutex::new(came), early: Mutex::default(), sender }
+    }
+
+    #[test]
+    fn a_signal_that_comes_at_the_very_end_is_not_lost() {
+        let interrupt = interrupt();
+        let cancel = Cancel::new().expect("an event");
+        let done = interrupt.during(&cancel, || {
+            interrupt.sender().send(News::Signal(INTERRUPT)).expect("somebody hears");
+            while !cancel.is_canceled() {
+                std::thread::yield_now();
+            }
+            Ok::<_, Failure>(())
+        });
+        assert!(matches!(done, Err(Failure::Interrupted)), "{done:?}");
+        // Without one all goes on, and what else has come is kept.
+        let cancel = Cancel::new().expect("an event");
+        let left = News::Left { id: "a".to_owned(), is_lost: false };
+        let done = interrupt.during(&cancel, || {
+            interrupt.sender().send(left.clone()).expect("somebody hears");
+            Ok::<_, Failure>(3)
+        });
+        assert!(matches!(done, Ok(3)), "{done:?}");
+        assert_eq!(interrupt.next(), left);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -107,6 +108,8 @@ struct Found {
     interrupt: Interrupt,
     /// Held by what does more than to send signals.
     turn: Option<Turn>,
+    /// When waiting for containers has taken too long, and how many seconds that is.
+    deadline: Option<(Instant, u64)>,
 }
 
 impl Found {
@@ -124,7 +127,8 @@ impl Found {
         let (project, name) = home::project_or_name(globals, &[])?;
         let interrupt = Interrupt::take()?;
         let here = Here::open(globals, "change containers")?;
-        Ok(Found { here, project, name, observed: Observed::default(), interrupt, turn: None })
+        let observed = Observed::default();
+        Ok(Found { here, project, name, observed, interrupt, turn: None, deadline: None })
     }
 
     fn take_turn(&mut self) -> anyhow::Result<()> {
@@ -149,7 +153,7 @@ impl Found {
             ui::raw(plan.to_string());
             return Ok(ExitCode::SUCCESS);
         }
-        let Found { here, project, name, observed, interrupt, turn: _turn } = self;
+        let Found { here, project, name, observed, interrupt, turn, deadline } = self;
         let project = home::nameless(project, &name);
         let change = Change {
             globals,
@@ -159,49 +163,48 @@ impl Found {
             interrupt: &interrupt,
             verb,
             timeout,
+            deadline,
             hurry: None,
         };
-        change.carry_out(plan)?;
+        change.carry_out(plan, turn)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Whether a container belongs to the services that are named; all do if none are.
-fn is_of(services: &[String]) -> impl Fn(&Instance) -> bool {
+/// Whether a verb means a container, by the services that are named.
+fn is_of(project: Option<&Project>, services: &[String]) -> impl Fn(&Instance) -> bool {
     move |instance| {
-        !instance.is_one_off()
-            && (services.is_empty() || services.iter().any(|name| name == instance.service()))
+        !instance.is_one_off() && teardown::is_meant(project, services, instance.service())
     }
 }
 
 /// Starts.
 pub(crate) fn start(globals: &Globals, args: &StartArgs) -> anyhow::Result<ExitCode> {
-    let found = Found::in_turn(globals, &args.services)?;
+    let mut found = Found::in_turn(globals, &args.services)?;
     for name in &args.services {
         if found.observed.of_service(name).next().is_none() {
             bail!("service {name:?} has no container to start: make it with: rcompose up {name}");
         }
     }
-    let plan = teardown::start(found.project.as_ref(), &found.observed, is_of(&args.services));
+    let plan = restart::start(found.project.as_ref(), &found.observed, &args.services, args.wait)?;
+    found.deadline = args.wait_timeout.map(|it| (Instant::now() + Duration::from_secs(it), it));
     found.carry_out(globals, "start", &plan, None)
 }
 
 /// Stops.
 pub(crate) fn stop(globals: &Globals, args: &StopArgs) -> anyhow::Result<ExitCode> {
     let found = Found::in_turn(globals, &args.services)?;
-    let cause = "it was asked for";
-    let plan =
-        teardown::stop(found.project.as_ref(), &found.observed, is_of(&args.services), cause);
+    let (project, cause) = (found.project.as_ref(), "it was asked for");
+    let plan = teardown::stop(project, &found.observed, is_of(project, &args.services), cause);
     found.carry_out(globals, "stop", &plan, args.timeout)
 }
 
 /// Stops and starts again, with what is to be restarted with it.
 pub(crate) fn restart(globals: &Globals, args: &RestartArgs) -> anyhow::Result<ExitCode> {
     let found = Found::in_turn(globals, &args.services)?;
-    let which = match (args.services.as_slice(), args.no_deps) {
-        ([], _) => Which::All,
-        (names, true) => Which::Only(names),
-        (names, false) => Which::WithDependents(names),
+    let which = match args.no_deps {
+        true => Which::Only(&args.services),
+        false => Which::WithDependents(&args.services),
     };
     let plan = restart::restart(found.project.as_ref(), &found.observed, which)?;
     found.carry_out(globals, "restart", &plan, args.timeout)
@@ -215,7 +218,8 @@ pub(crate) fn rm(globals: &Globals, args: &RmArgs) -> anyhow::Result<ExitCode> {
         found.take_turn()?;
     }
     found.look(&args.services)?;
-    let chosen = is_of(&args.services);
+    let project = found.project.clone();
+    let chosen = is_of(project.as_ref(), &args.services);
     let plan = |found: &Found, chosen: &dyn Fn(&Instance) -> bool| {
         let (project, observed) = (found.project.as_ref(), &found.observed);
         teardown::remove(project, observed, chosen, args.stop, args.volumes)
@@ -255,9 +259,14 @@ pub(crate) fn kill(globals: &Globals, args: &KillArgs) -> anyhow::Result<ExitCod
         bail!("invalid signal {:?}", args.signal);
     };
     let is_kill = number == signal::number("KILL").unwrap_or_default();
+    let is_meant = |project: Option<&Project>, instance: &Instance| {
+        let everywhere = args.remove_orphans && args.services.is_empty();
+        everywhere || teardown::is_meant(project, &args.services, instance.service())
+    };
     each(
         globals,
         &args.services,
+        &is_meant,
         [Status::Running, Status::Restarting],
         ("kill", ["Killing", "Killed"]),
         |containers, instance| {
@@ -298,7 +307,9 @@ fn ask(
     words: (&'static str, [&str; 2]),
     request: &Request,
 ) -> anyhow::Result<ExitCode> {
-    each(globals, services, [status; 2], words, |containers, instance| {
+    let is_meant =
+        |project: Option<&Project>, instance: &Instance| is_of(project, services)(instance);
+    each(globals, services, &is_meant, [status; 2], words, |containers, instance| {
         if let Some(mut client) = Client::connect(containers, instance.id(), request.clone())? {
             client.done()?;
         }
@@ -306,10 +317,11 @@ fn ask(
     })
 }
 
-/// Does something to each container that is in one of these states.
+/// Does something to each container that is meant and in one of these states.
 fn each(
     globals: &Globals,
     services: &[String],
+    is_meant: &dyn Fn(Option<&Project>, &Instance) -> bool,
     statuses: [Status; 2],
     (verb, [begins, ends]): (&'static str, [&str; 2]),
     work: impl Fn(&engine::containers::Containers<'_>, &Instance) -> engine::containers::Result<()>,
@@ -317,8 +329,8 @@ fn each(
     let mut found = Found::open(globals)?;
     found.look(services)?;
     let containers = found.here.containers()?;
-    let is_chosen = is_of(services);
-    let chosen = found.observed.containers.iter().filter(|it| is_chosen(it));
+    let project = found.project.as_ref();
+    let chosen = found.observed.containers.iter().filter(|it| is_meant(project, it));
     let progress = crate::progress::Progress::new(&globals.progress, verb);
     let tell = |name: &str, what: &str, done| {
         let (kind, cause) = ("Container", "");

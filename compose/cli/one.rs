@@ -219,13 +219,15 @@ pub(crate) fn cp(globals: &Globals, args: &CpArgs) -> anyhow::Result<ExitCode> {
     };
     let observed = observed(globals, "copy files of containers")?;
     let mut instances = of_service(&observed, service, args.index);
+    // Those that `run` has made only if they are asked for.
+    instances.retain(|it| args.all || !it.is_one_off());
     if instances.is_empty() {
         match args.index {
             0 => bail!("no container found for service {service:?}"),
             index => bail!("service {service:?} is not running container #{index}"),
         }
     }
-    if !(args.all && is_into) {
+    if !is_into {
         instances.truncate(1);
     }
     let progress = Progress::new(&globals.progress, "cp");

@@ -85,7 +85,7 @@ pub(crate) fn push(globals: &Globals, args: &PushArgs) -> anyhow::Result<ExitCod
     };
     let next = AtomicUsize::new(0);
     let threads = globals.parallel().unwrap_or(images.len()).min(images.len());
-    interrupt.during(&cancel, || {
+    let ended = interrupt.during(&cancel, || {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -97,10 +97,10 @@ pub(crate) fn push(globals: &Globals, args: &PushArgs) -> anyhow::Result<ExitCod
                 });
             }
         });
+        Ok(ExitCode::SUCCESS)
     });
     match failed.into_inner().expect("no holder panics") {
         Some(failure) => Err(failure.into()),
-        None if cancel.is_canceled() => Err(Failure::Interrupted.into()),
-        None => Ok(ExitCode::SUCCESS),
+        None => ended,
     }
 }

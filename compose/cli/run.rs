@@ -318,7 +318,7 @@ impl OneOff<'_> {
         let failed = |source| Failure::Make { service: self.name.to_owned(), source };
         let image = project.services[self.name].image_name(&project.name, self.name);
         let image = engine::images::image(containers.store, &image).map_err(Failure::from)?;
-        let folder = files::folder(&project.name);
+        let folder = files::folder(containers.store.root(), &project.name);
         let container = make::Container {
             project,
             service_name: self.name,

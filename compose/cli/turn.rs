@@ -1,13 +1,15 @@
 //! Turns: one rcompose at a time changes a project, and the others wait until it is done.
 //!
-//! What only shows something needs no turn. Nor do builds and downloads, which change no project, or `kill`, `pause` and
+//! Who does nothing but wait for containers lets others have the turn meanwhile (see [`Yielding`]): what it waits for may
+//! come of what they do. What only shows something needs no turn. Nor do builds and downloads, which change no project, or `kill`, `pause` and
 //! `unpause`: who wants containers to end at once does not wait for anybody.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cache::claim::Claim;
 use cache::digest::Digest;
-use compose::apply::Cancel;
+use compose::apply::{self, Cancel};
 use compose::failure::Failure;
 
 use crate::home::Here;
@@ -76,5 +78,38 @@ impl Turn {
             }
             std::thread::sleep(TRY_EVERY);
         }
+    }
+}
+
+/// A turn that others may have while nothing is changed.
+pub(crate) struct Yielding<'a> {
+    here: &'a Here,
+    project: &'a str,
+    cancel: &'a Cancel,
+    turn: Mutex<Option<Turn>>,
+}
+
+impl<'a> Yielding<'a> {
+    /// One that is held; the wish to stop ends the waiting for it later.
+    pub(crate) fn new(here: &'a Here, project: &'a str, cancel: &'a Cancel, turn: Turn) -> Self {
+        Yielding { here, project, cancel, turn: Mutex::new(Some(turn)) }
+    }
+}
+
+impl apply::Turn for Yielding<'_> {
+    fn leave(&self) {
+        self.turn.lock().expect("no holder panics").take();
+    }
+
+    fn take(&self) -> Result<(), Failure> {
+        let mut turn = self.turn.lock().expect("no holder panics");
+        if turn.is_none() {
+            let taken = Turn::unless(self.here, self.project, self.cancel);
+            *turn = Some(taken.map_err(|error| match error.downcast() {
+                Ok(failure) => failure,
+                Err(error) => Failure::Command { text: format!("{error:#}") },
+            })?);
+        }
+        Ok(())
     }
 }

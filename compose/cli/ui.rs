@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use compose::failure::Failure;
 use frontend::shown::escaped;
+
+use crate::interrupt::INTERRUPTED;
 
 pub(crate) use crate::terminal::{
     Colors, Size, answered, is_terminal, is_unread, size, stderr_colors, stdout_is_terminal,
@@ -132,7 +135,7 @@ pub(crate) fn warn(text: impl std::fmt::Display) {
     note(escaped(&format!("warning: {text}")));
 }
 
-/// Says why nothing was done.
+/// Says why nothing was done; with the code of docker compose if somebody wanted that.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     let text = match error.downcast_ref::<compose::Error>() {
         Some(error) => error.render(),
@@ -140,7 +143,10 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     };
     // What others have written does nothing to the terminal.
     eprintln!("{}", escaped(&text));
-    ExitCode::FAILURE
+    match error.downcast_ref() {
+        Some(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// Help, the version, or what is wrong with the command line.

@@ -21,7 +21,7 @@ use crate::commands::Rbuild;
 use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::progress::Progress;
-use crate::turn::Turn;
+use crate::turn::{Turn, Yielding};
 use crate::ui;
 use crate::watch::{self, Watcher};
 
@@ -171,6 +171,7 @@ pub(crate) fn carry_out(
     let cancel = Cancel::new()?;
     let commands =
         Rbuild { globals, project, cancel: &cancel, quiet_build: args.quiet_build, build: None };
+    let turn = Yielding::new(&here, &project.name, &cancel, turn);
     let listener = |event: apply::Event<'_>| {
         progress.event(&event);
         if let Some(attached) = &attached {
@@ -187,6 +188,7 @@ pub(crate) fn carry_out(
         stop_timeout: args.timeout,
         renew_volumes: args.renew_anon_volumes,
         deadline: args.wait_timeout.map(|it| (Instant::now() + Duration::from_secs(it), it)),
+        turn: Some(&turn),
         ..commands.work(&here, &containers, &observed, &listener)
     };
     for name in &reconciled.kept {

@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use anyhow::bail;
 use cache::Store;
 use clap::Args;
+use compose::observe::Instance;
 use engine::containers::protocol::Request;
-use engine::containers::{Client, Containers};
+use engine::containers::{Client, Containers, Status};
 
 use crate::args::Globals;
 use crate::down::{self, DownArgs};
@@ -31,7 +32,9 @@ pub(crate) fn wait(globals: &Globals, args: &WaitArgs) -> anyhow::Result<ExitCod
     let here = Here::open(globals, "look at containers")?;
     let observed = home::observe(&here, &here.containers()?, &name)?;
     let is_named = |service: &str| args.services.iter().any(|name| name == service);
-    let ids = observed.containers.iter().filter(|it| is_named(it.service()));
+    // One that has ended already has its code; docker compose does not know it then.
+    let has_run = |it: &&Instance| it.state.status != Status::Created;
+    let ids = observed.containers.iter().filter(|it| is_named(it.service())).filter(has_run);
     let ids: Vec<&str> = ids.map(|it| it.id()).collect();
     if ids.is_empty() {
         bail!("no containers for project {name:?}");
@@ -57,7 +60,7 @@ pub(crate) fn wait(globals: &Globals, args: &WaitArgs) -> anyhow::Result<ExitCod
     let code = last.into_inner().expect("no holder panics")?;
     if args.down_project {
         drop(here);
-        down::down(globals, &DownArgs::default())?;
+        down::down(globals, &DownArgs::of_all())?;
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
 }

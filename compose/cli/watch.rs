@@ -27,7 +27,7 @@ use engine::containers::Containers;
 use crate::args::Globals;
 use crate::commands::{self, Rbuild};
 use crate::home::{self, Here};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::Progress;
 use crate::turn::Turn;
 use crate::ui;
@@ -35,8 +35,6 @@ use crate::up::{self, UpArgs};
 
 /// As many changes at once are worth a word.
 const MANY: usize = 1000;
-/// What a program ends with that was interrupted.
-const INTERRUPTED: u8 = 130;
 
 /// What `watch` is told.
 #[derive(Args, Debug)]
@@ -130,8 +128,11 @@ pub(crate) fn watch(globals: &Globals, args: &WatchArgs) -> anyhow::Result<ExitC
         settled: &|| {},
         busy: Mutex::default(),
     };
-    interrupt.during(&cancel, || watcher.run())?;
-    Ok(ExitCode::from(INTERRUPTED))
+    // It goes on until somebody wants it to end.
+    match interrupt.during(&cancel, || watcher.run()) {
+        Err(error) if !matches!(error.downcast_ref(), Some(Failure::Interrupted)) => Err(error),
+        _ => Ok(ExitCode::from(INTERRUPTED)),
+    }
 }
 
 /// Refuses to watch a project twice. A name of the kernel's, not of a file: it goes with us, however we end.

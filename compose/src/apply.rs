@@ -108,6 +108,17 @@ pub struct Apply<'a> {
     pub renew_volumes: bool,
     /// When waiting for containers has taken too long, and how many seconds that is.
     pub deadline: Option<(Instant, u64)>,
+    /// The right to change the project, if others may have it while nothing is changed.
+    pub turn: Option<&'a dyn Turn>,
+}
+
+/// The right to change a project.
+pub trait Turn: Sync {
+    /// Lets others have it.
+    fn leave(&self);
+
+    /// Waits until it is ours, if it is not.
+    fn take(&self) -> Result<(), Failure>;
 }
 
 /// A container as it is now.
@@ -142,6 +153,15 @@ pub fn apply(apply: &Apply<'_>, plan: &Plan) -> Result<(), Failure> {
         loop {
             let is_over = failed.is_some() || apply.cancel.is_canceled();
             while !is_over && let Some(id) = schedule.take(apply.parallel) {
+                // What others have done meanwhile, the step finds out itself.
+                if let Some(turn) = apply.turn
+                    && let Err(failure) = turn.take()
+                {
+                    failed = Some(failure);
+                    work.off.cancel();
+                    schedule.finish(id, &plan.steps[id.0]);
+                    break;
+                }
                 let (work, done, step) = (&work, done.clone(), &plan.steps[id.0]);
                 scope.spawn(move || {
                     // The receiver lives until all have ended.
@@ -150,6 +170,11 @@ pub fn apply(apply: &Apply<'_>, plan: &Plan) -> Result<(), Failure> {
             }
             if schedule.running == 0 {
                 break;
+            }
+            if schedule.working == 0
+                && let Some(turn) = apply.turn
+            {
+                turn.leave();
             }
             let Ok((id, result)) = ended.recv() else { break };
             let step = &plan.steps[id.0];

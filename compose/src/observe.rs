@@ -108,14 +108,14 @@ impl Instance {
         items.filter_map(|item| item.split(':').next()).filter(|name| !name.is_empty())
     }
 
-    /// Those of them that it is restarted with, and what it waits for then. Where the label does not say so it is, as with
-    /// docker compose.
-    pub fn restarts_with(&self) -> impl Iterator<Item = (&str, Condition)> {
+    /// The same with what it waits for, and whether it is restarted with them. Where the label does not say so it is, as
+    /// with docker compose.
+    pub fn waits_for(&self) -> impl Iterator<Item = (&str, Condition, bool)> {
         self.label(labels::DEPENDS_ON).split(',').filter_map(|item| {
             let mut words = item.split(':');
             let name = words.next().filter(|name| !name.is_empty())?;
             let condition = words.next().map_or(Condition::Ready, Condition::parse);
-            words.next().is_none_or(|word| word == "true").then_some((name, condition))
+            Some((name, condition, words.next().is_none_or(|word| word == "true")))
         })
     }
 }

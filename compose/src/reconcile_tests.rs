@@ -11,7 +11,7 @@ use crate::model::Project;
 use crate::observe::{Instance, Observed};
 use crate::reconcile::{Recreate, Up, up};
 use crate::request::Request;
-use crate::restart::{Which, restart};
+use crate::restart::{Which, restart, start};
 use crate::teardown::{self, Down};
 
 fn project(services: &str) -> Project {
@@ -390,7 +390,7 @@ fn who_says_so_is_restarted_with_what_it_depends_on_when_that_is_well_again() {
   2. Container p-db-1: start (it is restarted) after 1
 ";
     assert_eq!(of(Some(&project), Which::Only(&names)), alone);
-    let all = of(Some(&project), Which::All);
+    let all = of(Some(&project), Which::WithDependents(&[]));
     let web = "
  12. Container p-web-1: stop (it is restarted) after 2
  13. Container p-web-1: start (it is restarted) after 12
@@ -400,8 +400,50 @@ fn who_says_so_is_restarted_with_what_it_depends_on_when_that_is_well_again() {
     let refused = restart(Some(&project), &without.observed, Which::WithDependents(&names));
     assert_eq!(
         refused.expect_err("it waits for what is not there").to_string(),
-        "service \"app\" is restarted with \"db\", which has no container: make it with: rcompose up db"
+        "service \"app\" depends on \"db\", which has no container: make it with: rcompose up db"
     );
+}
+
+#[test]
+fn who_is_started_waits_for_what_it_depends_on() {
+    let project = project(
+        "services:
+  app: {image: x, depends_on: {db: {condition: service_healthy}, job: {condition: service_completed_successfully}}}
+  db: {image: x}
+  job: {image: x}
+  other: {image: x}
+  tool: {image: x, profiles: [tools]}
+",
+    );
+    let mut there = There::of(&project, &["app/1", "db/1", "job/1", "other/1", "tool/1"]);
+    for instance in &mut there.observed.containers {
+        instance.state.status = Status::Exited;
+    }
+    let of = |project: Option<&Project>, names: &[&str], wait: bool| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        start(project, &there.observed, &names, wait).expect("a plan").to_string()
+    };
+    let app = "  1. Container p-db-1: start (it was asked for)
+  2. Container p-job-1: start (it was asked for)
+  3. Service db: wait until it is healthy (another service depends on it) after 1
+  4. Service job: wait until it has completed (another service depends on it) after 2
+  5. Container p-app-1: start (it was asked for) after 1, 2, 3, 4
+";
+    assert_eq!(of(Some(&project), &["app"], false), app);
+    assert_eq!(of(None, &["app"], false), app);
+    let all = of(Some(&project), &[], true);
+    let rest = "  6. Container p-other-1: start (it was asked for)
+  7. Service app: wait until it is healthy (--wait) after 1, 2, 3, 4, 5
+  8. Service db: wait until it is healthy (--wait) after 1
+  9. Service job: wait until it has completed (--wait) after 2
+ 10. Service other: wait until it is healthy (--wait) after 6
+";
+    assert_eq!(
+        all,
+        format!("{app}{rest}"),
+        "what is of a profile that is not enabled is left alone"
+    );
+    assert!(of(None, &[], false).contains("p-tool-1: start"));
 }
 
 #[test]

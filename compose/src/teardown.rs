@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Project;
 use crate::observe::{Instance, Observed};
 use crate::order::{self, Dependencies};
-use crate::plan::{Action, Plan, Slot, StepId};
+use crate::plan::{Action, Plan, StepId};
 
 /// Which images go with a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,17 @@ pub struct Down {
     pub volumes: bool,
     /// Which images go.
     pub images: Option<Images>,
-    /// Whether containers of services that the project does not have go.
+    /// Whether containers of services that the project does not have go, and those that `run` has made.
     pub remove_orphans: bool,
+}
+
+/// Whether a verb means a service: it is named, or none is and the project has it with the profiles that are enabled.
+/// Without a project it means all.
+pub fn is_meant(project: Option<&Project>, named: &[String], service: &str) -> bool {
+    match named {
+        [] => project.is_none_or(|project| project.services.contains_key(service)),
+        named => named.iter().any(|name| name == service),
+    }
 }
 
 /// What services depend on: by the project, or by what their containers say if there is none.
@@ -100,33 +109,6 @@ pub fn stop(
     plan
 }
 
-/// Starts the containers that are chosen, each when what it depends on was started.
-pub fn start(
-    project: Option<&Project>,
-    observed: &Observed,
-    chosen: impl Fn(&Instance) -> bool,
-) -> Plan {
-    let mut plan = Plan::default();
-    let is_down = |instance: &&Instance| chosen(instance) && !instance.is_active();
-    let instances: Vec<&Instance> = observed.containers.iter().filter(is_down).collect();
-    let dependencies = dependencies(project, observed);
-    let mut started: BTreeMap<&str, BTreeSet<StepId>> = BTreeMap::new();
-    for service in &order::sorted(&dependencies) {
-        let on = dependencies.get(service).into_iter().flatten();
-        let before: BTreeSet<StepId> =
-            on.flat_map(|name| started.get(name.as_str()).cloned().unwrap_or_default()).collect();
-        // Whoever waits for this service waits for what it waits for, if it has no container itself.
-        let mut own = before.clone();
-        for instance in instances.iter().filter(|it| it.service() == service) {
-            let slot = Slot { service: service.clone(), number: instance.number() };
-            let action = Action::Start { slot, name: instance.name().to_owned() };
-            own.insert(plan.add(action, "it was asked for", before.iter().copied()));
-        }
-        started.insert(service, own);
-    }
-    plan
-}
-
 /// Removes the containers that are chosen and do not run; with `stop` also those that do.
 pub fn remove(
     project: Option<&Project>,
@@ -168,11 +150,15 @@ fn remove_each(
 /// Takes down what a project has: containers, then networks, and volumes and images if that is asked for.
 pub fn down(project: Option<&Project>, name: &str, observed: &Observed, wishes: &Down) -> Plan {
     let mut plan = Plan::default();
-    let is_known =
-        |service: &str| project.is_none_or(|project| project.all_services().contains_key(service));
-    let is_wanted = |instance: &&Instance| match wishes.named.is_empty() {
-        true => wishes.remove_orphans || is_known(instance.service()),
-        false => wishes.named.iter().any(|name| name == instance.service()),
+    let is_orphan = |service: &str| {
+        wishes.named.is_empty()
+            && project.is_some_and(|project| !project.all_services().contains_key(service))
+    };
+    let is_wanted = |instance: &&Instance| {
+        let service = instance.service();
+        (wishes.remove_orphans || !instance.is_one_off())
+            && (is_meant(project, &wishes.named, service)
+                || wishes.remove_orphans && is_orphan(service))
     };
     let instances: Vec<&Instance> = observed.containers.iter().filter(is_wanted).collect();
     let dependencies = dependencies(project, observed);

@@ -455,7 +455,7 @@ mod tests {
         let sources = select(&copy, &[&tree]).expect("select");
         let scratch = tempfile::tempfile().expect("a file");
         let mut layer = Vec::new();
-        let planned = plan(&copy, &sources, &base, changes, &scratch).expect("plan");
+        let mut planned = plan(&copy, &sources, &base, changes, &scratch).expect("plan");
         let mut tar = LayerWriter::new(&mut layer);
         planned.write(&mut tar, None).expect("write");
         tar.finish().expect("finish");

@@ -501,28 +501,30 @@ impl<'a> Plan<'a> {
     }
 
     /// Writes the layer's entries; those that an earlier layer has are found before the others are
-    /// opened. Times later than `clamp` are lowered to it.
-    pub fn write(mut self, out: &mut dyn Append, clamp: Option<Timestamp>) -> Result<(), Error> {
+    /// opened. Times later than `clamp` are lowered to it. Who has failed can do it again.
+    pub fn write(&mut self, out: &mut dyn Append, clamp: Option<Timestamp>) -> Result<(), Error> {
         self.give_times();
         self.check_hard_links()?;
         self.order_hard_links();
+        // One put behind the other they leave half of the map's nodes empty.
+        self.planned = std::mem::take(&mut self.planned).into_iter().collect();
         let clamped = |time: Timestamp| clamp.map_or(time, |clamp| time.min(clamp));
         let files = self.planned.iter().filter_map(|(path, planned)| Some((path, planned.file()?)));
-        let (mut places, mut unfound) = (Vec::new(), Vec::new());
-        for (path, file) in files {
-            let place = out.has_earlier().then(|| files::find(out, path, file, clamped)).flatten();
-            if place.is_none() {
-                unfound.push(file);
+        let places: Vec<_> = match out.has_earlier() {
+            true => {
+                files.clone().map(|(path, file)| files::find(out, path, file, clamped)).collect()
             }
-            places.push(place);
-        }
-        let mut places = places.into_iter();
+            false => Vec::new(),
+        };
+        let mut found = places.iter().copied().chain(std::iter::repeat(None));
+        let unfound = files.zip(found.clone()).filter(|(_, place)| place.is_none());
+        let unfound: Vec<_> = unfound.map(|((_, file), _)| file).collect();
         std::thread::scope(|scope| {
             let mut ahead = Ahead::start(scope, &unfound);
             for (path, planned) in &self.planned {
                 match planned {
                     Planned::Made(made) => made.append(out, path, clamped)?,
-                    Planned::TreeFile(file) => match places.next().flatten() {
+                    Planned::TreeFile(file) => match found.next().flatten() {
                         Some(place) => files::append_from(out, path, file, place, clamped)?,
                         None => files::append(out, path, file, ahead.take(file), clamped)?,
                     },

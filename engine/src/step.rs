@@ -521,14 +521,15 @@ impl<'p> Step<'_, 'p> {
             .map_err(|source| StepError::Look { what: "scratch space".to_owned(), source })
     }
 
-    fn write_plan(&self, plan: Plan<'_>, like: Like) -> Result<Written<'_>, StepError> {
+    fn write_plan(&self, mut plan: Plan<'_>, like: Like) -> Result<Written<'_>, StepError> {
         let mut failed = None;
         let cancel = self.session.cancel;
         let write = |out: &mut dyn Append| {
-            plan.write(&mut Cancelable { out, cancel }, self.clamp()).map_err(|error| {
-                failed = Some(error);
-                cache::Error::Io(io::Error::other("the layer cannot be written"))
-            })
+            failed = plan.write(&mut Cancelable { out, cancel }, self.clamp()).err();
+            match failed {
+                Some(_) => Err(cache::Error::Io(io::Error::other("the layer cannot be written"))),
+                None => Ok(()),
+            }
         };
         let draft = self.session.store.draft_layer()?;
         let written = match like {

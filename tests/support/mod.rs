@@ -190,7 +190,7 @@ impl Test {
     pub(crate) fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new("timeout");
         command
-            .args(["-k", "5", DEADLINE, need::RBUILD])
+            .args(["-k", "60", DEADLINE, need::RBUILD])
             .args(arguments)
             .current_dir(self.context());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());

@@ -51,7 +51,8 @@ impl Project {
     /// A command that runs `rcompose` on the project.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["--foreground", "-k", "5", "120", RCOMPOSE]).args(arguments);
+        // It begins to count to the kill with any signal that it passes on.
+        command.args(["--foreground", "-k", "60", "120", RCOMPOSE]).args(arguments);
         command.current_dir(self.test.context()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.test.outside("")).env("RBUILD_ROOT", self.test.outside("store"));

@@ -79,6 +79,7 @@ fn pack(
             .name("pack".into())
             .spawn_scoped(scope, move || packer.run(directory))
             .map_err(|source| Error::Write { source })?;
+        // It goes when this fails: who looks then looks for nobody, and ends.
         let bunches = bunches;
         for (entry, mut content) in bunches.iter().flatten() {
             output.append(&entry, &mut content)?;

@@ -1,6 +1,7 @@
 //! The steps that containers take: made, made anew, started, stopped, removed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use engine::containers::create::create;
@@ -117,6 +118,13 @@ impl Work<'_> {
         files::write(&all).map_err(failed)
     }
 
+    /// Whether all files in memory that a container was made with are there, as they are until the machine starts anew.
+    fn has_files(&self, id: &str, name: &str) -> Result<bool, Failure> {
+        let record = self.apply.containers.record(id).map_err(|source| of(name, source))?;
+        let mut sources = record.host_config.mounts.iter().map(|mount| Path::new(&mount.source));
+        Ok(sources.all(|source| !source.starts_with(&self.apply.files) || source.is_file()))
+    }
+
     /// Starts a container that does not run.
     pub(super) fn start(&self, slot: &Slot, name: &str, cause: &str) -> Result<(), Failure> {
         let id = self.id(slot, name)?;
@@ -130,9 +138,11 @@ impl Work<'_> {
         }
         self.told(("Container", name), ["Starting", "Started"], cause, || {
             let service = self.apply.project.services.get(&slot.service);
-            if let Some(service) = service {
-                // They may have gone with the machine's memory.
-                self.write_files(&slot.service, service)?;
+            if let Some(service) = service
+                && let Err(failure) = self.write_files(&slot.service, service)
+                && !self.has_files(&id, name)?
+            {
+                return Err(failure);
             }
             let before = Timestamp::now();
             let output = self.begin(&id).map_err(|source| of(name, source))?;

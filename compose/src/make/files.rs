@@ -12,9 +12,11 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use cache::digest::Digest;
 use engine::volume::api;
 
 use super::Error;
@@ -63,11 +65,12 @@ impl fmt::Debug for Content {
     }
 }
 
-/// The folder in memory for a project's files: below `/run`, or below `/dev/shm` where that is none. If there is no
+/// The folder in memory for the files of a store's project: below `/run`, or below `/dev/shm` where that is none. If there is no
 /// memory at either, it is below `/run` all the same, and only its mode protects what is in it.
-pub fn folder(project: &str) -> PathBuf {
+pub fn folder(store: &Path, project: &str) -> PathBuf {
     let root = ROOTS.iter().find(|root| is_in_memory(Path::new(root))).unwrap_or(&ROOTS[0]);
-    Path::new(root).join(project)
+    let store = Digest::of(store.as_os_str().as_bytes());
+    Path::new(root).join(&store.hex()[..12]).join(project)
 }
 
 /// Whether a path is, or would be, on a tmpfs.
@@ -371,9 +374,11 @@ mod tests {
 
     #[test]
     fn a_project_has_a_folder_of_its_own_in_memory() {
-        let folder = folder("shop");
-        let is_there = ROOTS.iter().any(|root| folder == Path::new(root).join("shop"));
-        assert!(is_there, "{}", folder.display());
+        let folder = super::folder(Path::new("/store"), "shop");
+        assert!(folder.ends_with("shop"), "{}", folder.display());
+        assert!(ROOTS.iter().any(|root| folder.starts_with(root)), "{}", folder.display());
+        // Another store has other projects of the same name.
+        assert_ne!(super::folder(Path::new("/other"), "shop"), folder);
         let any = ROOTS.iter().any(|root| is_in_memory(Path::new(root)));
         assert_eq!(is_in_memory(&folder), any);
         assert!(!is_in_memory(Path::new("/proc/self")));
