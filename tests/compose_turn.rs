@@ -57,6 +57,9 @@ fn one_at_a_time_changes_a_project_and_who_waits_can_be_interrupted() {
     project.compose(&["ps"]).succeeded();
     project.compose(&["pause", "b"]).succeeded();
     project.compose(&["unpause", "b"]).succeeded();
+    project.compose(&["pause", "b"]).succeeded();
+    project.compose(&["kill", "b"]).succeeded();
+    assert_eq!(project.shown("b", "{{.State.Status}}"), "exited", "also one that is frozen");
     project.compose(&["kill", "a"]).succeeded();
     assert_eq!(first.wait().unwrap().code(), Some(0));
     assert_eq!(second.wait().unwrap().code(), Some(0));

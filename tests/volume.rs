@@ -46,6 +46,27 @@ fn a_volume_is_made_shown_and_removed() {
     assert_eq!(test.rbuild(&["volume", "prune", "-af"]).ok(), "Total reclaimed space: 0B\n");
 }
 
+/// What tells a container of its network lies over what is mounted above it, and under what is mounted in its place.
+#[test]
+fn what_is_mounted_on_etc_hides_no_names() {
+    let test = world();
+    test.file("there/hosts", "mine\n").file("own", "own\n");
+    let bind = format!("type=bind,source={},target=/etc", test.context().join("there").display());
+    for mount in ["type=volume,target=/etc", "type=tmpfs,target=/etc", &bind] {
+        let mounted = ["--rm", "--hostname", "me", "--mount", mount, "busybox"];
+        let shown = run(&test, &[&mounted[..], &["cat", "/etc/hosts", "/etc/hostname"]].concat());
+        let shown = shown.ok();
+        assert!(shown.contains("localhost") && shown.ends_with("\nme\n"), "{mount}: {shown}");
+    }
+    let own = ["--rm", "-v", "there:/etc", "-v", "./own:/etc/hosts"];
+    let shown = run(&test, &[&own[..], &["busybox", "cat", "/etc/hosts"]].concat());
+    assert_eq!(shown.ok(), "own\n");
+    // Files are looked at in the same order when it does not run.
+    test.rbuild(&["create", "--name", "c1", "-v", "there:/etc", "busybox"]).succeeded();
+    let copied = test.rbuild(&["cp", "c1:/etc/hostname", "-"]);
+    assert!(copied.succeeded().stdout.starts_with(b"hostname"), "{copied}");
+}
+
 /// Whoever gives a mount a volume's name keeps the volume, though rbuild once made the name up.
 #[test]
 fn a_volume_goes_with_a_container_only_if_that_gave_it_no_name() {

@@ -18,7 +18,6 @@
 mod digesting;
 mod form;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,8 +94,8 @@ pub(crate) struct Earlier {
     /// Bytes of the tar.
     length: u64,
     parts: Parts,
-    /// The entries by the first bytes of what they were made of.
-    places: HashMap<[u8; 8], u32>,
+    /// The entries that can be found, sorted by what they were made of.
+    places: Vec<u32>,
     sums: Vec<u32>,
     states: Vec<State>,
     is_rotten: AtomicBool,
@@ -105,8 +104,9 @@ pub(crate) struct Earlier {
 impl Earlier {
     /// Where an entry like this one is in it.
     fn find(&self, made: &ContentDigest) -> Option<Place> {
-        let number = *self.places.get(&begin(made))?;
-        (self.parts.entry(number as usize).0 == Some(*made)).then_some(Place(number))
+        let made_of = |number: &u32| self.parts.made(*number as usize);
+        let at = self.places.binary_search_by(|number| made_of(number).cmp(made.bytes())).ok()?;
+        Some(Place(self.places[at]))
     }
 
     /// A place's bytes.
@@ -128,10 +128,6 @@ impl Earlier {
     }
 }
 
-fn begin(made: &ContentDigest) -> [u8; 8] {
-    *made.bytes().first_chunk().expect("a digest is longer")
-}
-
 impl Store {
     /// A layer that another one may be like, if its parts are known and can be read.
     pub(crate) fn earlier(&self, diff_id: &Digest) -> Option<Arc<Earlier>> {
@@ -145,8 +141,9 @@ impl Store {
         let tar = regular::open(&self.layer_tar(diff_id))?;
         let (Some(parts), Some(tar)) = (Parts::decode(bytes), tar) else { return Ok(None) };
         let length = tar.metadata().map_err(Error::Io)?.len();
-        let made = (0..parts.len()).filter_map(|at| Some((begin(&parts.entry(at).0?), at as u32)));
-        let places = made.collect();
+        let known = (0..parts.len()).filter(|at| parts.entry(*at).0.is_some());
+        let mut places: Vec<u32> = known.map(|at| at as u32).collect();
+        places.sort_unstable_by_key(|number| parts.made(*number as usize));
         let (sums, states) = (parts.sums().collect(), parts.states().collect());
         let (tar, is_rotten) = (Arc::new(tar.into_parts().0), AtomicBool::new(false));
         Ok(Some(Arc::new(Earlier { tar, length, parts, places, sums, states, is_rotten })))

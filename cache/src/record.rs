@@ -65,13 +65,13 @@ impl Store {
     }
 
     /// Keeps what the operation with this key produced, and the key's text behind it.
-    pub fn put_record(&self, key: &Digest, preimage: &str, record: &Record) -> Result<()> {
+    pub fn put_record(&self, key: &Digest, mut preimage: impl Read, record: &Record) -> Result<()> {
         let mut line = serde_json::to_vec(record).expect("records have string keys only");
         line.push(b'\n');
         self.pin(&[*key, record.layer])?;
         self.write_at_once(&self.record_path(key), |file| {
             file.write_all(&line)?;
-            file.write_all(preimage.as_bytes())
+            io::copy(&mut preimage, file).map(drop)
         })
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let layer = store.draft_layer().expect("draft").commit_empty().expect("commit");
         let key = Digest::of("key");
         let record = Record { layer: layer.diff_id, took_ms: 3, finished: 7, in_full: None };
-        store.put_record(&key, "key", &record).expect("put");
+        store.put_record(&key, "key".as_bytes(), &record).expect("put");
         let path = store.record_path(&key);
         let age = || {
             let modified = fs::metadata(&path).expect("stat").modified().expect("mtime");
@@ -146,7 +146,7 @@ mod tests {
         let layer = store.draft_layer().expect("draft").commit_tar(|_| Ok(())).expect("commit");
         let key = Digest::of("key");
         let record = Record { layer: layer.diff_id, took_ms: 3, finished: 7, in_full: None };
-        store.put_record(&key, "key", &record).expect("put");
+        store.put_record(&key, "key".as_bytes(), &record).expect("put");
         assert_eq!(store.record(&key).expect("get"), Some(record));
         fs::remove_file(store.layer_tar(&layer.diff_id)).expect("remove");
         assert_eq!(store.record(&key).expect("get"), None);

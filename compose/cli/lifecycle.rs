@@ -267,7 +267,7 @@ pub(crate) fn kill(globals: &Globals, args: &KillArgs) -> anyhow::Result<ExitCod
         globals,
         &args.services,
         &is_meant,
-        [Status::Running, Status::Restarting],
+        &[Status::Running, Status::Restarting, Status::Paused],
         ("kill", ["Killing", "Killed"]),
         |containers, instance| {
             let id = instance.id();
@@ -309,7 +309,7 @@ fn ask(
 ) -> anyhow::Result<ExitCode> {
     let is_meant =
         |project: Option<&Project>, instance: &Instance| is_of(project, services)(instance);
-    each(globals, services, &is_meant, [status; 2], words, |containers, instance| {
+    each(globals, services, &is_meant, &[status], words, |containers, instance| {
         if let Some(mut client) = Client::connect(containers, instance.id(), request.clone())? {
             client.done()?;
         }
@@ -322,7 +322,7 @@ fn each(
     globals: &Globals,
     services: &[String],
     is_meant: &dyn Fn(Option<&Project>, &Instance) -> bool,
-    statuses: [Status; 2],
+    statuses: &[Status],
     (verb, [begins, ends]): (&'static str, [&str; 2]),
     work: impl Fn(&engine::containers::Containers<'_>, &Instance) -> engine::containers::Result<()>,
 ) -> anyhow::Result<ExitCode> {

@@ -196,7 +196,7 @@ impl<'a> Imports<'a> {
         }
         let brought = source.bring(store, record, stop).and_then(|is_there| {
             if is_there {
-                store.put_record(key, text, record)?;
+                store.put_record(key, text.as_bytes(), record)?;
             }
             Ok(is_there)
         });

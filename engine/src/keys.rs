@@ -75,6 +75,12 @@ impl Preimage {
         &self.0
     }
 
+    /// Takes the text away; the key stays.
+    pub fn take_text(&mut self) -> String {
+        self.key();
+        std::mem::take(&mut self.0)
+    }
+
     /// The key. Asked for once the text is whole: it is digested once.
     pub fn key(&self) -> Digest {
         *self.1.get_or_init(|| Digest::of(self.0.as_bytes()))

@@ -121,7 +121,7 @@ impl Step<'_, '_> {
             true => self.session.store.draft_layer()?.commit_empty()?.diff_id,
             false => self.execute(run)?,
         };
-        let record = self.keep(&image, layer, begun)?;
+        let record = self.keep(&image.key(), image.text().as_bytes(), layer, begun)?;
         Ok(self.on_top(run.base, &record, &image, Outcome::Done))
     }
 
@@ -436,7 +436,7 @@ impl Step<'_, '_> {
             return Ok(record.layer);
         }
         let layer = self.write_copy(&[], operation, sources, Like::None)?.commit()?.diff_id;
-        self.keep(&image, layer, begun)?;
+        self.keep(&image.key(), image.text().as_bytes(), layer, begun)?;
         Ok(layer)
     }
 

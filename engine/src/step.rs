@@ -267,7 +267,8 @@ impl<'p> Step<'_, 'p> {
     /// Keeps a result for the next build.
     pub(crate) fn keep(
         &self,
-        image: &Preimage,
+        key: &Digest,
+        text: impl io::Read,
         layer: Digest,
         begun: Instant,
     ) -> Result<Record, StepError> {
@@ -278,7 +279,7 @@ impl<'p> Step<'_, 'p> {
             finished: now.as_secs() as i64,
             in_full: None,
         };
-        self.session.store.put_record(&image.key(), image.text(), &record)?;
+        self.session.store.put_record(key, text, &record)?;
         Ok(record)
     }
 
@@ -395,7 +396,7 @@ impl<'p> Step<'_, 'p> {
         };
         if let Some(short) = &short {
             let record = Record { in_full: Some(long.key()), ..record.clone() };
-            self.session.store.put_record(&short.key(), short.text(), &record)?;
+            self.session.store.put_record(&short.key(), short.text().as_bytes(), &record)?;
         }
         let done = self.on_top(operation.base, &record, &long, outcome);
         Ok(Done { short_key: short.map(|short| short.key()), ..done })
@@ -421,26 +422,28 @@ impl<'p> Step<'_, 'p> {
         let layers = self.layers(operation.base);
         let write = || self.write_copy(layers, operation, &sources, like);
         let written = (like == Like::Unknown).then(write).transpose()?;
-        let long = key().showing_all(|text| copy::rows(&sources, text))?;
+        let mut long = key().showing_all(|text| copy::rows(&sources, text))?;
         let make = || -> Result<_, StepError> {
             Ok(match (self.look_up(&long)?, written) {
                 (Some(record), written) => {
                     written.map_or(Ok(()), Written::discard)?;
                     (record, Outcome::Cached)
                 }
-                (None, written) => {
-                    let written = match written {
-                        Some(written) => written,
-                        None => write()?,
-                    };
-                    (self.keep(&long, written.commit()?.diff_id, begun)?, Outcome::Done)
+                (None, Some(written)) => {
+                    let (layer, text) = (written.commit()?.diff_id, long.text().as_bytes());
+                    (self.keep(&long.key(), text, layer, begun)?, Outcome::Done)
+                }
+                (None, None) => {
+                    let text = self.held(long.take_text())?;
+                    let layer = write()?.commit()?.diff_id;
+                    (self.keep(&long.key(), text.read()?, layer, begun)?, Outcome::Done)
                 }
             })
         };
         let (record, outcome) = self.beside_saving(trees, make)?;
         if like != Like::None && (outcome == Outcome::Done || like == Like::Unknown) {
             let record = Record { in_full: Some(long.key()), ..record.clone() };
-            self.session.store.put_record(&before.key(), before.text(), &record)?;
+            self.session.store.put_record(&before.key(), before.text().as_bytes(), &record)?;
         }
         Ok((record, long, outcome))
     }
@@ -510,6 +513,17 @@ impl<'p> Step<'_, 'p> {
         self.write_plan(plan, like)
     }
 
+    /// Holds a text while something else is done.
+    fn held(&self, text: String) -> Result<Held, StepError> {
+        if text.len() < LONG {
+            return Ok(Held::Here(text));
+        }
+        let mut file = self.scratch_file()?;
+        let written = io::Write::write_all(&mut file, text.as_bytes());
+        written.map_err(|source| StepError::Look { what: "scratch space".to_owned(), source })?;
+        Ok(Held::Aside(file))
+    }
+
     fn scratch_file(&self) -> Result<std::fs::File, StepError> {
         let path = self.session.store.scratch_dir()?.join("spool");
         fs_err::OpenOptions::new()
@@ -566,8 +580,34 @@ impl<'p> Step<'_, 'p> {
         })?;
         plan.forget_unchanged();
         let layer = self.write_plan(plan, Like::None)?.commit()?;
-        let record = self.keep(&image, layer.diff_id, begun)?;
+        let record = self.keep(&image.key(), image.text().as_bytes(), layer.diff_id, begun)?;
         Ok(self.on_top(operation.base, &record, &image, Outcome::Done))
+    }
+}
+
+/// So many bytes of text are laid aside while something else needs the memory.
+const LONG: usize = 4 << 20;
+
+/// A text that is needed later.
+enum Held {
+    Here(String),
+    Aside(std::fs::File),
+}
+
+impl Held {
+    fn read(&self) -> Result<Box<dyn io::Read + '_>, StepError> {
+        Ok(match self {
+            Self::Here(text) => Box::new(text.as_bytes()),
+            Self::Aside(file) => {
+                let mut file = file;
+                let rewound = io::Seek::rewind(&mut file);
+                rewound.map_err(|source| StepError::Look {
+                    what: "scratch space".to_owned(),
+                    source,
+                })?;
+                Box::new(file)
+            }
+        })
     }
 }
 

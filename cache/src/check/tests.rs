@@ -39,7 +39,7 @@ fn world() -> World {
     store.tag(&image, &["name".to_owned()]).expect("tag");
     let key = Digest::of("key");
     let record = Record { layer: of_step, took_ms: 1, finished: 1, in_full: None };
-    store.put_record(&key, "key", &record).expect("record");
+    store.put_record(&key, "key".as_bytes(), &record).expect("record");
     for layer in [of_image, of_step] {
         store.layer_index(&layer).expect("index");
         store.layer_tree(&layer).expect("unpack");

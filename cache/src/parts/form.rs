@@ -57,9 +57,14 @@ impl Parts {
 
     /// What an entry was made of, and where it ends.
     pub(super) fn entry(&self, number: usize) -> (Made, u64) {
-        let (made, end) = self.record(number).split_at(32);
-        let made: [u8; 32] = made.try_into().expect("32 bytes");
-        ((made != [0; 32]).then(|| ContentDigest::from_bytes(made)), u64_of(end))
+        let made = self.made(number);
+        let made = (*made != [0; 32]).then(|| ContentDigest::from_bytes(*made));
+        (made, u64_of(&self.record(number)[32..]))
+    }
+
+    /// The bytes of what an entry was made of.
+    pub(super) fn made(&self, number: usize) -> &[u8; 32] {
+        self.record(number).first_chunk().expect("a record is longer")
     }
 
     fn record(&self, number: usize) -> &[u8] {

@@ -37,7 +37,7 @@ fn record(store: &Store, key: &str, layer: Digest, finished: i64) -> Digest {
 fn timed_record(store: &Store, key: &str, layer: Digest, finished: i64, took_ms: u64) -> Digest {
     let digest = Digest::of(key);
     let record = Record { layer, took_ms, finished, in_full: None };
-    store.put_record(&digest, key, &record).expect("record");
+    store.put_record(&digest, key.as_bytes(), &record).expect("record");
     let file = fs::File::open(store.root().join("cache/records").join(digest.hex()));
     let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(finished.unsigned_abs());
     file.expect("open").file().set_modified(time).expect("set the time");
@@ -188,7 +188,7 @@ fn what_is_used_while_others_prune_is_whole_or_was_never_there() {
                 None => {
                     assert_eq!(layer(&user, number as u8, 4096), *digest);
                     let record = Record { layer: *digest, took_ms: 1, finished: 0, in_full: None };
-                    user.put_record(&key, &number.to_string(), &record).expect("record");
+                    user.put_record(&key, number.to_string().as_bytes(), &record).expect("record");
                 }
             }
             for used in &layers[..=number] {

@@ -38,7 +38,7 @@ fn step(store: &Store, text: &str, short: Option<&str>) -> StepReport {
         .diff_id;
     let record = Record { layer, took_ms: 1, finished: 2, in_full: None };
     for text in [Some(text), short].into_iter().flatten() {
-        store.put_record(&Digest::of(text), text, &record).expect("put");
+        store.put_record(&Digest::of(text), text.as_bytes(), &record).expect("put");
     }
     StepReport {
         vertex: VertexId(0),

@@ -10,7 +10,7 @@ use fs_err as fs;
 
 use super::connect::{self, Connected};
 use super::record::{HostConfig, Record, ThrottleDevice};
-use super::{Containers, Error, Result, Status};
+use super::{Containers, Error, Result, Status, told};
 use crate::container::options::{SeccompOption, capabilities, security_options};
 use crate::container::spec::{
     ContainerSpec, Device, DeviceLimit, DeviceRule, Ipc, Namespace, Process, Resources, Rlimit,
@@ -41,8 +41,8 @@ pub(super) fn assemble(
     volumes::prepare_sources(&record.mounts)?;
     store.mount(&record.mounts)?;
     let mut connected = connect::connect(containers, record, networks)?;
-    let mut mounts = std::mem::take(&mut connected.files);
-    mounts.extend(volumes::mounts(&record.mounts, |image| image_layers(containers, image))?);
+    let volumes = volumes::mounts(&record.mounts, |image| image_layers(containers, image))?;
+    let mut mounts = told::among(std::mem::take(&mut connected.files), volumes);
     let edits = device_edits(host)?;
     mounts.extend(edits.mounts);
     let options = security_options(&host.security_opt).map_err(refused)?;

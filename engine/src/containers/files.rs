@@ -156,9 +156,7 @@ fn root_mount(state: &State) -> std::io::Result<OwnedFd> {
 
 fn open_to_read(containers: &Containers<'_>, record: &Record) -> Result<Files> {
     let (hold, own) = mounts(containers, record)?;
-    // What else is mounted at one of these paths covers it.
-    let mut mounts = told::mounts(&containers.dir(&record.id));
-    mounts.extend(own);
+    let mounts = told::among(told::mounts(&containers.dir(&record.id)), own);
     let mut files = scratch_root(containers, record, mounts)?;
     files._volumes = Some(hold);
     Ok(files)

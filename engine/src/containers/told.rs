@@ -75,6 +75,14 @@ pub(super) fn mounts(dir: &Path) -> Vec<Mount> {
     [HOSTS, HOSTNAME, RESOLV_CONF].map(mount).into()
 }
 
+/// Puts these files among what else a container has mounted: behind what is mounted above them, which does not hide them,
+/// and before what is mounted in their own places, which does.
+pub(super) fn among(mut told: Vec<Mount>, others: Vec<Mount>) -> Vec<Mount> {
+    told.extend(others);
+    told.sort_by_key(|mount| mount.target.components().count());
+    told
+}
+
 fn mount(dir: &Path, name: &str) -> Mount {
     let source = MountSource::Bind(dir.join(name));
     Mount { target: Path::new("/etc").join(name), source, read_only: false }
