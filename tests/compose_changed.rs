@@ -75,3 +75,60 @@ secrets: {{word: {{environment: TEXT}}}}
     assert_ne!(id, first.0);
     assert_eq!(seen, "one after\nafter");
 }
+
+#[test]
+fn a_network_of_somebody_else_is_used_and_left() {
+    let project = Project::of(&format!(
+        "services: {{a: {{image: busybox, command: {IDLE:?}}}}}\nnetworks: {{default: {{name: foreign-net}}}}\n"
+    ));
+    project.test.rbuild(&["network", "create", "foreign-net"]).ok();
+    let up = project.compose(&["up", "-d"]);
+    let said = "a network with name foreign-net exists but was not created by compose.";
+    assert!(up.succeeded().stderr.contains(said), "{up}");
+    assert!(project.shown("a", "{{json .NetworkSettings.Networks}}").contains("foreign-net"));
+    project.compose(&["down", "-t", "0"]).succeeded();
+    assert_eq!(project.containers(), [""; 0]);
+    project.test.rbuild(&["network", "rm", "foreign-net"]).ok();
+    let labels = ["--label", "com.docker.compose.project=other", "foreign-net"];
+    project.test.rbuild(&[&["network", "create"][..], &labels].concat()).ok();
+    let up = project.compose(&["up", "-d"]);
+    let said = format!("was not created for project {:?}", project.name);
+    assert!(up.succeeded().stderr.contains(&said), "{up}");
+    project.compose(&["down", "-t", "0"]).succeeded();
+    project.test.rbuild(&["network", "rm", "foreign-net"]).ok();
+}
+
+#[test]
+fn a_volume_that_has_changed_is_made_anew_only_for_who_says_yes() {
+    let of = |label: &str| {
+        format!(
+            "services:
+  a: {{image: busybox, command: {IDLE:?}, volumes: ['data:/data'], depends_on: [b]}}
+  b: {{image: busybox, command: {IDLE:?}}}
+volumes: {{data: {{labels: {{of: {label}}}}}}}
+"
+        )
+    };
+    let project = Project::of(&of("one"));
+    project.compose(&["up", "-d"]).succeeded();
+    project.compose(&["exec", "-T", "a", "touch", "/data/mine"]).succeeded();
+    let is_there = || project.compose(&["exec", "-T", "a", "test", "-e", "/data/mine"]).code;
+    let b = project.id("b");
+    project.rewrite(&of("two"));
+    let up = project.compose(&["up", "-d"]);
+    assert!(up.succeeded().stderr.contains("make it anew, empty, with: rcompose up -y"), "{up}");
+    assert_eq!(is_there(), Some(0));
+    let plan = project.compose(&["--dry-run", "up", "-d", "-y"]).ok();
+    assert!(plan.contains("remove (the volume has changed)"), "{plan}");
+    assert_eq!(is_there(), Some(0));
+    project.compose(&["up", "-d", "-y"]).succeeded();
+    assert_eq!(is_there(), Some(1));
+    let name = format!("{}_data", project.name);
+    let shown = project.test.rbuild(&["volume", "inspect", "-f", "{{.Labels.of}}", &name]).ok();
+    assert_eq!(shown.trim(), "two");
+    assert_eq!(project.id("b"), b, "who has nothing of it stays");
+    // Now it is as it should be.
+    project.compose(&["exec", "-T", "a", "touch", "/data/mine"]).succeeded();
+    project.compose(&["up", "-d", "-y"]).succeeded();
+    assert_eq!(is_there(), Some(0));
+}

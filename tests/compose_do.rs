@@ -257,7 +257,38 @@ fn start_waits_for_what_a_service_depends_on_and_for_all_if_asked_to() {
     project.compose(&["start", "--wait", "db"]).succeeded();
     assert_eq!(project.shown("db", "{{.State.Health.Status}}"), "healthy");
     let sick = project.compose(&["start", "--wait", "--wait-timeout", "1", "sick"]);
-    refused(&sick, "timeout waiting for container");
+    refused(&sick, "application not healthy after 1s");
+}
+
+#[test]
+fn a_restart_needs_no_secret_that_is_there() {
+    let project = Project::of(&format!(
+        "services: {{a: {{image: busybox, {IDLE}, secrets: [s, d]}}}}
+secrets: {{s: {{environment: S}}, d: {{file: ./dir}}}}
+"
+    ));
+    project.test.file(".env", "S=one").file("dir/inside", "two");
+    project.compose(&["up", "-d"]).succeeded();
+    project.test.shell("rm .env");
+    let pid = project.shown("a", "{{.State.Pid}}");
+    project.compose(&["restart", "-t", "0"]).succeeded();
+    assert_ne!(project.shown("a", "{{.State.Pid}}"), pid);
+    let read = ["exec", "-T", "a", "cat", "/run/secrets/s", "/run/secrets/d/inside"];
+    assert_eq!(project.compose(&read).ok(), "onetwo");
+    // Nothing is done that is only to be said.
+    let said = project.compose(&["--dry-run", "exec", "-T", "a", "touch", "/done"]).ok();
+    assert!(said.contains("touch /done"), "{said}");
+    assert_ne!(project.compose(&["exec", "-T", "a", "test", "-e", "/done"]).code, Some(0));
+    // A directory's files keep their modes.
+    let modes = "secrets: [s, {source: d, mode: 0400}]";
+    project.rewrite(&format!(
+        "services: {{a: {{image: busybox, {IDLE}, {modes}}}}}
+secrets: {{s: {{file: .env}}, d: {{file: ./dir}}}}
+"
+    ));
+    project.test.file(".env", "S=one");
+    project.compose(&["up", "-d"]).succeeded();
+    assert_eq!(project.compose(&read).ok(), "S=onetwo");
 }
 
 #[test]

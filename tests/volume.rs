@@ -64,7 +64,7 @@ fn what_is_mounted_on_etc_hides_no_names() {
     // Files are looked at in the same order when it does not run.
     test.rbuild(&["create", "--name", "c1", "-v", "there:/etc", "busybox"]).succeeded();
     let copied = test.rbuild(&["cp", "c1:/etc/hostname", "-"]);
-    assert!(copied.succeeded().stdout.starts_with(b"hostname"), "{copied}");
+    assert!(String::from_utf8_lossy(&copied.succeeded().stdout).contains("hostname"), "{copied}");
 }
 
 /// Whoever gives a mount a volume's name keeps the volume, though rbuild once made the name up.

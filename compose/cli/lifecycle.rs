@@ -337,7 +337,11 @@ fn each(
         progress.event(&compose::apply::Event::Progress { kind, name, what, cause, done });
     };
     let mut failed = None;
-    for instance in chosen.filter(|it| statuses.contains(&it.state.status)) {
+    let mut chosen = chosen.filter(|it| statuses.contains(&it.state.status)).peekable();
+    if verb == "kill" && chosen.peek().is_none() {
+        ui::note("No container to kill");
+    }
+    for instance in chosen {
         if globals.dry_run {
             ui::line(format_args!("Container {}: {begins}", instance.name()));
             continue;

@@ -183,6 +183,10 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs) -> anyhow::Result<ExitCod
     for variable in &process.env {
         command.args(["--env", variable]);
     }
+    if globals.dry_run {
+        ui::line(format_args!("Container {}: run {}", instance.name(), words.join(" ")));
+        return Ok(ExitCode::SUCCESS);
+    }
     command.arg(instance.id()).args(words);
     turn_into(command)
 }
@@ -197,6 +201,10 @@ pub(crate) fn attach(globals: &Globals, args: &AttachArgs) -> anyhow::Result<Exi
         command.arg("--no-stdin");
     }
     add(&mut command, [("--detach-keys", &args.detach_keys)]);
+    if globals.dry_run {
+        ui::line(format_args!("Container {}: attach", instance.name()));
+        return Ok(ExitCode::SUCCESS);
+    }
     command.arg(instance.id());
     turn_into(command)
 }

@@ -18,6 +18,7 @@ use engine::containers::Containers;
 use crate::args::Globals;
 use crate::attached::{self, Attached};
 use crate::commands::Rbuild;
+use crate::down::Change;
 use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::progress::Progress;
@@ -122,7 +123,7 @@ pub(crate) fn up(globals: &Globals, args: &UpArgs) -> anyhow::Result<ExitCode> {
     let project = args.project(globals)?;
     let wishes = args.wishes();
     if globals.dry_run {
-        return dry_run(globals, &project, &wishes);
+        return dry_run(globals, &project, &wishes, args.create.yes);
     }
     let rules = match args.watch {
         true => Some(args.rules(&project)?),
@@ -145,7 +146,24 @@ pub(crate) fn carry_out(
     let here = Here::open(globals, "run containers")?;
     let turn = Turn::take(&here, &project.name, interrupt)?;
     let containers = here.containers()?;
-    let observed = observe_with_images(&here, &containers, project)?;
+    let mut observed = observe_with_images(&here, &containers, project)?;
+    if args.create.yes {
+        let plan = reconcile::outdated_volumes(project, &observed);
+        let timeout = args.timeout;
+        let change = Change {
+            globals,
+            here: &here,
+            project,
+            observed: &observed,
+            interrupt,
+            verb: "up",
+            timeout,
+            deadline: None,
+            hurry: None,
+        };
+        change.carry_out(&plan, None)?;
+        observed = observe_with_images(&here, &containers, project)?;
+    }
     let reconciled = reconcile::up(project, &observed, wishes)?;
     reconciled.warnings.iter().for_each(ui::warn);
     let progress = Progress::new(&globals.progress, "up");
@@ -238,10 +256,18 @@ pub(crate) fn kept(name: &str) -> apply::Event<'_> {
 }
 
 /// Prints what would be done.
-fn dry_run(globals: &Globals, project: &Project, wishes: &Up) -> anyhow::Result<ExitCode> {
+fn dry_run(
+    globals: &Globals,
+    project: &Project,
+    wishes: &Up,
+    yes: bool,
+) -> anyhow::Result<ExitCode> {
     let here = Here::open(globals, "look at containers")?;
     let containers = here.containers()?;
     let observed = observe_with_images(&here, &containers, project)?;
+    if yes {
+        ui::raw(reconcile::outdated_volumes(project, &observed).to_string());
+    }
     let reconciled = reconcile::up(project, &observed, wishes)?;
     reconciled.warnings.iter().for_each(ui::warn);
     ui::raw(reconciled.plan.to_string());

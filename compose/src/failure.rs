@@ -51,15 +51,6 @@ pub enum Failure {
         /// Its name.
         name: String,
     },
-    /// Somebody else has a network of this name.
-    #[error(
-        "a network with name {name} exists but was not created by compose: set `external: true` to use it, or remove it \
-         with: rbuild network rm {name}"
-    )]
-    ForeignNetwork {
-        /// Its name.
-        name: String,
-    },
     /// Others are on a network that has to be made anew.
     #[error(
         "network {name} is not what the compose file says and has to be made anew, but containers are on it that this \
@@ -89,6 +80,12 @@ pub enum Failure {
         /// What it is.
         text: String,
     },
+    /// A service that nobody else needs is not as it should be.
+    #[error("{text}")]
+    NotReady {
+        /// What it is.
+        text: String,
+    },
     /// A build or a pull failed; what it printed says why.
     #[error("{text}")]
     Command {
@@ -109,7 +106,7 @@ pub enum Failure {
     #[error("interrupted")]
     Interrupted,
     /// It took too long.
-    #[error("timeout waiting for {what}: it is not done after {seconds} s")]
+    #[error("application not healthy after {seconds}s: {what} is not done")]
     TimedOut {
         /// What was waited for.
         what: String,

@@ -7,6 +7,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// Why a service is waited for that no other one depends on.
+pub const FOR_ITSELF: &str = "--wait";
+
 /// A step's place in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StepId(pub usize);

@@ -15,7 +15,9 @@ use crate::make::{self, labels};
 use crate::model::{Project, Service};
 use crate::observe::{Instance, Observed};
 use crate::order;
-use crate::plan::{Action, Condition, Plan, Slot, StepId};
+use crate::plan::{self, Action, Condition, Plan, Slot, StepId};
+
+pub use shared::outdated_volumes;
 
 /// As many containers a service may have.
 const MOST_REPLICAS: i64 = 10_000;
@@ -612,7 +614,7 @@ impl<'a> Planner<'a> {
             };
             let slots = steps.slots.clone();
             let action = Action::Await { service: name.clone(), slots, condition };
-            self.done.plan.add(action, "--wait", steps.started.iter().copied());
+            self.done.plan.add(action, plan::FOR_ITSELF, steps.started.iter().copied());
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::model::{Dependency, Project};
 use crate::observe::{Instance, Observed};
 use crate::order;
-use crate::plan::{Action, Condition, Plan, Slot, StepId};
+use crate::plan::{self, Action, Condition, Plan, Slot, StepId};
 use crate::teardown::{self, is_meant};
 
 /// Which services are restarted.
@@ -147,7 +147,7 @@ impl<'a> Planner<'a> {
             };
             let slots = slots(self.observed, name);
             let action = Action::Await { service: name.clone(), slots, condition };
-            self.plan.add(action, "--wait", steps.iter().copied());
+            self.plan.add(action, plan::FOR_ITSELF, steps.iter().copied());
         }
     }
 

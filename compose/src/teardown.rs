@@ -147,6 +147,27 @@ fn remove_each(
     removed
 }
 
+/// Removes volumes, and before that the containers that have them.
+pub(crate) fn volumes_and_users(
+    project: &Project,
+    observed: &Observed,
+    names: &BTreeSet<&str>,
+    cause: &str,
+) -> Plan {
+    let mut plan = Plan::default();
+    let has_one = |it: &&Instance| {
+        it.record.mounts.iter().any(|mount| names.contains(mount.point.name.as_str()))
+    };
+    let users: Vec<&Instance> = observed.containers.iter().filter(has_one).collect();
+    let dependencies = dependencies(Some(project), observed);
+    let removed = remove_each(&mut plan, &users, &dependencies, cause, false);
+    for name in names {
+        let step = Action::RemoveVolume { name: (*name).to_owned() };
+        plan.add(step, cause, removed.iter().copied());
+    }
+    plan
+}
+
 /// Takes down what a project has: containers, then networks, and volumes and images if that is asked for.
 pub fn down(project: Option<&Project>, name: &str, observed: &Observed, wishes: &Down) -> Plan {
     let mut plan = Plan::default();
@@ -203,9 +224,9 @@ fn volumes(project: Option<&Project>, name: &str, observed: &Observed) -> BTreeS
 }
 
 fn images(project: &Project, which: Images) -> BTreeSet<String> {
-    let services = project.all_services();
-    let chosen = services
-        .into_iter()
+    let chosen = project
+        .services
+        .iter()
         .filter(|(_, service)| which == Images::All || service.image.is_empty());
     chosen.map(|(name, service)| service.image_name(&project.name, name)).collect()
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{Work, of};
 use crate::failure::Failure;
-use crate::plan::{Condition, Slot};
+use crate::plan::{self, Condition, Slot};
 
 /// As many of a container's last lines are shown when it has ended too soon.
 const LAST_LINES: usize = 10;
@@ -46,8 +46,14 @@ impl Work<'_> {
                 Condition::Completed => "Exited",
                 Condition::Healthy | Condition::Ready => "Healthy",
             };
-            self.told(("Container", &name), ["Waiting", done], cause, || {
+            let waited = self.told(("Container", &name), ["Waiting", done], cause, || {
                 self.wait_for_one(service, &id, &name, condition)
+            });
+            waited.map_err(|failure| match failure {
+                Failure::Dependency { text } if cause == plan::FOR_ITSELF => {
+                    Failure::NotReady { text }
+                }
+                failure => failure,
             })?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Secrets and configs as files in containers.
 //!
-//! One that is a file, and whose owner and mode nobody chose, is that file, mounted read-only. All others are files in
+//! One that is a directory, or a file whose owner and mode nobody chose, is that, mounted read-only. All others are files in
 //! memory, below a folder that the caller gives: written before a container is made or started, removed with the
 //! project. Also a container whose root is read-only gets them.
 //!
@@ -297,7 +297,10 @@ fn one(source: Source<'_>, mount: &FileMount, dir: &Path) -> Result<Given, Error
             });
         }
         ("", None) => Content::Bytes(Vec::new()),
-        (file, _) if is_plain => return Ok(Given::OnDisk { kind, source: file.into(), target }),
+        // A directory keeps its owners and modes, as with docker compose.
+        (file, _) if is_plain || Path::new(file).is_dir() => {
+            return Ok(Given::OnDisk { kind, source: file.into(), target });
+        }
         (file, _) => Content::Copy(file.into()),
     };
     let owner = |attribute: &'static str, text: &str| match text {

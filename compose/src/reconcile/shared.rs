@@ -1,12 +1,15 @@
 //! Networks and volumes of a project: made if they are not there, and networks also anew if they are not as they should
 //! be. Volumes are left as they are, with what is in them.
 
+use std::collections::BTreeSet;
+
 use super::Planner;
 use crate::failure::Failure;
 use crate::hash;
 use crate::make::labels;
-use crate::observe::Instance;
-use crate::plan::{Action, StepId};
+use crate::model::{Project, Volume};
+use crate::observe::{Instance, Observed};
+use crate::plan::{Action, Plan, StepId};
 use crate::teardown;
 
 impl Planner<'_> {
@@ -30,8 +33,21 @@ impl Planner<'_> {
             if found.is_predefined() {
                 continue;
             }
-            if label(labels::NETWORK) != key || label(labels::PROJECT) != self.project.name {
-                return Err(Failure::ForeignNetwork { name });
+            let owner = label(labels::PROJECT);
+            if owner.is_empty() {
+                self.done.warnings.push(format!(
+                    "a network with name {name} exists but was not created by compose.\nSet `external: true` to use an \
+                     existing network"
+                ));
+                continue;
+            }
+            if owner != self.project.name {
+                self.done.warnings.push(format!(
+                    "a network with name {name} exists but was not created for project {:?}.\nSet `external: true` to \
+                     use an existing network",
+                    self.project.name
+                ));
+                continue;
             }
             let hash = label(labels::CONFIG_HASH);
             if !hash.is_empty() && hash != hash::network(network) {
@@ -114,13 +130,32 @@ impl Planner<'_> {
                      `external: true` to use an existing volume",
                     self.project.name
                 ));
-            } else if !hash.is_empty() && hash != hash::volume(volume) {
+            } else if has_changed(volume, hash) {
                 self.done.warnings.push(format!(
                     "volume {name:?} exists but is not what the compose file says; it is left as it is, because its data \
-                     would be lost: remove it with: rbuild volume rm {name}"
+                     would be lost: make it anew, empty, with: rcompose up -y"
                 ));
             }
         }
         Ok(())
     }
+}
+
+fn has_changed(volume: &Volume, hash: &str) -> bool {
+    !hash.is_empty() && hash != hash::volume(volume)
+}
+
+/// Takes away the project's volumes that are not what it says, with what is in them and with the containers that have
+/// them: what comes next makes them anew.
+pub fn outdated_volumes(project: &Project, observed: &Observed) -> Plan {
+    let is_outdated = |volume: &&Volume| {
+        let labels = observed.volumes.get(&volume.name).and_then(|it| it.labels.as_ref());
+        let label = |label| labels.and_then(|it| it.get(label)).map_or("", String::as_str);
+        !volume.external
+            && label(labels::PROJECT) == project.name
+            && has_changed(volume, label(labels::CONFIG_HASH))
+    };
+    let outdated = project.volumes.values().filter(is_outdated);
+    let names: BTreeSet<&str> = outdated.map(|volume| volume.name.as_str()).collect();
+    teardown::volumes_and_users(project, observed, &names, "the volume has changed")
 }
