@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use fs_err as fs;
 
@@ -151,9 +152,10 @@ impl<'store> Draft<'store> {
         mut write: impl FnMut(&mut dyn Append) -> Result<()>,
     ) -> Result<Written<'store>> {
         let earlier = earlier.and_then(|earlier| self.store.earlier(earlier));
+        let is_rotten = earlier.as_ref().map(|earlier| earlier.is_rotten());
         let recording = |earlier| Some(Recording::new(self.dir.join(PARTS), earlier));
-        let mut written = self.write_entries(recording(earlier.clone()), &mut write);
-        if written.is_err() && earlier.is_some_and(|earlier| earlier.is_rotten()) {
+        let mut written = self.write_entries(recording(earlier), &mut write);
+        if written.is_err() && is_rotten.is_some_and(|it| it.load(Ordering::Relaxed)) {
             written = self.write_entries(recording(None), write);
         }
         let (layer, kept) = written?;

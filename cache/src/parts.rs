@@ -98,7 +98,7 @@ pub(crate) struct Earlier {
     places: Vec<u32>,
     sums: Vec<u32>,
     states: Vec<State>,
-    is_rotten: AtomicBool,
+    is_rotten: Arc<AtomicBool>,
 }
 
 impl Earlier {
@@ -106,19 +106,19 @@ impl Earlier {
     fn find(&self, made: &ContentDigest) -> Option<Place> {
         let made_of = |number: &u32| self.parts.made(*number as usize);
         let at = self.places.binary_search_by(|number| made_of(number).cmp(made.bytes())).ok()?;
-        Some(Place(self.places[at]))
+        Place::of(self.places[at])
     }
 
     /// A place's bytes.
-    fn stretch(&self, Place(number): Place) -> Stretch {
-        let number = number as usize;
+    fn stretch(&self, place: Place) -> Stretch {
+        let number = place.number();
         let start = number.checked_sub(1).map_or(0, |before| self.parts.entry(before).1);
         Stretch { file: self.tar.clone(), start, end: self.parts.entry(number).1 }
     }
 
-    /// Whether it was found not to be what was written.
-    pub(crate) fn is_rotten(&self) -> bool {
-        self.is_rotten.load(Ordering::Relaxed)
+    /// What is true once it was found not to be what was written: for who does not keep it in memory for that.
+    pub(crate) fn is_rotten(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_rotten)
     }
 
     /// Says so.
@@ -145,7 +145,7 @@ impl Store {
         let mut places: Vec<u32> = known.map(|at| at as u32).collect();
         places.sort_unstable_by_key(|number| parts.made(*number as usize));
         let (sums, states) = (parts.sums().collect(), parts.states().collect());
-        let (tar, is_rotten) = (Arc::new(tar.into_parts().0), AtomicBool::new(false));
+        let (tar, is_rotten) = (Arc::new(tar.into_parts().0), Arc::default());
         Ok(Some(Arc::new(Earlier { tar, length, parts, places, sums, states, is_rotten })))
     }
 }
@@ -183,7 +183,7 @@ impl Recording {
     /// Adds an entry that was found, and ends here.
     pub(crate) fn push_found(&mut self, place: Place, end: u64) -> Result<()> {
         let earlier = self.earlier.as_ref().expect("it was found there");
-        let made = earlier.parts.entry(place.0 as usize).0;
+        let made = earlier.parts.entry(place.number()).0;
         self.put(Some((made, end)))
     }
 

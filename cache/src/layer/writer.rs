@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZeroU32;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -59,8 +60,22 @@ pub trait Append {
 }
 
 /// Where an entry is in an earlier layer.
+///
+/// One that is there or not takes no more room than one: there may be very many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub(crate) u32);
+pub struct Place(NonZeroU32);
+
+impl Place {
+    /// That of the entry with this number, from 0.
+    pub(crate) fn of(number: u32) -> Option<Self> {
+        Some(Self(NonZeroU32::MIN.checked_add(number)?))
+    }
+
+    /// The entry's number.
+    pub(crate) fn number(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// Bytes of a file.
 #[derive(Clone, Debug)]
