@@ -454,3 +454,35 @@ fn the_containers_of_a_build_live_below_the_cgroup_that_is_asked_for() {
         "find /sys/fs/cgroup -depth -name '{parent}' -type d -exec rmdir '{{}}' + || :"
     ));
 }
+
+/// A step's root stays mounted a moment longer than it is needed, but not when much was written there: that would have
+/// its room on the disk twice.
+#[test]
+fn what_a_step_has_written_has_its_room_once() {
+    let test = Test::of(
+        "
+        FROM busybox AS big
+        RUN dd if=/dev/urandom of=/big bs=1M count=100
+        FROM busybox
+        RUN sleep 5
+        COPY --from=big /big /
+        ",
+    );
+    test.import("busybox");
+    let script = "
+        $RBUILD save -o ../busybox.tar busybox
+        mkdir ../small
+        truncate -s 500M ../disk
+        mkfs.ext4 -q ../disk
+        mount -o loop ../disk ../small
+        export RBUILD_ROOT=$PWD/../small
+        $RBUILD load -q -i ../busybox.tar > /dev/null
+        $RBUILD build -q . > ../said 2>&1 &
+        until [ $(ls ../small/layers | wc -l) = 2 ]; do sleep 0.05; done
+        sleep 0.5
+        df --output=used -m ../small | tail -n 1
+        wait $!
+    ";
+    let used: u64 = test.unshared(script).trim().parse().expect("a number");
+    assert!((100..150).contains(&used), "{used} MB");
+}

@@ -355,7 +355,7 @@ mod tests {
     fn what_is_not_as_it_was_written_is_not_used() {
         let names = names(300);
         let files: Files<'_> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let damage: [fn(&Store, &Digest); 4] = [
+        let damage: [fn(&Store, &Digest); 5] = [
             |store, layer| {
                 let path = store.layer_dir(layer).join(PARTS);
                 let mut bytes = fs::read(&path).expect("read");
@@ -364,6 +364,12 @@ mod tests {
             },
             |store, layer| fs::write(store.layer_dir(layer).join(PARTS), "").expect("write"),
             |store, layer| fs::remove_file(store.layer_dir(layer).join(PARTS)).expect("remove"),
+            // Nothing that can be read.
+            |store, layer| {
+                let path = store.layer_dir(layer).join(PARTS);
+                fs::remove_file(&path).expect("remove");
+                fs::create_dir(&path).expect("mkdir");
+            },
             // The tar is another one than the index was made of.
             |store, layer| {
                 let path = store.layer_tar(layer);
