@@ -132,3 +132,40 @@ volumes: {{data: {{labels: {{of: {label}}}}}}}
     project.compose(&["up", "-d", "-y"]).succeeded();
     assert_eq!(is_there(), Some(0));
 }
+
+#[test]
+fn no_volume_is_made_anew_before_all_can_be_or_under_others() {
+    let of = |label: &str, more: &str| {
+        format!(
+            "services:
+  a: {{image: busybox, command: {IDLE:?}, volumes: ['data:/data']{more}}}
+  b: {{image: busybox, command: {IDLE:?}, volumes: ['data:/data', 'other:/other']}}
+volumes: {{data: {{labels: {{of: {label}}}}}, other: {{labels: {{of: {label}}}}}}}
+"
+        )
+    };
+    let project = Project::of(&of("one", ""));
+    project.compose(&["up", "-d"]).succeeded();
+    project.compose(&["exec", "-T", "a", "touch", "/data/mine"]).succeeded();
+    let is_there = || project.compose(&["exec", "-T", "a", "test", "-e", "/data/mine"]).code;
+    let ids = [project.id("a"), project.id("b")];
+    // Another service has it, which is not to be changed.
+    project.rewrite(&of("two", ""));
+    let up = project.compose(&["up", "-d", "-y", "a"]);
+    assert!(up.failed(1).contains("b-1: remove them with: rbuild rm -f"), "{up}");
+    // Its image cannot be made.
+    let broken =
+        ", build: {dockerfile_inline: \"FROM busybox\\nRUN false\\n\"}, pull_policy: build";
+    project.rewrite(&of("two", broken).replacen("image: busybox", "image: mine", 1));
+    project.compose(&["up", "-d", "-y"]).failed(1);
+    assert_eq!([project.id("a"), project.id("b")], ids);
+    assert_eq!(is_there(), Some(0));
+    // What no service that is meant has is not touched.
+    project.rewrite(&of("two", ""));
+    project.compose(&["rm", "-fs", "b"]).succeeded();
+    project.compose(&["up", "-d", "-y", "--no-deps", "a"]).succeeded();
+    assert_eq!(is_there(), Some(1));
+    let other = format!("{}_other", project.name);
+    let shown = project.test.rbuild(&["volume", "inspect", "-f", "{{.Labels.of}}", &other]).ok();
+    assert_eq!(shown.trim(), "one");
+}

@@ -292,6 +292,23 @@ secrets: {{s: {{file: .env}}, d: {{file: ./dir}}}}
 }
 
 #[test]
+fn who_is_left_finds_his_secrets_when_he_is_started_again() {
+    let project = Project::of(&format!(
+        "services:
+  web: {{image: busybox, {IDLE}}}
+  tool: {{image: busybox, {IDLE}, secrets: [s], profiles: [tools]}}
+secrets: {{s: {{environment: S}}}}
+"
+    ));
+    project.test.file(".env", "S=one");
+    project.compose(&["--profile", "tools", "up", "-d"]).succeeded();
+    project.compose(&["down", "--rmi", "all"]).succeeded();
+    let tool = format!("{}-tool-1", project.name);
+    project.test.rbuild(&["restart", "-t", "0", &tool]).succeeded();
+    assert_eq!(project.test.rbuild(&["exec", &tool, "cat", "/run/secrets/s"]).ok(), "one");
+}
+
+#[test]
 fn a_file_goes_into_all_containers_of_a_service() {
     let project =
         Project::of(&format!("services: {{web: {{image: busybox, {IDLE}, scale: 2}}}}\n"));
@@ -307,6 +324,13 @@ fn a_file_goes_into_all_containers_of_a_service() {
     assert!(has(&names[0]) && !has("once"));
     project.compose(&["cp", "--all", "file", "web:/file"]).succeeded();
     assert!(has("once"));
+    project.test.shell("tar -cf given.tar file");
+    let mut given = project.command(&["cp", "-", "web:/tmp"]);
+    let tar = std::fs::File::open(project.test.context().join("given.tar")).unwrap();
+    assert!(given.stdin(tar).status().unwrap().success());
+    for name in &names {
+        project.test.rbuild(&["exec", name, "test", "-e", "/tmp/file"]).succeeded();
+    }
     // It is nothing that `down` takes away unless it is asked to.
     project.compose(&["down", "-t", "0"]).succeeded();
     let left = project.test.rbuild(&["ps", "--format", "{{.Names}}"]).ok();

@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
 
@@ -145,17 +146,21 @@ impl<'store> Draft<'store> {
 
     /// The same for one that a later layer may be like, or that is like an earlier one: who writes
     /// can find entries there, and what is the same costs little. When the earlier one turns out to
-    /// have rotted, all is written again without it.
+    /// have rotted, or cannot be read, all is written again without it.
     pub fn write_tar_like(
         self,
         earlier: Option<&Digest>,
         mut write: impl FnMut(&mut dyn Append) -> Result<()>,
     ) -> Result<Written<'store>> {
-        let earlier = earlier.and_then(|earlier| self.store.earlier(earlier));
-        let is_rotten = earlier.as_ref().map(|earlier| earlier.is_rotten());
+        let known = earlier.and_then(|earlier| self.store.earlier(earlier));
+        let is_rotten = known.as_ref().map(|earlier| earlier.is_rotten());
         let recording = |earlier| Some(Recording::new(self.dir.join(PARTS), earlier));
-        let mut written = self.write_entries(recording(earlier), &mut write);
-        if written.is_err() && is_rotten.is_some_and(|it| it.load(Ordering::Relaxed)) {
+        let mut written = self.write_entries(recording(known), &mut write);
+        // Whose bytes are only copied says nothing of it when it cannot be read.
+        let is_bad = |rotten: Arc<AtomicBool>| {
+            rotten.load(Ordering::Relaxed) || earlier.is_some_and(|it| !self.store.can_be_read(it))
+        };
+        if written.is_err() && is_rotten.is_some_and(is_bad) {
             written = self.write_entries(recording(None), write);
         }
         let (layer, kept) = written?;
@@ -416,6 +421,12 @@ impl Store {
     /// Where a layer's uncompressed tar is.
     pub fn layer_tar(&self, diff_id: &Digest) -> PathBuf {
         self.layer_dir(diff_id).join("layer.tar")
+    }
+
+    /// Whether all of a layer's tar can be read.
+    fn can_be_read(&self, diff_id: &Digest) -> bool {
+        let tar = fs::File::open(self.layer_tar(diff_id));
+        tar.is_ok_and(|mut tar| io::copy(&mut tar, &mut io::sink()).is_ok())
     }
 
     /// Starts a layer.

@@ -20,6 +20,7 @@ mod form;
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,6 +143,9 @@ impl Store {
         let tar = regular::open(&self.layer_tar(diff_id))?;
         let (Some(parts), Some(tar)) = (Parts::decode(bytes), tar) else { return Ok(None) };
         let length = tar.metadata().map_err(Error::Io)?.len();
+        if !parts.are_of_tar(length) {
+            return Ok(None);
+        }
         let known = (0..parts.len()).filter(|at| parts.entry(*at).0.is_some());
         let mut places: Vec<u32> = known.map(|at| at as u32).collect();
         places.sort_unstable_by_key(|number| parts.made(*number as usize));
@@ -152,11 +156,22 @@ impl Store {
     }
 }
 
+/// Bytes that the kernel is told to read at once.
+const AHEAD: u64 = 128 << 10;
+
 /// Has the kernel begin to read all of a file. Who takes pieces of it in their order would wait for each of them, and the
 /// disk for him.
 fn read_ahead(file: &Arc<File>) {
     let file = Arc::clone(file);
-    let read = move || rustix::fs::fadvise(&file, 0, None, Advice::WillNeed);
+    let read = move || -> io::Result<()> {
+        // Of more the kernel would read no more at once.
+        let (mut at, length) = (0, file.metadata()?.len());
+        while at < length {
+            rustix::fs::fadvise(&file, at, NonZeroU64::new(AHEAD), Advice::WillNeed)?;
+            at += AHEAD;
+        }
+        Ok(())
+    };
     // It only makes faster what works without it.
     let _ = std::thread::Builder::new().name("ahead".into()).spawn(read);
 }

@@ -221,12 +221,6 @@ impl Commands for Rbuild<'_> {
 
     fn remove_image(&self, image: &str) -> Result<bool, Failure> {
         let mut command = rbuild(self.globals);
-        command.args(["image", "inspect", image]).stdin(Stdio::null()).stdout(Stdio::null());
-        let found = command.stderr(Stdio::null()).status();
-        if found.is_ok_and(|status| status.code() == Some(1)) {
-            return Ok(false);
-        }
-        let mut command = rbuild(self.globals);
         command.args(["rmi", image]).stdin(Stdio::null());
         self.run(&format!("removal of image {image}"), &mut command, Shown::Later).map(|_| true)
     }

@@ -82,7 +82,9 @@ pub(crate) fn down(globals: &Globals, args: &DownArgs) -> anyhow::Result<ExitCod
     };
     // It waits for nothing that others could have the turn meanwhile for.
     change.carry_out(&plan, None)?;
-    if args.services.is_empty() {
+    // What is left, as by a profile that is not enabled, needs its files when it is started again.
+    let is_empty = home::observe(&here, &here.containers()?, &name)?.containers.is_empty();
+    if args.services.is_empty() && is_empty {
         forget_files(&files::folder(here.store.root(), &name))?;
     }
     drop(turn);

@@ -1,6 +1,8 @@
 //! What is done with one container of a service by the verb of the same name of `rbuild`: `exec`, `attach`, `cp`,
 //! `commit`, `export`.
 
+use std::fs::File;
+use std::io::Seek;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -238,6 +240,11 @@ pub(crate) fn cp(globals: &Globals, args: &CpArgs) -> anyhow::Result<ExitCode> {
     if !is_into {
         instances.truncate(1);
     }
+    // What is given once is there for all of them.
+    let input = match args.from == "-" && instances.len() > 1 && !globals.dry_run {
+        true => Some(held_input()?),
+        false => None,
+    };
     let progress = Progress::new(&globals.progress, "cp");
     for instance in instances {
         let place = |argument: &str, container: &str| match split(argument) {
@@ -258,6 +265,10 @@ pub(crate) fn cp(globals: &Globals, args: &CpArgs) -> anyhow::Result<ExitCode> {
         command.arg("cp").arg("--quiet");
         switch(&mut command, [("--archive", args.archive), ("--follow-link", args.follow_link)]);
         command.args([place(&args.from, instance.id()), place(&args.to, instance.id())]);
+        if let Some(mut input) = input.as_ref() {
+            input.rewind().context("cannot read standard input again")?;
+            command.stdin(input.try_clone().context("cannot read standard input again")?);
+        }
         if globals.dry_run {
             ui::line(format_args!("Container {}: copy {way}", instance.name()));
             continue;
@@ -269,6 +280,17 @@ pub(crate) fn cp(globals: &Globals, args: &CpArgs) -> anyhow::Result<ExitCode> {
         tell("Copied", true);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All of standard input, to be read more than once.
+fn held_input() -> anyhow::Result<File> {
+    let held = || -> std::io::Result<File> {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::memfd_create("rcompose-input", flags)?);
+        std::io::copy(&mut std::io::stdin(), &mut file)?;
+        Ok(file)
+    };
+    held().context("cannot hold standard input")
 }
 
 /// Runs a command to its end; whether it was a success. What it has to say it says itself.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{ArgAction, Args, Subcommand};
-use compose::apply::{self, Apply, Cancel, Commands, Event};
+use compose::apply::{self, Apply, Cancel, Commands, Event, Turn as _};
 use compose::failure::Failure;
 use compose::images::Wishes;
 use compose::make::{self, files, labels};
@@ -24,7 +24,7 @@ use crate::commands::{Rbuild, rbuild, turn_into};
 use crate::home::{self, Here};
 use crate::interrupt::{Interrupt, News};
 use crate::progress::Progress;
-use crate::turn::Turn;
+use crate::turn::{Turn, Yielding};
 use crate::ui;
 use crate::up;
 
@@ -180,7 +180,10 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<ExitCode>
     let containers = here.containers()?;
     let Some(interrupt) = interrupt else { return work.show(&here) };
     let turn = Turn::take(&here, &work.project.name, &interrupt)?;
-    work.prepare(&here, &interrupt)?;
+    let (cancel, project) = (Cancel::new()?, work.project.name.clone());
+    let turn = Yielding::new(&here, &project, &cancel, turn);
+    work.prepare(&here, &interrupt, &cancel, &turn)?;
+    turn.take()?;
     // Volumes of the command line alone are no part of the project, and are made as they are used.
     work.project.volumes = changed.volumes;
     let observed = home::observe(&here, &containers, &work.project.name)?;
@@ -279,22 +282,31 @@ impl OneOff<'_> {
     }
 
     /// Has the image, the networks and the volumes there, and what the service depends on running.
-    fn prepare(&self, here: &Here, interrupt: &Interrupt) -> anyhow::Result<()> {
+    fn prepare(
+        &self,
+        here: &Here,
+        interrupt: &Interrupt,
+        cancel: &Cancel,
+        turn: &Yielding<'_>,
+    ) -> anyhow::Result<()> {
         let project = &self.project;
         let wishes = self.args.wishes(self.name);
         let containers = here.containers()?;
         let observed = up::observe_with_images(here, &containers, project)?;
         let reconciled = reconcile::up(project, &observed, &wishes)?;
         reconciled.warnings.iter().for_each(ui::warn);
-        let cancel = Cancel::new()?;
-        let commands = self.commands(&cancel);
+        let commands = self.commands(cancel);
         let progress = self.progress();
         let listener = |event: Event<'_>| progress.event(&event);
         for name in &reconciled.kept {
             listener(up::kept(name));
         }
-        let work = Apply { wishes, ..commands.work(here, &containers, &observed, &listener) };
-        Ok(interrupt.during(&cancel, || apply::apply(&work, &reconciled.plan))?)
+        let work = Apply {
+            wishes,
+            turn: Some(turn),
+            ..commands.work(here, &containers, &observed, &listener)
+        };
+        Ok(interrupt.during(cancel, || apply::apply(&work, &reconciled.plan))?)
     }
 
     fn commands<'a>(&'a self, cancel: &'a Cancel) -> Rbuild<'a> {

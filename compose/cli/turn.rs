@@ -50,9 +50,10 @@ impl Turn {
         Turn::wait(here, project, || cancel.is_canceled())
     }
 
-    /// Whether somebody changes a project now.
+    /// Whether somebody changes a project now, or will when what it waits for has come.
     pub(crate) fn is_taken(here: &Here, project: &str) -> anyhow::Result<bool> {
-        Ok(Turn::try_take(here, project)?.is_none())
+        let is_free = Turn::try_take(here, project)?.is_some() && at_work(here, project)?.is_some();
+        Ok(!is_free)
     }
 
     fn try_take(here: &Here, project: &str) -> anyhow::Result<Option<Turn>> {
@@ -81,8 +82,16 @@ impl Turn {
     }
 }
 
+/// What is held by one who waits for his turn to go on.
+fn at_work(here: &Here, project: &str) -> anyhow::Result<Option<Claim>> {
+    let key = Digest::of(format!("rcompose is to change project {project}"));
+    Ok(here.store.try_claim(&key)?)
+}
+
 /// A turn that others may have while nothing is changed.
 pub(crate) struct Yielding<'a> {
+    /// One of several has it: when nobody has, nobody is at work.
+    _at_work: Option<Claim>,
     here: &'a Here,
     project: &'a str,
     cancel: &'a Cancel,
@@ -92,7 +101,8 @@ pub(crate) struct Yielding<'a> {
 impl<'a> Yielding<'a> {
     /// One that is held; the wish to stop ends the waiting for it later.
     pub(crate) fn new(here: &'a Here, project: &'a str, cancel: &'a Cancel, turn: Turn) -> Self {
-        Yielding { here, project, cancel, turn: Mutex::new(Some(turn)) }
+        let _at_work = at_work(here, project).ok().flatten();
+        Yielding { _at_work, here, project, cancel, turn: Mutex::new(Some(turn)) }
     }
 }
 

@@ -10,6 +10,7 @@ use clap::Args;
 use compose::apply::{self, Apply};
 use compose::images::Wishes;
 use compose::observe::{self, Observed};
+use compose::plan::{Action, Plan};
 use compose::reconcile::{self, Recreate, Up};
 use compose::watch::Rules;
 use compose::{Project, apply::Cancel};
@@ -147,21 +148,27 @@ pub(crate) fn carry_out(
     let turn = Turn::take(&here, &project.name, interrupt)?;
     let containers = here.containers()?;
     let mut observed = observe_with_images(&here, &containers, project)?;
-    if args.create.yes {
-        let plan = reconcile::outdated_volumes(project, &observed);
-        let timeout = args.timeout;
-        let change = Change {
-            globals,
-            here: &here,
-            project,
-            observed: &observed,
-            interrupt,
-            verb: "up",
-            timeout,
-            deadline: None,
-            hurry: None,
-        };
-        change.carry_out(&plan, None)?;
+    let outdated = match args.create.yes {
+        true => reconcile::outdated_volumes(project, &observed)?,
+        false => Plan::default(),
+    };
+    if !outdated.is_empty() {
+        // Nothing is taken away before it is known that all can be made anew.
+        reconcile::up(project, &observed, wishes)?;
+        for plan in [reconcile::images(project, &observed, wishes)?, outdated] {
+            let change = Change {
+                globals,
+                here: &here,
+                project,
+                observed: &observed,
+                interrupt,
+                verb: "up",
+                timeout: args.timeout,
+                deadline: None,
+                hurry: None,
+            };
+            change.carry_out(&plan, None)?;
+        }
         observed = observe_with_images(&here, &containers, project)?;
     }
     let reconciled = reconcile::up(project, &observed, wishes)?;
@@ -264,9 +271,17 @@ fn dry_run(
 ) -> anyhow::Result<ExitCode> {
     let here = Here::open(globals, "look at containers")?;
     let containers = here.containers()?;
-    let observed = observe_with_images(&here, &containers, project)?;
+    let mut observed = observe_with_images(&here, &containers, project)?;
     if yes {
-        ui::raw(reconcile::outdated_volumes(project, &observed).to_string());
+        let outdated = reconcile::outdated_volumes(project, &observed)?;
+        ui::raw(outdated.to_string());
+        for step in &outdated.steps {
+            match &step.action {
+                Action::Remove { id, .. } => observed.containers.retain(|it| it.id() != id),
+                Action::RemoveVolume { name } => drop(observed.volumes.remove(name)),
+                _ => {}
+            }
+        }
     }
     let reconciled = reconcile::up(project, &observed, wishes)?;
     reconciled.warnings.iter().for_each(ui::warn);

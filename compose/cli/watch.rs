@@ -29,7 +29,7 @@ use crate::commands::{self, Rbuild};
 use crate::home::{self, Here};
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::Progress;
-use crate::turn::Turn;
+use crate::turn::{Turn, Yielding};
 use crate::ui;
 use crate::up::{self, UpArgs};
 
@@ -230,13 +230,14 @@ impl Watcher<'_> {
             self.sync(here, service, mappings)?;
         }
         if !batch.restart.is_empty() {
-            let _turn = Turn::unless(here, &self.project.name, self.cancel)?;
+            let turn = Turn::unless(here, &self.project.name, self.cancel)?;
             let containers = here.containers()?;
             let observed = home::observe(here, &containers, &self.project.name)?;
             let names: Vec<String> = batch.restart.iter().cloned().collect();
             let which = Which::WithDependents(&names);
             let plan = restart::restart(Some(self.project), &observed, which)?;
-            self.apply(here, &containers, self.project, &observed, &Up::default(), &plan)?;
+            let wishes = Up::default();
+            self.apply(here, self.project, &observed, &wishes, &plan, Some(turn))?;
             (self.say)(&format!("service(s) {} restarted", listed(&batch.restart)));
         }
         for (service, hook) in &batch.exec {
@@ -273,7 +274,7 @@ impl Watcher<'_> {
         let names = listed(services);
         (self.say)(&format!("Rebuilding service(s) {names} after changes were detected..."));
         let containers = here.containers()?;
-        let built = self.build(here, &containers, services);
+        let built = self.build(here, services);
         if let Err(error) = built {
             (self.say)(&format!("Build failed. Error: {error:#}"));
             return Err(error);
@@ -291,12 +292,7 @@ impl Watcher<'_> {
     }
 
     /// Builds services, and those whose images theirs are made on.
-    fn build(
-        &self,
-        here: &Here,
-        containers: &Containers<'_>,
-        services: &BTreeSet<String>,
-    ) -> anyhow::Result<()> {
+    fn build(&self, here: &Here, services: &BTreeSet<String>) -> anyhow::Result<()> {
         let mut project = self.project.clone();
         let mut wanted = BTreeSet::new();
         let mut open: Vec<String> = services.iter().cloned().collect();
@@ -313,7 +309,7 @@ impl Watcher<'_> {
         let mut plan = Plan::default();
         images::steps(&mut plan, &project, work.into_iter().filter(|work| work.build).collect());
         let observed = Observed::default();
-        self.apply(here, containers, &project, &observed, &Up::default(), &plan)
+        self.apply(here, &project, &observed, &Up::default(), &plan, None)
     }
 
     /// Gives services new containers of the images that there are now.
@@ -336,10 +332,10 @@ impl Watcher<'_> {
             images: Wishes { no_build: true, ..Wishes::default() },
             ..Up::default()
         };
-        let _turn = Turn::unless(here, &project.name, self.cancel)?;
+        let turn = Turn::unless(here, &project.name, self.cancel)?;
         let observed = up::observe_with_images(here, containers, &project)?;
         let reconciled = reconcile::up(&project, &observed, &wishes)?;
-        self.apply(here, containers, &project, &observed, &wishes, &reconciled.plan)
+        self.apply(here, &project, &observed, &wishes, &reconciled.plan, Some(turn))
     }
 
     /// Removes the project's images that have lost their names and that no container has.
@@ -368,12 +364,14 @@ impl Watcher<'_> {
     fn apply(
         &self,
         here: &Here,
-        containers: &Containers<'_>,
         project: &Project,
         observed: &Observed,
         wishes: &Up,
         plan: &Plan,
+        turn: Option<Turn>,
     ) -> anyhow::Result<()> {
+        let containers = here.containers()?;
+        let turn = turn.map(|turn| Yielding::new(here, &project.name, self.cancel, turn));
         let commands = self.commands(project);
         let progress = Progress::new(&self.globals.progress, "watch");
         let listener = |event: Event<'_>| {
@@ -381,7 +379,11 @@ impl Watcher<'_> {
             (self.listener)(&event);
         };
         let wishes = wishes.clone();
-        let work = Apply { wishes, ..commands.work(here, containers, observed, &listener) };
+        let work = Apply {
+            wishes,
+            turn: turn.as_ref().map(|turn| turn as &dyn apply::Turn),
+            ..commands.work(here, &containers, observed, &listener)
+        };
         match apply::apply(&work, plan) {
             Err(Failure::Interrupted) => bail!("interrupted"),
             applied => Ok(applied?),

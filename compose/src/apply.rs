@@ -154,7 +154,7 @@ pub fn apply(apply: &Apply<'_>, plan: &Plan) -> Result<(), Failure> {
             let is_over = failed.is_some() || apply.cancel.is_canceled();
             while !is_over && let Some(id) = schedule.take(apply.parallel) {
                 // What others have done meanwhile, the step finds out itself.
-                if let Some(turn) = apply.turn
+                if let Some(turn) = apply.turn.filter(|_| !is_wait(&plan.steps[id.0]))
                     && let Err(failure) = turn.take()
                 {
                     failed = Some(failure);
@@ -292,6 +292,12 @@ impl Work<'_> {
                         removed => Ok(removed?),
                     }
                 })
+            }
+            // One that is not there is nobody's concern.
+            Action::RemoveImage { name }
+                if engine::images::image(self.apply.containers.store, name).is_err() =>
+            {
+                Ok(())
             }
             Action::RemoveImage { name } => {
                 self.told(("Image", name), ["Removing", "Removed"], cause, || {

@@ -64,6 +64,19 @@ pub enum Failure {
         /// The containers.
         users: Vec<String>,
     },
+    /// Others have a volume that has to be made anew.
+    #[error(
+        "volume {name} is not what the compose file says, and cannot be made anew because containers have it that this \
+         does not change: {}: remove them with: rbuild rm -f {}",
+        users.join(", "),
+        users.join(" ")
+    )]
+    VolumeInUse {
+        /// Its name.
+        name: String,
+        /// The containers.
+        users: Vec<String>,
+    },
     /// An image is not there and may not be fetched.
     #[error("service {service:?} has no image: {image} is not here{why}")]
     NoImage {

@@ -188,6 +188,14 @@ fn short(id: &str) -> &str {
     &id[..id.len().min(12)]
 }
 
+/// What has to be done so that all images are there.
+pub fn images(project: &Project, observed: &Observed, wishes: &Up) -> Result<Plan, Failure> {
+    let work = images::plan(project, &observed.images, &wishes.images)?;
+    let mut plan = Plan::default();
+    images::steps(&mut plan, project, work);
+    Ok(plan)
+}
+
 /// What has to be done so that a project runs as it says.
 pub fn up(project: &Project, observed: &Observed, wishes: &Up) -> Result<Reconciled, Failure> {
     for (name, service) in &project.services {

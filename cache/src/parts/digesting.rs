@@ -118,7 +118,7 @@ impl Digesting {
         for number in first..end.div_ceil(BLOCK) {
             let at = number * BLOCK;
             let block = &mut buffer[..(earlier.length - at).min(BLOCK) as usize];
-            earlier.tar.read_exact_at(block, at)?;
+            earlier.tar.read_exact_at(block, at).map_err(|_| earlier.found_rotten())?;
             let mut sum = Crc::new();
             sum.update(block);
             if earlier.sums.get(number as usize) != Some(&sum.sum()) {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 
+use super::digesting::BLOCK;
 use super::{Made, State};
 use crate::content::{ContentDigest, ContentHasher};
 use crate::error::{Error, Result};
@@ -48,6 +49,18 @@ impl Parts {
         bytes.drain(..MAGIC.len());
         bytes.truncate(length);
         Some(Self { bytes, entries, sums })
+    }
+
+    /// Whether these can be the parts of a tar with so many bytes.
+    pub(super) fn are_of_tar(&self, length: u64) -> bool {
+        let ends = (0..self.entries).map(|number| self.entry(number).1);
+        let mut states = self.states().map(|(at, _)| at);
+        ends.is_sorted()
+            && self.states().is_sorted_by_key(|(at, _)| at)
+            && states.all(|at| at.is_multiple_of(BLOCK))
+            && self.entries.checked_sub(1).is_none_or(|last| self.entry(last).1 <= length)
+            && self.states().last().is_none_or(|(at, _)| at <= length)
+            && self.sums as u64 == length.div_ceil(BLOCK)
     }
 
     /// How many entries there are.

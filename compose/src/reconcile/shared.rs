@@ -145,9 +145,13 @@ fn has_changed(volume: &Volume, hash: &str) -> bool {
     !hash.is_empty() && hash != hash::volume(volume)
 }
 
-/// Takes away the project's volumes that are not what it says, with what is in them and with the containers that have
-/// them: what comes next makes them anew.
-pub fn outdated_volumes(project: &Project, observed: &Observed) -> Plan {
+/// Takes away the volumes of the project's services that are not what it says, with what is in them and with the services'
+/// containers that have them: what comes next makes them anew. Refused if others have one of them.
+pub fn outdated_volumes(project: &Project, observed: &Observed) -> Result<Plan, Failure> {
+    let is_mounted = |key: &String| {
+        let mut mounts = project.services.values().flat_map(|service| &service.volumes);
+        mounts.any(|mount| mount.kind == "volume" && mount.source == *key)
+    };
     let is_outdated = |volume: &&Volume| {
         let labels = observed.volumes.get(&volume.name).and_then(|it| it.labels.as_ref());
         let label = |label| labels.and_then(|it| it.get(label)).map_or("", String::as_str);
@@ -155,7 +159,17 @@ pub fn outdated_volumes(project: &Project, observed: &Observed) -> Plan {
             && label(labels::PROJECT) == project.name
             && has_changed(volume, label(labels::CONFIG_HASH))
     };
-    let outdated = project.volumes.values().filter(is_outdated);
+    let mounted = project.volumes.iter().filter(|(key, _)| is_mounted(key));
+    let outdated = mounted.map(|(_, volume)| volume).filter(is_outdated);
     let names: BTreeSet<&str> = outdated.map(|volume| volume.name.as_str()).collect();
-    teardown::volumes_and_users(project, observed, &names, "the volume has changed")
+    let has = |it: &Instance, name: &str| it.record.mounts.iter().any(|it| it.point.name == name);
+    let is_ours = |it: &Instance| !it.is_one_off() && project.services.contains_key(it.service());
+    for name in &names {
+        let others = observed.containers.iter().filter(|it| has(it, name) && !is_ours(it));
+        let users: Vec<String> = others.map(|it| it.name().to_owned()).collect();
+        if !users.is_empty() {
+            return Err(Failure::VolumeInUse { name: (*name).to_owned(), users });
+        }
+    }
+    Ok(teardown::volumes_and_users(project, observed, &names, "the volume has changed"))
 }
