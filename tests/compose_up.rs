@@ -595,10 +595,15 @@ configs:
     assert_eq!(seen, "from a file\n7 8 400\ns3cret\nport = 80");
     let on_disk = project.test.shell("grep -rl s3cret ../store || true");
     assert_eq!(on_disk, "");
-    project.compose(&["down"]).succeeded();
     let left = format!(
-        "ls -d /run/rbuild/compose/{0} /dev/shm/rbuild/compose/{0} 2>/dev/null || true",
+        "ls -d /run/rbuild/compose/*/{0} /dev/shm/rbuild/compose/*/{0} 2>/dev/null || true",
         project.name
     );
+    let folder = project.test.shell(&left);
+    assert_eq!(folder.lines().count(), 1, "{folder}");
+    project.compose(&["down"]).succeeded();
     assert_eq!(project.test.shell(&left), "");
+    // Nor is there anything left of the store's own.
+    let above = std::path::Path::new(folder.trim()).parent().unwrap();
+    assert!(!above.exists(), "{}", above.display());
 }

@@ -96,7 +96,11 @@ fn forget_files(folder: &std::path::Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
             .with_context(|| format!("cannot remove secrets and configs in {}", folder.display())),
-        _ => Ok(()),
+        _ => {
+            // The store's own folder, if this was its last project.
+            let _ = folder.parent().map(std::fs::remove_dir);
+            Ok(())
+        }
     }
 }
 

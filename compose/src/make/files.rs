@@ -135,10 +135,18 @@ pub fn write(files: &[File]) -> Result<(), Error> {
 }
 
 fn make_folder(dir: &Path) -> io::Result<()> {
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
+    let make = || {
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(dir)
+    };
+    // Whoever takes the store's last other project down takes the folder above away.
+    let made = match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(),
+        made => made,
+    };
+    match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
