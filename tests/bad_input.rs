@@ -385,6 +385,41 @@ fn a_full_disk_is_told_of_and_hides_no_failed_step() {
 }
 
 #[test]
+fn a_step_whose_result_does_not_get_into_the_store_fails_the_build() {
+    let test = Test::of("FROM busybox\nRUN echo one > /one\nRUN cat /one > /two\n");
+    let script = r#"
+        trap 'chattr -i "$RBUILD_ROOT/layers"' EXIT
+        chattr +i "$RBUILD_ROOT/layers"
+        if "$RBUILD" build --network none -t some . 2> ../log; then exit 1; fi
+        grep -c 'ERROR: failed to build: .*/layers/[0-9a-f]*`: Operation not permitted' ../log
+        "$RBUILD" image ls -q some
+        chattr -i "$RBUILD_ROOT/layers"
+        "$RBUILD" build --network none -t some . 2> ../log
+        grep -c CACHED ../log || true
+        "$RBUILD" run --rm --network none some cat /two
+        "#;
+    assert_eq!(test.shell(script), "1\n0\none\n");
+}
+
+#[test]
+fn many_steps_at_once_pack_their_files_within_a_low_limit() {
+    let stages: String = (0..24)
+        .map(|i| {
+            let files = "for j in $(seq 300); do echo $j > /q/$j; done";
+            format!("FROM busybox AS s{i}\nRUN mkdir /q; {files}; echo {i} > /out\n")
+        })
+        .collect();
+    let copies: String = (0..24).map(|i| format!("COPY --from=s{i} /out /o{i}\n")).collect();
+    let test = Test::of(&format!("{stages}FROM busybox\n{copies}"));
+    let script = r#"
+        ulimit -n 768
+        "$RBUILD" build -q --network none --jobs 24 -t some . > ../log
+        "$RBUILD" run --rm --network none some sh -c 'cat /o?' | tr '\n' ' '
+        "#;
+    assert_eq!(test.shell(script), "0 1 2 3 4 5 6 7 8 9 ");
+}
+
+#[test]
 fn a_file_system_that_takes_no_changes_of_containers_is_named() {
     let test = Test::of("FROM busybox\nCOPY Dockerfile /\n");
     test.file("run", "FROM busybox\nRUN true\n");

@@ -102,6 +102,16 @@ fn no_line_is_lost_that_its_log_does_not_keep() {
     assert_eq!(up, format!("Attaching to a-1\n{expected}a-1 exited with code 0\n"));
 }
 
+/// An `up` whose output nobody has read since its pipe was full.
+fn up_unread(project: &Project, is_running: impl FnMut() -> bool) -> Child {
+    let child =
+        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    soon("it runs", is_running);
+    let unread = child.stdout.as_ref().unwrap();
+    soon("the pipe is full", || rustix::io::ioctl_fionread(unread).unwrap() > 60_000);
+    child
+}
+
 #[test]
 fn who_does_not_read_keeps_nothing_from_ending() {
     let project = Project::of(
@@ -109,12 +119,8 @@ fn who_does_not_read_keeps_nothing_from_ending() {
   a: {image: busybox, init: true, command: sh -c 'while :; do echo to be read by somebody; done'}
 ",
     );
-    let mut child =
-        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let is_running = || project.test.rbuild(&["ps", "-q"]).ok().lines().count() == 1;
-    soon("it runs", is_running);
-    let unread = child.stdout.as_ref().unwrap();
-    soon("the pipe is full", || rustix::io::ioctl_fionread(unread).unwrap() > 60_000);
+    let mut child = up_unread(&project, is_running);
     std::thread::sleep(Duration::from_millis(100));
     signal(&child, Signal::INT);
     soon("it has ended", || !is_running());
@@ -134,12 +140,8 @@ fn who_asks_twice_does_not_wait_for_who_does_not_read() {
     command: sh -c 'trap \"\" TERM; while :; do echo to be read by somebody; done'
 ",
     );
-    let mut child =
-        project.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let is_running = || project.test.rbuild(&["ps", "-q"]).ok().lines().count() == 1;
-    soon("it runs", is_running);
-    let unread = child.stdout.as_ref().unwrap();
-    soon("the pipe is full", || rustix::io::ioctl_fionread(unread).unwrap() > 60_000);
+    let mut child = up_unread(&project, is_running);
     signal(&child, Signal::INT);
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();

@@ -306,6 +306,8 @@ secrets: {{s: {{environment: S}}}}
     let tool = format!("{}-tool-1", project.name);
     project.test.rbuild(&["restart", "-t", "0", &tool]).succeeded();
     assert_eq!(project.test.rbuild(&["exec", &tool, "cat", "/run/secrets/s"]).ok(), "one");
+    // The memory that they take is given back with him.
+    project.compose(&["--profile", "tools", "down", "-t", "0"]).succeeded();
 }
 
 #[test]

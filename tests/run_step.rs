@@ -486,3 +486,20 @@ fn what_a_step_has_written_has_its_room_once() {
     let used: u64 = test.unshared(script).trim().parse().expect("a number");
     assert!((100..150).contains(&used), "{used} MB");
 }
+
+#[test]
+fn what_a_step_wrote_is_removed_when_its_build_has_ended() {
+    let test = Test::of("FROM busybox\nRUN for i in $(seq 5000); do echo $i > /f$i; done\n");
+    let script = r#"
+        "$RBUILD" build -q --network none -t some . > /dev/null
+        for i in $(seq 100); do
+          [ "$(ls -A "$RBUILD_ROOT/tmp" | wc -l)" -gt 0 ] || break
+          sleep 0.05
+        done
+        ls -A "$RBUILD_ROOT/tmp"
+        "$RBUILD" run --rm --network none some cat /f5000
+        "$RBUILD" system check
+        "#;
+    let said = test.shell(script);
+    assert!(said.starts_with("5000\n"), "{said}");
+}

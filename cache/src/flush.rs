@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{Advice, fadvise};
 
 /// Bytes between two calls for the disk.
-const EVERY: u64 = 16 << 20;
+const EVERY: u64 = 4 << 20;
 
 /// Calls for the disk as often as a file has grown by so much that it is worth it.
 #[derive(Debug)]

@@ -15,7 +15,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -99,9 +99,26 @@ fn identity(tar: &Metadata) -> (u64, i64, u32) {
     (tar.len(), tar.mtime(), u32::try_from(tar.mtime_nsec()).unwrap_or(0))
 }
 
-/// Writes the index of a tar that `builder` has been told all entries of, sealed, and synced unless
-/// it is small.
-pub(crate) fn finish(builder: Builder, tars: &[fs::File], path: &Path) -> Result<()> {
+/// An index that is written, and may not be on the disk yet.
+#[must_use]
+pub(crate) enum WrittenIndex {
+    /// There is none, or a small one, which is looked at before it is used.
+    NeedsNoSync,
+    NeedsSync(fs::File),
+}
+
+impl WrittenIndex {
+    /// Waits until no loss of power can take anything of it.
+    pub(crate) fn sync(&self) -> Result<()> {
+        match self {
+            Self::NeedsNoSync => Ok(()),
+            Self::NeedsSync(file) => file.sync_all().map_err(Error::Io),
+        }
+    }
+}
+
+/// Writes the index of tars that `builder` has been told all entries of, sealed.
+pub(crate) fn write(builder: Builder, tars: &[fs::File], path: &Path) -> Result<WrittenIndex> {
     let identified = |tar: &fs::File| Ok(identity(&tar.metadata()?));
     let tars = tars.iter().map(identified).collect::<io::Result<Vec<_>>>().map_err(Error::Io)?;
     let file = fs::File::create(path).map_err(Error::Io)?;
@@ -112,10 +129,10 @@ pub(crate) fn finish(builder: Builder, tars: &[fs::File], path: &Path) -> Result
     let (mut file, digest) = flushed.finish();
     let length = file.stream_position().map_err(Error::Io)?;
     file.write_all(&Seal { digest, tars }.encode()).map_err(Error::Io)?;
-    match length {
-        0..=SMALL => Ok(()),
-        _ => file.sync_all().map_err(Error::Io),
-    }
+    Ok(match length {
+        0..=SMALL => WrittenIndex::NeedsNoSync,
+        _ => WrittenIndex::NeedsSync(file),
+    })
 }
 
 /// Writes the index of one tar, which is not in a store.
@@ -123,7 +140,7 @@ pub fn write_index(tar: &Path, path: &Path) -> Result<()> {
     let mut builder = Builder::new();
     let tar = fs::File::open(tar).map_err(Error::Io)?;
     add_entries(&mut builder, &tar).map_err(unexpected)?;
-    finish(builder, &[tar], path)
+    write(builder, &[tar], path)?.sync()
 }
 
 /// Whether an index is the file system that was sealed, whatever it was made of; one that is not
@@ -196,11 +213,12 @@ impl Store {
         Ok(Some(Lower::Erofs { index, devices }))
     }
 
-    /// Whether a layer is there, with an index that was made of it as it is. It stays there as long
-    /// as this store is open.
+    /// Whether a layer is there for all, with an index that was made of it as it is. It stays there as
+    /// long as this store is open.
     pub(crate) fn has_sealed_layer(&self, diff_id: &Digest) -> Result<bool> {
         self.pin(&[*diff_id])?;
-        match self.is_sealed(&self.layer_dir(diff_id).join(INDEX), &[*diff_id]) {
+        let dir = self.published_dir(diff_id);
+        match is_sealed_over(&dir.join(INDEX), &[(*diff_id, dir.join("layer.tar"))]) {
             // An index without its tar: the layer is to be made again.
             Err(Error::Missing { .. }) => Ok(false),
             sealed => sealed,
@@ -209,24 +227,8 @@ impl Store {
 
     /// Whether an index is there, and its tars are what they were when it was made.
     fn is_sealed(&self, index: &Path, diff_ids: &[Digest]) -> Result<bool> {
-        let Some(file) = regular::open(index)? else { return Ok(false) };
-        let Some((seal, length)) = Seal::read(file.file()).map_err(Error::Io)? else {
-            return Ok(false);
-        };
-        if seal.tars.len() != diff_ids.len() {
-            return Ok(false);
-        }
-        if length <= SMALL && !has_digest(&file, length, &seal.digest)? {
-            return Ok(false);
-        }
-        for (diff_id, sealed) in diff_ids.iter().zip(seal.tars) {
-            let found = fs::metadata(self.layer_tar(diff_id));
-            let found = found.map_err(|error| missing(error, diff_id))?;
-            if identity(&found) != sealed {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let tars: Vec<_> = diff_ids.iter().map(|id| (*id, self.layer_tar(id))).collect();
+        is_sealed_over(index, &tars)
     }
 
     /// Whether an index is whole, but of tars that have been written anew since: it is made again
@@ -258,13 +260,34 @@ impl Store {
         }
         let marks = marks(&builder);
         let temp = self.scratch_dir()?.join(INDEX);
-        finish(builder, &tars, &temp)?;
+        write(builder, &tars, &temp)?.sync()?;
         if let [only] = diff_ids {
             marks.into_iter().try_for_each(|mark| self.mark(only, mark))?;
         }
         self.publish(&temp, path)?;
         Ok(true)
     }
+}
+
+/// Whether an index is there, and these tars are what they were when it was made.
+fn is_sealed_over(index: &Path, tars: &[(Digest, PathBuf)]) -> Result<bool> {
+    let Some(file) = regular::open(index)? else { return Ok(false) };
+    let Some((seal, length)) = Seal::read(file.file()).map_err(Error::Io)? else {
+        return Ok(false);
+    };
+    if seal.tars.len() != tars.len() {
+        return Ok(false);
+    }
+    if length <= SMALL && !has_digest(&file, length, &seal.digest)? {
+        return Ok(false);
+    }
+    for ((diff_id, tar), sealed) in tars.iter().zip(seal.tars) {
+        let found = fs::metadata(tar).map_err(|error| missing(error, diff_id))?;
+        if identity(&found) != sealed {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn missing(error: io::Error, diff_id: &Digest) -> Error {

@@ -29,7 +29,8 @@
 //!   tmp/<key>.lock           held by who does the operation with this key
 //! ```
 //!
-//! Every file is committed by temp, fsync, rename; a directory becomes visible by one rename. Records
+//! Every file is committed by temp, fsync, rename; a directory becomes visible by one rename, with files
+//! that may have another name in `tmp` for a while. Records
 //! and what is known of contexts are not synced: who reads them can tell a whole one, and do without.
 //! Killed at any instant, the next process finds only whole things and leftovers in `tmp`.
 //!
@@ -43,7 +44,8 @@ pub mod compressor;
 pub mod content;
 pub mod context;
 pub mod digest;
-mod discard;
+pub mod discard;
+pub mod draft;
 pub mod erofs;
 pub mod error;
 pub mod flush;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, fstat, openat, renameat_with, unlinkat};
 use rustix::io::Errno;
@@ -19,13 +20,19 @@ const MOST_OPEN: usize = 64;
 
 /// Removes a file, or a directory with all that is in it.
 pub fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    remove_dir_all_unless(path, &AtomicBool::new(false))
+}
+
+/// The same until `stop` is set: what is then still there can be removed later.
+pub(crate) fn remove_dir_all_unless(path: impl AsRef<Path>, stop: &AtomicBool) -> io::Result<()> {
     let path = path.as_ref();
-    let remove = || {
+    let mut is_stopped = || stop.load(Ordering::Relaxed);
+    let mut remove = || {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
-        remove_at(parent.as_fd(), name.as_bytes(), &mut |_| {})
+        remove_level_by_level(parent.as_fd(), name.as_bytes(), &mut |_| {}, &mut is_stopped)
     };
     remove().map_err(|errno: Errno| {
         let what = format!("failed to remove directory `{}`: {errno}", path.display());
@@ -47,6 +54,15 @@ pub(crate) fn remove_at(
     name: &[u8],
     gone: &mut dyn FnMut(Identity),
 ) -> rustix::io::Result<()> {
+    remove_level_by_level(parent, name, gone, &mut || false)
+}
+
+fn remove_level_by_level(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    gone: &mut dyn FnMut(Identity),
+    is_stopped: &mut dyn FnMut() -> bool,
+) -> rustix::io::Result<()> {
     let name = CString::new(name).map_err(|_| Errno::INVAL)?;
     match unlinkat(parent, &name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
@@ -55,6 +71,9 @@ pub(crate) fn remove_at(
     let mut open = vec![enter(parent, name)?];
     let mut moved = 0;
     while let Some(level) = open.last_mut() {
+        if is_stopped() {
+            return Err(Errno::CANCELED);
+        }
         let Some(name) = level.names.pop() else {
             let level = open.pop().expect("it was the last");
             gone(level.identity);
@@ -130,6 +149,18 @@ mod tests {
         let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(remove);
         let removed = thread.expect("spawn").join().expect("no panic");
         assert!(!removed.expect("removed"));
+    }
+
+    #[test]
+    fn who_is_stopped_leaves_the_rest_to_be_removed_later() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let top = dir.path().join("top");
+        std::fs::create_dir_all(top.join("a/b")).expect("mkdir");
+        let error = remove_dir_all_unless(&top, &AtomicBool::new(true)).expect_err("stopped");
+        assert_eq!(error.raw_os_error(), None, "it names the path: {error}");
+        assert!(top.join("a/b").exists());
+        remove_dir_all_unless(&top, &AtomicBool::new(false)).expect("remove");
+        assert!(!top.exists());
     }
 
     #[test]

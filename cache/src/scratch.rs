@@ -25,10 +25,12 @@ use crate::removal::remove_dir_all;
 /// An odd number: its multiples are all different until 2^32 of them have been.
 const STRIDE: u32 = 0x9e37_79b9;
 
-/// A process's own directory in `tmp`, made when something is put there. Dropping it removes it.
+/// A process's own directory in `tmp`, made when something is put there. Dropping it removes it,
+/// unless it has been left to somebody.
 pub(crate) struct Scratch {
     dir: PathBuf,
     is_made: bool,
+    is_left: bool,
     lock_path: PathBuf,
     lock: File,
     next: u32,
@@ -46,7 +48,8 @@ impl Scratch {
             let dir = tmp.join(name);
             match fs::symlink_metadata(&dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Ok(Self { dir, is_made: false, lock_path, lock, next: first });
+                    let (is_made, is_left) = (false, false);
+                    return Ok(Self { dir, is_made, is_left, lock_path, lock, next: first });
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -71,6 +74,13 @@ impl Scratch {
         remove_dir_all(&self.dir)?;
         self.is_made = false;
         Ok(())
+    }
+
+    /// Leaves it to whoever gets its lock, which is held as long as what is returned is open anywhere.
+    pub(crate) fn leave(mut self) -> io::Result<File> {
+        let lock = self.lock.try_clone()?;
+        self.is_left = true;
+        Ok(lock)
     }
 
     /// Where the lock is, which others find while this process lives.
@@ -103,6 +113,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         // What cannot be removed now is swept later.
         if !self.is_made || remove_dir_all(&self.dir).is_ok() {
             let _ = fs::remove_file(&self.lock_path);

@@ -3,16 +3,19 @@
 //! Any number of processes use a store at once, and may remove things from it while others run:
 //! `pins` says how. Knows nothing of what the files in the store mean.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use fs_err as fs;
 
-use crate::discard::Discarder;
+use crate::digest::Digest;
+use crate::discard::{Discarder, Remains};
 use crate::error::{Error, Result};
 use crate::lower::Driver;
 use crate::pins::Pins;
+use crate::removal::remove_dir_all;
 use crate::scratch::{self, Scratch};
 
 /// What the store's `version` file says; a store made by a newer version is refused.
@@ -25,8 +28,9 @@ pub struct Store {
     driver: OnceLock<Driver>,
     /// The kind of file system that the store is on, if it takes no upper directory.
     no_upper: OnceLock<String>,
-    /// Before the scratch space, which it works in.
     discarder: Discarder,
+    /// Layers that only this process knows as yet, and where they were made.
+    pub(crate) offered: Mutex<BTreeMap<Digest, PathBuf>>,
     /// Made when it is first needed: a full disk must not keep anybody from looking or pruning.
     scratch: Mutex<Option<Scratch>>,
 }
@@ -60,13 +64,15 @@ impl Store {
         ] {
             create_dir_all(&root.join(dir))?;
         }
+        let discarder = Discarder::new(root.join("tmp"));
         let pins = Pins::open(root.join("lock"))?;
         let store = Self {
             root,
             pins,
             driver: OnceLock::new(),
             no_upper: OnceLock::new(),
-            discarder: Discarder::default(),
+            discarder,
+            offered: Mutex::default(),
             scratch: Mutex::new(None),
         };
         store.check_version()?;
@@ -121,10 +127,14 @@ impl Store {
 
     /// Removes a directory of the scratch space beside whatever is done next.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
-        let away = self.scratch_path()?;
-        fs::rename(path, &away).map_err(Error::Io)?;
-        self.discarder.discard(away);
-        Ok(())
+        // On a disk that is full to the last block nothing can be set aside.
+        self.discarder.discard(path).or_else(|_| remove_dir_all(path).map_err(Error::Io))
+    }
+
+    /// What is still to be removed of directories that are not needed any more, if that takes long:
+    /// for who may do it after this process has ended.
+    pub fn leave_discarded(&self) -> Option<Remains> {
+        self.discarder.leave()
     }
 
     /// A path in the scratch space that nothing has.
@@ -154,6 +164,9 @@ impl Store {
     /// Removes the scratch space of a process that is about to end without dropping its store. Who
     /// still works there meets errors.
     pub fn abandon_scratch(&self) {
+        if let Some(discarded) = self.leave_discarded() {
+            discarded.remove();
+        }
         drop(self.scratch.lock().expect("no holder panics").take());
     }
 

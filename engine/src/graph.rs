@@ -48,6 +48,20 @@ impl Definition {
         }
         needed
     }
+
+    /// Which vertices something lies on, among what `target` needs, that `is` so; by their place.
+    pub fn leading_to(&self, target: VertexId, is: impl Fn(&Op) -> bool) -> Vec<bool> {
+        let needed = self.needed(target);
+        let mut leading = vec![false; self.vertices.len()];
+        for id in (0..=target.0).rev() {
+            if needed[id] && (leading[id] || is(&self.vertices[id].op)) {
+                for input in self.vertices[id].op.inputs() {
+                    leading[input.0] = true;
+                }
+            }
+        }
+        leading
+    }
 }
 
 impl Definition {
@@ -442,5 +456,8 @@ mod tests {
         let target = definition.add(vertex(Op::Merge(Merge { lower: base, upper: used })));
         assert_eq!(definition.needed(target), [true, false, true, true]);
         assert_eq!(definition.needed(unused), [true, true, false, false]);
+        let is_merge = |op: &Op| matches!(op, Op::Merge(_));
+        assert_eq!(definition.leading_to(target, is_merge), [true, false, true, false]);
+        assert_eq!(definition.leading_to(used, is_merge), [false; 4], "it is not needed");
     }
 }

@@ -10,8 +10,9 @@
 //! below), and whoever waits for the step would wait for that.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use cache::lower::Lower;
@@ -24,8 +25,9 @@ const MOST: usize = 256;
 /// What of a build is mounted.
 #[derive(Debug, Default)]
 pub struct Mounts {
-    /// File systems of layers, by their indexes.
-    layers: Mutex<BTreeMap<PathBuf, OwnedFd>>,
+    /// File systems of layers, by their indexes' devices and inodes: while a layer is committed its
+    /// index has two paths.
+    layers: Mutex<BTreeMap<(u64, u64), OwnedFd>>,
     last_root: Mutex<Option<OwnedFd>>,
 }
 
@@ -38,17 +40,19 @@ impl Mounts {
         let mut held = self.layers.lock().expect("no holder panics");
         let mut mounted = |layer: Lower| {
             let Lower::Erofs { index, devices } = &layer else { return layer };
-            if !held.contains_key(index) {
-                // What cannot be mounted here is told of where it is needed.
+            // What cannot be mounted here is told of where it is needed.
+            let Ok(found) = fs::metadata(index) else { return layer };
+            let identity = (found.dev(), found.ino());
+            if !held.contains_key(&identity) {
                 let Some(mount) = (held.len() < MOST)
                     .then(|| overlay::mount_erofs(index, devices).ok())
                     .flatten()
                 else {
                     return layer;
                 };
-                held.insert(index.clone(), mount);
+                held.insert(identity, mount);
             }
-            let number = held[index].as_raw_fd();
+            let number = held[&identity].as_raw_fd();
             Lower::Directory(format!("/proc/{}/fd/{number}", std::process::id()).into())
         };
         lower.into_iter().map(&mut mounted).collect()

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use cache::Store;
 use cache::digest::Digest;
-use cache::layers::Draft;
+use cache::draft::{Draft, Written};
 use cache::lower::Driver;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -32,7 +32,7 @@ use crate::open_files;
 use crate::product::Product;
 use crate::progress::{Event, Outcome, Stream};
 use crate::ssh_agent::{Relay, SocketOwner};
-use crate::step::{Done, Like, Step, StepError};
+use crate::step::{self, Done, Like, Step, StepError};
 
 /// Bytes of a layer whose step's root file system is kept mounted for a while: what was written there
 /// has its room on the disk for as long.
@@ -98,31 +98,30 @@ struct Held {
     network: Option<Lease>,
 }
 
-impl Step<'_, '_> {
+impl<'s> Step<'s, '_> {
     /// Runs a process, unless an earlier result stands for it.
-    pub(crate) fn process(&self, run: &Run) -> Result<Done, StepError> {
+    pub(crate) fn process(&self, run: &Run) -> Result<Done<'s>, StepError> {
         let begun = Instant::now();
         let shown: Vec<Option<String>> =
             run.mounts.iter().map(|mount| self.shown_by(mount)).collect::<Result<_, _>>()?;
         let image = keys::run(run, &chain_id(self.layers(run.base)), &shown, self.session.epoch);
         if let Some(record) = self.look_up(&image)? {
-            return Ok(self.on_top(run.base, &record, &image, Outcome::Cached));
+            return Ok(self.on_top(run.base, &record, image.key(), Outcome::Cached));
         }
-        let _claim = self.claim(&image)?;
+        let claim = self.claim(&image)?;
         // Who had the claim before may have done it.
         if let Some(record) = self.look_up(&image)? {
-            return Ok(self.on_top(run.base, &record, &image, Outcome::Cached));
+            return Ok(self.on_top(run.base, &record, image.key(), Outcome::Cached));
         }
         if self.session.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let layer = match run.args.is_empty() {
+        let written = match run.args.is_empty() {
             // Docker takes `RUN []` for a step that does nothing.
-            true => self.session.store.draft_layer()?.commit_empty()?.diff_id,
+            true => self.session.store.draft_layer()?.write_tar(|_| Ok(()))?,
             false => self.execute(run)?,
         };
-        let record = self.keep(&image.key(), image.text().as_bytes(), layer, begun)?;
-        Ok(self.on_top(run.base, &record, &image, Outcome::Done))
+        Ok(self.on_top_new(run.base, written.offer()?, image, claim, begun))
     }
 
     /// What content a mount shows, for the key.
@@ -145,7 +144,7 @@ impl Step<'_, '_> {
         }
     }
 
-    fn execute(&self, run: &Run) -> Result<Digest, StepError> {
+    fn execute(&self, run: &Run) -> Result<Written<'s>, StepError> {
         foreign::check(self.session.store, &run.architecture).map_err(Error::Foreign)?;
         let draft = self.session.store.draft_layer()?;
         let mut held = Held::default();
@@ -158,19 +157,20 @@ impl Step<'_, '_> {
         if self.session.cancel.is_canceled() {
             return Err(StepError::Canceled);
         }
-        let committed = draft.commit_upper(self.clamp());
+        let written = draft.write_upper(self.clamp());
         if exit.code != 0 {
             let mut layers = self.layers(run.base).to_vec();
             // What it left behind is only there to be looked at; that it failed is the news.
+            let committed = written.and_then(Written::commit);
             layers.extend(committed.ok().map(|layer| layer.diff_id));
             let oom_killed = exit.oom_killed;
             return Err(StepError::Exit { command, code: exit.code, oom_killed, layers });
         }
-        let layer = committed?;
-        if layer.size > MOST_KEPT {
+        let written = written?;
+        if written.layer().size > MOST_KEPT {
             self.session.mounts.keep_root(None);
         }
-        Ok(layer.diff_id)
+        Ok(written)
     }
 
     fn run_container(
@@ -436,7 +436,8 @@ impl Step<'_, '_> {
             return Ok(record.layer);
         }
         let layer = self.write_copy(&[], operation, sources, Like::None)?.commit()?.diff_id;
-        self.keep(&image.key(), image.text().as_bytes(), layer, begun)?;
+        let record = step::made(layer, begun);
+        self.session.store.put_record(&image.key(), image.text().as_bytes(), &record)?;
         Ok(layer)
     }
 

@@ -50,10 +50,10 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Ends it after a build that went well. What takes long to be unmounted is so beside what the
-    /// caller does then, and after that.
+    /// Ends it after a build that went well. What takes long to be unmounted or removed is so beside
+    /// what the caller does then, and after that.
     pub fn end(self) {
-        self.zygote.leave(self.mounts.into_descriptors());
+        self.zygote.leave(self.mounts.into_descriptors(), || self.store.leave_discarded());
     }
 
     /// What overlay makes the file system of these layers of, the uppermost first.

@@ -8,6 +8,9 @@
 //! wait for one result: keep it, tell the schedule
 //! on the first failure: take nothing more, cancel what runs, wait for it
 //! ```
+//!
+//! A result can be used before it is on the disk. The thread that has made it brings it there, beside
+//! the steps that follow; the build has ended when all are there. That is not canceled.
 
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Sender};
@@ -16,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use cache::digest::Digest;
 
-use crate::graph::{Definition, VertexId};
+use crate::graph::{Definition, NetworkMode, Op, Vertex, VertexId};
 use crate::product::Product;
 use crate::progress::{Event, Outcome};
 use crate::schedule::Schedule;
@@ -62,9 +65,15 @@ pub struct Failure {
     pub steps: Vec<StepReport>,
 }
 
-struct Finished {
-    report: StepReport,
-    result: Result<Product, StepError>,
+/// So many results are on their way to the disk at most before nothing new is begun.
+const MOST_COMMITTING: usize = 32;
+
+/// What a vertex's thread has to say.
+enum Message {
+    /// It is done, or has failed; if it is committing, its result is not in the store yet.
+    Finished { report: StepReport, result: Result<Product, StepError>, is_committing: bool },
+    /// Its result is in the store, or cannot be put there.
+    Committed { vertex: VertexId, result: Result<(), StepError> },
 }
 
 /// Blocks of as many bytes are of lists that grow with a context.
@@ -85,35 +94,57 @@ pub fn solve(
     let products: Vec<OnceLock<Product>> =
         definition.vertices.iter().map(|_| OnceLock::new()).collect();
     let mut schedule = Schedule::new(definition, target);
+    let leading_to_network = definition
+        .leading_to(target, |op| matches!(op, Op::Run(run) if run.network == NetworkMode::Default));
     let mut steps = Vec::new();
     let mut failure: Option<(VertexId, StepError)> = None;
-    let (sender, results) = mpsc::channel();
+    let (sender, messages) = mpsc::channel();
     thread::scope(|scope| {
-        let mut running = 0;
+        let (mut running, mut committing) = (0, 0);
         loop {
-            while running < session.jobs && failure.is_none() && !session.cancel.is_canceled() {
+            while running < session.jobs
+                && committing < MOST_COMMITTING
+                && failure.is_none()
+                && !session.cancel.is_canceled()
+            {
                 let Some(id) = schedule.take() else { break };
                 let (sender, products) = (sender.clone(), &products);
                 running += 1;
-                scope.spawn(move || work(session, definition, id, products, &sender));
+                let (vertex, leads_to_network) = (definition.vertex(id), leading_to_network[id.0]);
+                let work = Work { session, vertex, id, leads_to_network, products };
+                scope.spawn(move || work.run(&sender));
             }
-            if running == 0 {
+            if running == 0 && committing == 0 {
                 break;
             }
-            let Finished { report, result } = results.recv().expect("this loop holds a sender");
-            running -= 1;
-            let id = report.vertex;
-            steps.push(report);
-            match result {
-                Ok(product) => {
-                    let _ = products[id.0].set(product);
-                    schedule.finish(id);
+            let failed = match messages.recv().expect("this loop holds a sender") {
+                Message::Finished { report, result, is_committing } => {
+                    running -= 1;
+                    committing += usize::from(is_committing);
+                    let id = report.vertex;
+                    steps.push(report);
+                    result
+                        .map(|product| {
+                            let _ = products[id.0].set(product);
+                            schedule.finish(id);
+                        })
+                        .map_err(|error| (id, error))
                 }
-                Err(error) if failure.is_none() => {
-                    session.cancel.cancel();
-                    failure = Some((id, error));
+                Message::Committed { vertex, result } => {
+                    committing -= 1;
+                    if let Err(error) = &result
+                        && let Some(report) = steps.iter_mut().find(|step| step.vertex == vertex)
+                    {
+                        report.outcome = Outcome::Failed(error.whole());
+                    }
+                    result.map_err(|error| (vertex, error))
                 }
-                Err(_) => {}
+            };
+            if let Err(failed) = failed
+                && failure.is_none()
+            {
+                session.cancel.cancel();
+                failure = Some(failed);
             }
         }
     });
@@ -130,32 +161,46 @@ pub fn solve(
     }
 }
 
-/// Runs one vertex on a thread of its own and sends what came of it.
-fn work(
-    session: &Session<'_>,
-    definition: &Definition,
+/// One vertex on a thread of its own.
+struct Work<'a> {
+    session: &'a Session<'a>,
+    vertex: &'a Vertex,
     id: VertexId,
-    products: &[OnceLock<Product>],
-    sender: &Sender<Finished>,
-) {
-    let begun = Instant::now();
-    (session.listener)(Event::Started { vertex: id });
-    let input = |id: VertexId| products[id.0].get().expect("inputs are done before their users");
-    let done = step::run(session, definition.vertex(id), id, &input);
-    let took = begun.elapsed();
-    let (key, short_key, created) =
-        done.as_ref().map_or((None, None, None), |done| (done.key, done.short_key, done.created));
-    let (outcome, result) = match done {
-        Ok(done) => (done.outcome, Ok(done.product)),
-        // What was killed because something else failed has not failed itself.
-        Err(_) if session.cancel.is_canceled() => (Outcome::Canceled, Err(StepError::Canceled)),
-        Err(error) => (Outcome::Failed(error.whole()), Err(error)),
-    };
-    let layers = match &result {
-        Ok(Product::Rootfs(layers)) | Err(StepError::Exit { layers, .. }) => layers.clone(),
-        _ => Vec::new(),
-    };
-    (session.listener)(Event::Finished { vertex: id, outcome: outcome.clone(), took });
-    let report = StepReport { vertex: id, key, short_key, outcome, took, layers, created };
-    sender.send(Finished { report, result }).expect("the loop waits for every thread");
+    leads_to_network: bool,
+    products: &'a [OnceLock<Product>],
+}
+
+impl Work<'_> {
+    /// Runs it, and sends what came of it and what became of that.
+    fn run(&self, sender: &Sender<Message>) {
+        let send = |message| sender.send(message).expect("the loop waits for every thread");
+        let Self { session, vertex, id, leads_to_network, products } = *self;
+        let begun = Instant::now();
+        (session.listener)(Event::Started { vertex: id });
+        let input =
+            |id: VertexId| products[id.0].get().expect("inputs are done before their users");
+        let done = step::run(session, vertex, id, leads_to_network, &input);
+        let took = begun.elapsed();
+        let (key, short_key, created) = done
+            .as_ref()
+            .map_or((None, None, None), |done| (done.key, done.short_key, done.created));
+        let (outcome, result, commit) = match done {
+            Ok(done) => (done.outcome, Ok(done.product), done.commit),
+            // What was killed because something else failed has not failed itself.
+            Err(_) if session.cancel.is_canceled() => {
+                (Outcome::Canceled, Err(StepError::Canceled), None)
+            }
+            Err(error) => (Outcome::Failed(error.whole()), Err(error), None),
+        };
+        let layers = match &result {
+            Ok(Product::Rootfs(layers)) | Err(StepError::Exit { layers, .. }) => layers.clone(),
+            _ => Vec::new(),
+        };
+        (session.listener)(Event::Finished { vertex: id, outcome: outcome.clone(), took });
+        let report = StepReport { vertex: id, key, short_key, outcome, took, layers, created };
+        send(Message::Finished { report, result, is_committing: commit.is_some() });
+        if let Some(commit) = commit {
+            send(Message::Committed { vertex: id, result: commit() });
+        }
+    }
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cache::claim::Claim;
 use cache::content::ContentDigest;
 use cache::digest::Digest;
+use cache::draft::{Offered, Written};
 use cache::layer::writer::{Append, Place};
 use cache::layer::{self, Entry, Timestamp};
-use cache::layers::Written;
 use cache::record::Record;
 
 use crate::graph::{Caching, Copy, Git, Http, Inline, Local, Mkdir, Op, Vertex, VertexId};
@@ -136,8 +136,12 @@ impl StepError {
     }
 }
 
+/// What puts a result into the store that others can use already, and tells later builds of it. It
+/// waits for the disk.
+pub type Commit<'s> = Box<dyn FnOnce() -> Result<(), StepError> + Send + 's>;
+
 /// A vertex that is done.
-pub struct Done {
+pub struct Done<'s> {
     /// What it gives.
     pub product: Product,
     /// Its key, if it has one.
@@ -148,11 +152,14 @@ pub struct Done {
     pub outcome: Outcome,
     /// When its layer was made, in seconds since 1970.
     pub created: Option<i64>,
+    /// What is still to be done for it, beside the steps that follow.
+    pub commit: Option<Commit<'s>>,
 }
 
-impl Done {
+impl Done<'_> {
     fn given(product: Product) -> Self {
-        Self { product, key: None, short_key: None, outcome: Outcome::Done, created: None }
+        let (key, short_key, created, commit) = (None, None, None, None);
+        Self { product, key, short_key, outcome: Outcome::Done, created, commit }
     }
 }
 
@@ -169,14 +176,16 @@ pub(crate) enum Like {
     Earlier(Option<Digest>),
 }
 
-/// Runs a vertex whose inputs are done.
-pub fn run<'p>(
-    session: &Session<'_>,
-    vertex: &Vertex,
+/// Runs a vertex whose inputs are done. `leads_to_network` says whether one that lies on it will want
+/// a network if it has to be done.
+pub fn run<'s, 'p>(
+    session: &'s Session<'s>,
+    vertex: &'s Vertex,
     id: VertexId,
-    input: &dyn Fn(VertexId) -> &'p Product,
-) -> Result<Done, StepError> {
-    let step = Step { session, vertex, id, input };
+    leads_to_network: bool,
+    input: &'p dyn Fn(VertexId) -> &'p Product,
+) -> Result<Done<'s>, StepError> {
+    let step = Step { session, vertex, id, leads_to_network, input };
     match &vertex.op {
         Op::Base(base) => Ok(Done::given(Product::Rootfs(base.layers.clone()))),
         Op::Merge(merge) => {
@@ -199,10 +208,11 @@ pub(crate) struct Step<'s, 'p> {
     pub(crate) session: &'s Session<'s>,
     pub(crate) vertex: &'s Vertex,
     pub(crate) id: VertexId,
-    pub(crate) input: &'s dyn Fn(VertexId) -> &'p Product,
+    leads_to_network: bool,
+    pub(crate) input: &'p dyn Fn(VertexId) -> &'p Product,
 }
 
-impl<'p> Step<'_, 'p> {
+impl<'s, 'p> Step<'s, 'p> {
     /// The layers of an input that is a root file system.
     pub(crate) fn layers(&self, id: VertexId) -> &'p [Digest] {
         match (self.input)(id) {
@@ -244,6 +254,13 @@ impl<'p> Step<'_, 'p> {
         }
     }
 
+    /// Says that there is no earlier result: what lies on this will have to be done too.
+    fn prepare_networks(&self) {
+        if self.leads_to_network {
+            self.session.networks.prepare();
+        }
+    }
+
     /// Waits until nobody else does the operation with this key; then it is ours to do, or has been
     /// done. Who does it again whatever there is waits for nobody.
     pub(crate) fn claim(&self, image: &Preimage) -> Result<Option<Claim>, StepError> {
@@ -264,40 +281,43 @@ impl<'p> Step<'_, 'p> {
         }
     }
 
-    /// Keeps a result for the next build.
-    pub(crate) fn keep(
-        &self,
-        key: &Digest,
-        text: impl io::Read,
-        layer: Digest,
-        begun: Instant,
-    ) -> Result<Record, StepError> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let record = Record {
-            layer,
-            took_ms: begun.elapsed().as_millis() as u64,
-            finished: now.as_secs() as i64,
-            in_full: None,
-        };
-        self.session.store.put_record(key, text, &record)?;
-        Ok(record)
-    }
-
     /// The base with a record's layer on top.
     pub(crate) fn on_top(
         &self,
         base: VertexId,
         record: &Record,
-        image: &Preimage,
+        key: Digest,
         outcome: Outcome,
-    ) -> Done {
+    ) -> Done<'s> {
         let mut layers = self.layers(base).to_vec();
         layers.push(record.layer);
-        let (key, created) = (Some(image.key()), Some(record.finished));
-        Done { product: Product::Rootfs(layers), key, short_key: None, outcome, created }
+        let (key, created) = (Some(key), Some(record.finished));
+        let (product, short_key, commit) = (Product::Rootfs(layers), None, None);
+        Done { product, key, short_key, outcome, created, commit }
     }
 
-    fn local(&self, local: &Local) -> Result<Done, StepError> {
+    /// The base with a new layer on top, which is kept for later builds. The claim is given up when
+    /// they can find it.
+    pub(crate) fn on_top_new(
+        &self,
+        base: VertexId,
+        layer: Offered<'s>,
+        image: Preimage,
+        claim: Option<Claim>,
+        begun: Instant,
+    ) -> Done<'s> {
+        let record = made(layer.layer().diff_id, begun);
+        let done = self.on_top(base, &record, image.key(), Outcome::Done);
+        let store = self.session.store;
+        let commit = move || {
+            let _claim = claim;
+            layer.commit()?;
+            Ok(store.put_record(&image.key(), image.text().as_bytes(), &record)?)
+        };
+        Done { commit: Some(Box::new(commit)), ..done }
+    }
+
+    fn local(&self, local: &Local) -> Result<Done<'s>, StepError> {
         let context = self
             .session
             .contexts
@@ -313,7 +333,7 @@ impl<'p> Step<'_, 'p> {
         Ok(Done::given(Product::Files(Arc::new(tree))))
     }
 
-    fn http(&self, file: &Http) -> Result<Done, StepError> {
+    fn http(&self, file: &Http) -> Result<Done<'s>, StepError> {
         let request = http::HttpRequest { url: file.url.clone(), checksum: file.checksum };
         let kept = self.session.store.sources()?;
         let fetched = http::fetch(&request, &self.session.access, &kept, &|_| {})?;
@@ -329,7 +349,7 @@ impl<'p> Step<'_, 'p> {
         self.files(&dir)
     }
 
-    fn git(&self, wanted: &Git) -> Result<Done, StepError> {
+    fn git(&self, wanted: &Git) -> Result<Done<'s>, StepError> {
         let request = git::GitRequest {
             remote: wanted.remote.clone(),
             reference: wanted.reference.clone(),
@@ -344,7 +364,7 @@ impl<'p> Step<'_, 'p> {
         self.files(&checkout.directory)
     }
 
-    fn inline(&self, inline: &Inline) -> Result<Done, StepError> {
+    fn inline(&self, inline: &Inline) -> Result<Done<'s>, StepError> {
         let dir = self.session.store.scratch_dir()?;
         for (name, content) in &inline.files {
             let write = || -> io::Result<()> {
@@ -357,13 +377,13 @@ impl<'p> Step<'_, 'p> {
         self.files(&dir)
     }
 
-    fn files(&self, dir: &std::path::Path) -> Result<Done, StepError> {
+    fn files(&self, dir: &std::path::Path) -> Result<Done<'s>, StepError> {
         let view = View::open(dir)
             .map_err(|source| StepError::Look { what: dir.display().to_string(), source })?;
         Ok(Done::given(Product::Files(Arc::new(Tree::new(view, Owners::Root)))))
     }
 
-    fn copy(&self, operation: &Copy) -> Result<Done, StepError> {
+    fn copy(&self, operation: &Copy) -> Result<Done<'s>, StepError> {
         let begun = Instant::now();
         let base = chain_id(self.layers(operation.base));
         // When all sources are file systems in the store, their names alone tell that nothing has
@@ -374,7 +394,7 @@ impl<'p> Step<'_, 'p> {
         if let Some(short) = &short
             && let Some(record) = self.look_up(short)?
         {
-            let done = self.on_top(operation.base, &record, short, Outcome::Cached);
+            let done = self.on_top(operation.base, &record, short.key(), Outcome::Cached);
             let key = record.in_full.or(done.key);
             return Ok(Done { key, short_key: Some(short.key()), ..done });
         }
@@ -385,7 +405,7 @@ impl<'p> Step<'_, 'p> {
             .collect::<Result<_, _>>()?;
         let trees: Vec<&Tree> = trees.iter().map(Arc::as_ref).collect();
         let mut attempts = 1;
-        let (record, long, outcome) = loop {
+        let copied = loop {
             match self.copy_files(operation, &base, &trees, begun) {
                 // A log, or what an editor writes: the next moment may be a quieter one.
                 Err(error) if error.is_changed_source() && attempts < MOST_ATTEMPTS => {
@@ -394,12 +414,16 @@ impl<'p> Step<'_, 'p> {
                 done => break done?,
             }
         };
-        if let Some(short) = &short {
-            let record = Record { in_full: Some(long.key()), ..record.clone() };
-            self.session.store.put_record(&short.key(), short.text().as_bytes(), &record)?;
-        }
-        let done = self.on_top(operation.base, &record, &long, outcome);
-        Ok(Done { short_key: short.map(|short| short.key()), ..done })
+        let Copied { record, key, outcome, commit } = copied;
+        let done = self.on_top(operation.base, &record, key, outcome);
+        let (short_key, store) = (short.as_ref().map(Preimage::key), self.session.store);
+        let commit = move || {
+            commit()?;
+            let Some(short) = short else { return Ok(()) };
+            let record = Record { in_full: Some(key), ..record };
+            Ok(store.put_record(&short.key(), short.text().as_bytes(), &record)?)
+        };
+        Ok(Done { short_key, commit: Some(Box::new(commit)), ..done })
     }
 
     /// Copies files as they are now, or finds that this was done before.
@@ -409,7 +433,7 @@ impl<'p> Step<'_, 'p> {
         base: &Digest,
         trees: &[&Tree],
         begun: Instant,
-    ) -> Result<(Record, Preimage, Outcome), StepError> {
+    ) -> Result<Copied<'s>, StepError> {
         let sources = copy::select(operation, trees)?;
         let key = || keys::copy(operation, base, self.session.epoch);
         let before = key().showing("done before\n");
@@ -421,31 +445,48 @@ impl<'p> Step<'_, 'p> {
         };
         let layers = self.layers(operation.base);
         let write = || self.write_copy(layers, operation, &sources, like);
+        if like == Like::Unknown {
+            self.prepare_networks();
+        }
         let written = (like == Like::Unknown).then(write).transpose()?;
         let mut long = key().showing_all(|text| copy::rows(&sources, text))?;
         let make = || -> Result<_, StepError> {
             Ok(match (self.look_up(&long)?, written) {
                 (Some(record), written) => {
                     written.map_or(Ok(()), Written::discard)?;
-                    (record, Outcome::Cached)
+                    (record, None)
                 }
-                (None, Some(written)) => {
-                    let (layer, text) = (written.commit()?.diff_id, long.text().as_bytes());
-                    (self.keep(&long.key(), text, layer, begun)?, Outcome::Done)
-                }
-                (None, None) => {
-                    let text = self.held(long.take_text())?;
-                    let layer = write()?.commit()?.diff_id;
-                    (self.keep(&long.key(), text.read()?, layer, begun)?, Outcome::Done)
+                (None, written) => {
+                    let (written, text) = match written {
+                        Some(written) => (written, Held::Here(long.take_text())),
+                        None => {
+                            self.prepare_networks();
+                            let text = self.held(long.take_text())?;
+                            (write()?, text)
+                        }
+                    };
+                    let layer = written.offer()?;
+                    (made(layer.layer().diff_id, begun), Some((layer, text)))
                 }
             })
         };
-        let (record, outcome) = self.beside_saving(trees, make)?;
-        if like != Like::None && (outcome == Outcome::Done || like == Like::Unknown) {
-            let record = Record { in_full: Some(long.key()), ..record.clone() };
-            self.session.store.put_record(&before.key(), before.text().as_bytes(), &record)?;
-        }
-        Ok((record, long, outcome))
+        let (record, new) = self.beside_saving(trees, make)?;
+        let outcome = if new.is_some() { Outcome::Done } else { Outcome::Cached };
+        let is_like_later_ones =
+            like != Like::None && (outcome == Outcome::Done || like == Like::Unknown);
+        let (key, store, its_record) = (long.key(), self.session.store, record.clone());
+        let commit = move || {
+            if let Some((layer, text)) = new {
+                layer.commit()?;
+                store.put_record(&key, text.read()?, &its_record)?;
+            }
+            if is_like_later_ones {
+                let record = Record { in_full: Some(key), ..its_record };
+                store.put_record(&before.key(), before.text().as_bytes(), &record)?;
+            }
+            Ok(())
+        };
+        Ok(Copied { record, key, outcome, commit: Box::new(commit) })
     }
 
     /// What a big copy may be like; `before` is the key of the same on this base, whatever is copied.
@@ -502,7 +543,7 @@ impl<'p> Step<'_, 'p> {
         operation: &Copy,
         sources: &[copy::Source<'_>],
         like: Like,
-    ) -> Result<Written<'_>, StepError> {
+    ) -> Result<Written<'s>, StepError> {
         let base = self.view(base)?;
         let changes = copy::Changes {
             owner: operation.owner.as_deref().map(|spec| look_up_owner(&base, spec)).transpose()?,
@@ -535,7 +576,7 @@ impl<'p> Step<'_, 'p> {
             .map_err(|source| StepError::Look { what: "scratch space".to_owned(), source })
     }
 
-    fn write_plan(&self, mut plan: Plan<'_>, like: Like) -> Result<Written<'_>, StepError> {
+    fn write_plan(&self, mut plan: Plan<'_>, like: Like) -> Result<Written<'s>, StepError> {
         let mut failed = None;
         let cancel = self.session.cancel;
         let write = |out: &mut dyn Append| {
@@ -558,13 +599,14 @@ impl<'p> Step<'_, 'p> {
         }
     }
 
-    fn mkdir(&self, operation: &Mkdir) -> Result<Done, StepError> {
+    fn mkdir(&self, operation: &Mkdir) -> Result<Done<'s>, StepError> {
         let begun = Instant::now();
         let layers = self.layers(operation.base);
         let image = keys::mkdir(operation, &chain_id(layers), self.session.epoch);
         if let Some(record) = self.look_up(&image)? {
-            return Ok(self.on_top(operation.base, &record, &image, Outcome::Cached));
+            return Ok(self.on_top(operation.base, &record, image.key(), Outcome::Cached));
         }
+        self.prepare_networks();
         let view = self.view(layers)?;
         // Of a user that nobody knows it is root's, as in BuildKit; a process would be refused.
         let (uid, gid) = match look_up_owner(&view, &operation.owner) {
@@ -579,10 +621,24 @@ impl<'p> Step<'_, 'p> {
             error => error.into(),
         })?;
         plan.forget_unchanged();
-        let layer = self.write_plan(plan, Like::None)?.commit()?;
-        let record = self.keep(&image.key(), image.text().as_bytes(), layer.diff_id, begun)?;
-        Ok(self.on_top(operation.base, &record, &image, Outcome::Done))
+        let layer = self.write_plan(plan, Like::None)?.offer()?;
+        Ok(self.on_top_new(operation.base, layer, image, None, begun))
     }
+}
+
+/// Files that are copied, or were before.
+struct Copied<'s> {
+    record: Record,
+    key: Digest,
+    outcome: Outcome,
+    commit: Commit<'s>,
+}
+
+/// The record of a layer that was made now.
+pub(crate) fn made(layer: Digest, begun: Instant) -> Record {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (took_ms, finished) = (begun.elapsed().as_millis() as u64, now.as_secs() as i64);
+    Record { layer, took_ms, finished, in_full: None }
 }
 
 /// So many bytes of text are laid aside while something else needs the memory.

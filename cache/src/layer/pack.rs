@@ -2,31 +2,58 @@
 //!
 //! Reads overlay's upper directories and plain ones. Does not know what lies below an upper
 //! directory, and hashes nothing: that is for the writer it is given. One thread looks at the tree
-//! and reads its small files, and the caller's writes them.
+//! and opens its files, and the caller's reads them.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::entry::{Entry, Kind, Timestamp, join};
 use super::walk::{Found, HardLinks, Next, walk};
 use super::writer::Append;
 use super::{Error, OPAQUE_MARK, PATH_LIMIT, WHITEOUT_PREFIX, xattr};
 
-/// Bytes of a file that is read where it is found; a larger one is read where it is written.
-const SMALL: u64 = 64 << 10;
-
-/// So many entries are handed on at once, or so many bytes.
-const BUNCH: usize = 64;
-const BUNCH_BYTES: usize = 256 << 10;
+/// So many entries are handed on at once, each of which may be an open file.
+const BUNCH: usize = 16;
 
 /// Bunches on their way at once.
 const QUEUE: usize = 4;
+
+/// Files open at once in all: with the bunch that is gathered and the one that is worked off.
+const OPEN: u64 = ((QUEUE + 2) * BUNCH) as u64;
+
+/// As many are open, at most, by all that pack in this process.
+static IN_USE: AtomicU64 = AtomicU64::new(0);
+
+/// A packing's share of the files that this process may have open, the most of which are for others.
+struct Share {
+    is_enough: bool,
+}
+
+impl Share {
+    fn take() -> Self {
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 8;
+        Self { is_enough: IN_USE.fetch_add(OPEN, Ordering::Relaxed) + OPEN <= most }
+    }
+
+    /// How many entries are handed on at once.
+    fn bunch(&self) -> usize {
+        if self.is_enough { BUNCH } else { 1 }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(OPEN, Ordering::Relaxed);
+    }
+}
 
 /// What was packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,11 +91,12 @@ fn pack(
     form: Form,
     clamp: Option<Timestamp>,
 ) -> Result<PackStats, Error> {
+    let share = Share::take();
     let (found, bunches) = sync_channel(QUEUE);
     thread::scope(|scope| {
         let packer = Packer {
             bunch: Vec::new(),
-            bytes: 0,
+            most: share.bunch(),
             found,
             form,
             clamp,
@@ -81,8 +109,11 @@ fn pack(
             .map_err(|source| Error::Write { source })?;
         // It goes when this fails: who looks then looks for nobody, and ends.
         let bunches = bunches;
-        for (entry, mut content) in bunches.iter().flatten() {
-            output.append(&entry, &mut content)?;
+        for (entry, file) in bunches.iter().flatten() {
+            match file {
+                Some(mut file) => output.append(&entry, &mut file)?,
+                None => output.append(&entry, &mut io::empty())?,
+            }
         }
         looking.join().expect("looking does not panic")
     })
@@ -94,30 +125,14 @@ enum Form {
     Plain,
 }
 
-/// What an entry has in it.
-enum Content {
-    Bytes(io::Cursor<Vec<u8>>),
-    File(File),
-}
-
-impl Content {
-    const NONE: Self = Self::Bytes(io::Cursor::new(Vec::new()));
-}
-
-impl Read for Content {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Bytes(bytes) => bytes.read(buffer),
-            Self::File(file) => file.read(buffer),
-        }
-    }
-}
+/// An entry, and the file with what it has in it.
+type Item = (Entry, Option<File>);
 
 struct Packer {
-    bunch: Vec<(Entry, Content)>,
-    /// What the bunch has read of files.
-    bytes: usize,
-    found: SyncSender<Vec<(Entry, Content)>>,
+    bunch: Vec<Item>,
+    /// How many are handed on at once.
+    most: usize,
+    found: SyncSender<Vec<Item>>,
     form: Form,
     clamp: Option<Timestamp>,
     links: HardLinks,
@@ -137,21 +152,12 @@ impl Packer {
         Ok(self.stats)
     }
 
-    fn append(&mut self, entry: Entry, content: Content) -> Result<(), Error> {
-        // Few files are to be open at once.
-        let is_full = match &content {
-            Content::Bytes(bytes) => {
-                self.bytes += bytes.get_ref().len();
-                self.bytes >= BUNCH_BYTES
-            }
-            Content::File(_) => true,
-        };
-        self.bunch.push((entry, content));
-        if is_full || self.bunch.len() == BUNCH { self.hand_on() } else { Ok(()) }
+    fn append(&mut self, entry: Entry, file: Option<File>) -> Result<(), Error> {
+        self.bunch.push((entry, file));
+        if self.bunch.len() >= self.most { self.hand_on() } else { Ok(()) }
     }
 
     fn hand_on(&mut self) -> Result<(), Error> {
-        self.bytes = 0;
         // Who takes them ends early only when it fails, and says why.
         let ended = |_| Error::Write { source: io::ErrorKind::BrokenPipe.into() };
         self.found.send(std::mem::take(&mut self.bunch)).map_err(ended)
@@ -201,12 +207,8 @@ impl Packer {
         }
         self.stats.entries += 1;
         self.stats.content += entry.size();
-        let content = match file.filter(|_| entry.size() > 0) {
-            Some(file) if entry.size() <= SMALL => read(file, &entry)?,
-            Some(file) => Content::File(file),
-            None => Content::NONE,
-        };
-        self.append(entry, content)?;
+        let file = file.filter(|_| entry.size() > 0);
+        self.append(entry, file)?;
         marked.map_or(Ok(()), |directory| self.put_opaque_mark(&directory))
     }
 
@@ -227,16 +229,7 @@ impl Packer {
     fn put_mark(&mut self, path: &[u8]) -> Result<(), Error> {
         self.stats.entries += 1;
         // Nothing of a mark but its name means anything, so nothing else may vary.
-        self.append(Entry::new(path, Kind::File { size: 0 }, 0), Content::NONE)
-    }
-}
-
-/// Reads a small file; of one that is longer by now no more than it was.
-fn read(file: File, entry: &Entry) -> Result<Content, Error> {
-    let mut bytes = Vec::with_capacity(entry.size() as usize);
-    match file.take(entry.size()).read_to_end(&mut bytes) {
-        Ok(_) => Ok(Content::Bytes(io::Cursor::new(bytes))),
-        Err(source) => Err(Error::Content { path: entry.path.clone(), source }),
+        self.append(Entry::new(path, Kind::File { size: 0 }, 0), None)
     }
 }
 

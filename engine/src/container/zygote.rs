@@ -12,7 +12,8 @@
 //! slow. Without such a cgroup the first container goes without a zygote: most builds have few, and
 //! it is itself a program to be started. All ends with the sockets that the launching process holds.
 //!
-//! Mounts that take long to go are left to the zygote in the end, and go with it.
+//! Mounts that take long to go are left to the zygote in the end, and files that take long to be
+//! removed: it outlives the launching process by as much.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
+use cache::discard::Remains;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -44,6 +46,9 @@ const MOST_DESCRIPTORS: usize = 8;
 
 /// A request to keep the descriptors that come with it, in the place of new namespaces.
 const KEEP: i32 = -1;
+
+/// A request to remove, in the end, the [`Remains`] that come with it; it is answered.
+const REMOVE: i32 = -2;
 
 /// The process namespace that all others are in, where somebody waits for the orphans
 /// (`PROC_PID_INIT_INO` of include/linux/proc_ns.h).
@@ -106,15 +111,21 @@ impl Zygote {
         }
     }
 
-    /// Ends it, and leaves it descriptors that take long to be closed: the zygote is gone when that
-    /// is done, which may be after the end of this process. Nobody waits for it.
-    pub(crate) fn leave(self, descriptors: Vec<OwnedFd>) {
+    /// Ends it, and leaves it descriptors that take long to be closed, and what takes long to be
+    /// removed: the zygote is gone when that is done, which may be after the end of this process.
+    /// Nobody waits for it. Where nobody would take care of it then, or there is none, all is left to
+    /// its owner.
+    pub(crate) fn leave(
+        self,
+        descriptors: Vec<OwnedFd>,
+        remains: impl FnOnce() -> Option<Remains>,
+    ) {
         let state = self.0.into_inner().expect("no holder panics");
         if let State::Ready(mut ready) = state
             && std::fs::read_link("/proc/self/ns/pid")
                 .is_ok_and(|ns| ns == Path::new(FIRST_PROCESS_NAMESPACE))
         {
-            ready.leave(&descriptors);
+            ready.leave(&descriptors, remains());
         }
     }
 
@@ -166,8 +177,9 @@ impl Ready {
             if let Some(at) = self.spare_at(namespaces) {
                 break at;
             }
-            let copy = self.receive()?;
-            self.spare.push((self.asked.remove(0), copy));
+            // An answer that cannot be taken is an answer.
+            let namespaces = self.asked.remove(0);
+            self.spare.push((namespaces, self.receive()?));
         };
         let (_, copy) = self.spare.swap_remove(at);
         self.ask(namespaces)?;
@@ -195,10 +207,15 @@ impl Ready {
 }
 
 impl Ready {
-    /// Gives descriptors to the zygote to be closed at its end, and has others wait for the copies
-    /// that nobody took.
-    fn leave(&mut self, descriptors: &[OwnedFd]) {
+    /// Gives the zygote what it is to close and to remove at its end, and has others wait for the
+    /// copies that nobody took.
+    fn leave(&mut self, descriptors: &[OwnedFd], remains: Option<Remains>) {
         self.receive_all();
+        if let Some(remains) = remains
+            && self.has_taken(&remains).is_err()
+        {
+            remains.remove();
+        }
         for some in descriptors.chunks(MOST_DESCRIPTORS) {
             let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
             // What it does not get is closed by us.
@@ -209,11 +226,22 @@ impl Ready {
         }
     }
 
+    /// Gives the zygote what it is to remove; from now on it does not end with us.
+    fn has_taken(&self, remains: &Remains) -> io::Result<()> {
+        send(self.socket.as_fd(), &REMOVE.to_le_bytes(), &[remains.as_fd()])?;
+        match receive(self.socket.as_fd())? {
+            (answer, _) if answer == [REMOVE] => Ok(()),
+            _ => Err(Errno::PROTO.into()),
+        }
+    }
+
     /// Receives all copies that were asked for.
     fn receive_all(&mut self) {
         while !self.asked.is_empty() {
-            let Ok(copy) = self.receive() else { break };
-            self.spare.push((self.asked.remove(0), copy));
+            let namespaces = self.asked.remove(0);
+            if let Ok(copy) = self.receive() {
+                self.spare.push((namespaces, copy));
+            }
         }
     }
 }
@@ -263,36 +291,51 @@ fn wait_for(process: &OwnedFd) {
 /// Makes copies, in the cgroup it is told, until nobody can ask for one any more. Only for the first
 /// thing in `main`.
 pub(super) fn main() -> ! {
-    let served = take_descriptor(ZYGOTE_FD).and_then(|socket| {
-        // Also when it is stopped and sees no socket.
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
-        let cgroup = std::env::args_os().nth(1).map(|path| open_cgroup(Path::new(&path)));
-        let cgroup = cgroup.transpose()?;
-        let mut kept = Vec::new();
-        loop {
-            let (numbers, descriptors) = receive(socket.as_fd())?;
-            let [namespaces] = numbers[..] else { return Ok(()) };
-            if namespaces == KEEP {
+    let served = take_descriptor(ZYGOTE_FD).and_then(serve);
+    let is_failed = served.is_err();
+    served.into_iter().flatten().for_each(Remains::remove);
+    std::process::exit(i32::from(is_failed))
+}
+
+/// Makes copies until nobody can ask for one any more. Returns what is to be removed then.
+fn serve(socket: OwnedFd) -> io::Result<Vec<Remains>> {
+    // Also when it is stopped and sees no socket.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    close_from(ZYGOTE_FD.unsigned_abs() + 1)?;
+    let cgroup = std::env::args_os().nth(1).map(|path| open_cgroup(Path::new(&path)));
+    let cgroup = cgroup.transpose()?;
+    let (mut kept, mut remains) = (Vec::new(), Vec::new());
+    loop {
+        let (numbers, descriptors) = receive(socket.as_fd())?;
+        let [namespaces] = numbers[..] else { return Ok(remains) };
+        match namespaces {
+            KEEP => {
                 kept.extend(descriptors);
                 leave_stdio()?;
                 continue;
             }
-            let (its_socket, other_end) = pair()?;
-            match copy_beside(namespaces, cgroup.as_ref().map(AsFd::as_fd))? {
-                Forked::Parent(Child { pid, pidfd }) => {
-                    let pid = pid.as_raw_nonzero().get().to_le_bytes();
-                    send(socket.as_fd(), &pid, &[pidfd.as_fd(), other_end.as_fd()])?;
-                }
-                Forked::Child => {
-                    // Whoever waits at the other ends is to see that they are closed.
-                    drop((socket, other_end));
-                    begin(&its_socket)
-                }
+            REMOVE => {
+                remains.extend(descriptors.into_iter().map(Remains::from));
+                leave_stdio()?;
+                set_parent_process_death_signal(None)?;
+                send(socket.as_fd(), &REMOVE.to_le_bytes(), &[])?;
+                continue;
+            }
+            _ => {}
+        }
+        let (its_socket, other_end) = pair()?;
+        match copy_beside(namespaces, cgroup.as_ref().map(AsFd::as_fd))? {
+            Forked::Parent(Child { pid, pidfd }) => {
+                let pid = pid.as_raw_nonzero().get().to_le_bytes();
+                send(socket.as_fd(), &pid, &[pidfd.as_fd(), other_end.as_fd()])?;
+            }
+            Forked::Child => {
+                // Whoever waits at the other ends is to see that they are closed.
+                drop((socket, other_end));
+                begin(&its_socket)
             }
         }
-    });
-    std::process::exit(i32::from(served.is_err()))
+    }
 }
 
 /// Keeps nobody waiting who reads what the launching process wrote.
@@ -392,16 +435,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_to_it_is_closed_at_its_end() {
+    fn what_is_left_to_it_is_closed_and_removed_at_its_end() {
         let zygote = Zygote::default();
         let _ = take(&zygote);
         take(&zygote).unwrap().discard();
         let pipes: Vec<_> = (0..20).map(|_| rustix::pipe::pipe().unwrap()).collect();
         let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
-        zygote.leave(writers);
+        let (tmp, lock_path) = remains();
+        let lock = File::create(&lock_path).unwrap();
+        lock.lock().unwrap();
+        let remains = Remains::from(OwnedFd::from(lock));
+        zygote.leave(writers, || Some(remains));
         for reader in readers {
             assert_eq!(rustix::io::read(&reader, &mut [0; 1]).unwrap(), 0, "nobody has it open");
         }
+        // Whoever gets the lock's file finds that it is gone, or waits for who has it.
+        File::open(&lock_path).map_or(Ok(()), |lock| lock.lock()).unwrap();
+        assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_zygote_that_was_killed_cannot_remove_is_removed_by_who_leaves_it() {
+        let zygote = Zygote::default();
+        let _ = take(&zygote);
+        take(&zygote).unwrap().discard();
+        if let State::Ready(ready) = &mut *zygote.0.lock().unwrap() {
+            ready.receive_all();
+            (ready.socket, _) = pair().unwrap();
+        }
+        let (tmp, lock_path) = remains();
+        let lock = File::create(&lock_path).unwrap();
+        zygote.leave(Vec::new(), || Some(Remains::from(OwnedFd::from(lock))));
+        assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+
+    /// Scratch space of somebody, and the path of its lock.
+    fn remains() -> (tempfile::TempDir, PathBuf) {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("1-2/below")).unwrap();
+        let lock = tmp.path().join("1-2.lock");
+        (tmp, lock)
     }
 
     #[test]

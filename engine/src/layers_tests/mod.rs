@@ -106,7 +106,8 @@ impl Chain {
         plain.settle(step);
         assert_same("as it was written", &list(&mount.tree), &list(&plain));
         drop(mount);
-        let layer = draft.commit_upper(None).expect("committed").diff_id;
+        let written = draft.write_upper(None).expect("written");
+        let layer = written.commit().expect("committed").diff_id;
         assert_eq!(self.repack(&layer), layer, "the digest of the layer packed again");
         self.add(layer);
     }
