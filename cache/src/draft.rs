@@ -59,9 +59,30 @@ pub struct Written<'store> {
     draft: Draft<'store>,
     layer: Layer,
     tar: File,
-    index: Index,
+    index: Indexing,
     /// Whether the store had the same layer already, as it was when its index was made.
     is_known: bool,
+}
+
+/// How far the index of a written layer is.
+enum Indexing {
+    /// It is thought of, which takes memory by the entry.
+    Told(Box<Index>),
+    Written(WrittenIndex),
+}
+
+impl Indexing {
+    /// Whether the layer is to have none.
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Told(index) if index.0.is_none())
+    }
+
+    fn write(self, draft: &Draft<'_>, layer: &Layer) -> Result<WrittenIndex> {
+        match self {
+            Self::Told(index) => index.write(&draft.dir, &layer.diff_id),
+            Self::Written(index) => Ok(index),
+        }
+    }
 }
 
 impl<'store> Written<'store> {
@@ -78,7 +99,7 @@ impl<'store> Written<'store> {
             drop(tar);
             draft.discard()?;
         } else {
-            draft.sync(&tar, || index.write(&draft.dir, &layer.diff_id)?.sync())?;
+            draft.sync(&tar, || index.write(&draft, &layer)?.sync())?;
             draft.publish(&layer, &draft.dir)?;
         }
         Ok(layer)
@@ -89,14 +110,22 @@ impl<'store> Written<'store> {
     pub fn offer(self) -> Result<Offered<'store>> {
         let layer = self.layer;
         // What has no index is unpacked in the place where it is to stay.
-        if self.is_known || self.index.0.is_none() {
+        if self.is_known || self.index.is_none() {
             self.commit()?;
             return Ok(Offered { layer, uncommitted: None });
         }
         let Self { draft, tar, index, .. } = self;
-        let index = index.write(&draft.dir, &layer.diff_id)?;
+        let index = index.write(&draft, &layer)?;
         draft.store.offer(&layer.diff_id, &draft.dir)?;
         Ok(Offered { layer, uncommitted: Some(Uncommitted { draft, layer, tar, index }) })
+    }
+
+    /// The same with its index written, for who does not put it into the store at once.
+    fn indexed(mut self) -> Result<Self> {
+        if !self.is_known && !self.index.is_none() {
+            self.index = Indexing::Written(self.index.write(&self.draft, &self.layer)?);
+        }
+        Ok(self)
     }
 
     /// Removes what was written.
@@ -196,7 +225,8 @@ impl<'store> Draft<'store> {
 
     fn written(self, layer: Layer, tar: File, index: Index) -> Result<Written<'store>> {
         let is_known = index.0.is_some() && self.store.has_sealed_layer(&layer.diff_id)?;
-        Ok(Written { draft: self, layer, tar, index, is_known })
+        let index = Box::new(if is_known { Index(None) } else { index });
+        Ok(Written { draft: self, layer, tar, index: Indexing::Told(index), is_known })
     }
 
     /// Commits the layer of the entries that `write` appends.
@@ -234,7 +264,7 @@ impl<'store> Draft<'store> {
             written = self.write_entries(recording(None), write);
         }
         let (layer, tar, index) = written?;
-        self.written(layer, tar, index)
+        self.written(layer, tar, index)?.indexed()
     }
 
     /// Commits a layer that changes nothing.

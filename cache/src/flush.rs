@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rustix::fs::{Advice, fadvise};
 
-/// Bytes between two calls for the disk.
-const EVERY: u64 = 4 << 20;
+/// Bytes between two calls for the disk: an eighth of the file so far, within these bounds.
+const EVERY: RangeInclusive<u64> = 4 << 20..=16 << 20;
 
 /// Calls for the disk as often as a file has grown by so much that it is worth it.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Flusher {
         self.end += bytes;
         if let Some((calls, _)) = &self.worker
             && let Some(length) = NonZeroU64::new(self.end - self.called)
-            && length.get() >= EVERY
+            && length.get() >= (self.end / 8).clamp(*EVERY.start(), *EVERY.end())
             && calls.try_send((self.called, length)).is_ok()
         {
             self.called = self.end;
