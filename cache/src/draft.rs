@@ -47,7 +47,8 @@ const WORTH_A_THREAD: u64 = 4 << 20;
 /// Where a draft's tar goes; its bytes are digested on the way.
 type TarFile = Pipeline;
 
-/// A layer in the making: a scratch directory that becomes `layers/<hex>` by one rename.
+/// A layer in the making: a scratch directory that becomes `layers/<hex>` by one rename. If it is offered
+/// before, a directory with the same files does.
 pub struct Draft<'store> {
     store: &'store Store,
     dir: PathBuf,

@@ -25,7 +25,7 @@
 //!   containers/, volumes/, networks/, events, run/   the engine's (see `containers`, `volume`, ...)
 //!   manifests/<name>.json    a list of images in the making; manifests/lock orders their changes
 //!   tmp/<id>/                whatever is being made; swept when its maker is gone
-//!   tmp/<id>.lock            held while its maker lives; says what that uses
+//!   tmp/<id>.lock            held while its maker lives, or who removes it for him; says what he uses
 //!   tmp/<key>.lock           held by who does the operation with this key
 //! ```
 //!

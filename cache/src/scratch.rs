@@ -1,4 +1,5 @@
-//! The scratch space of one process: `tmp/<name>/`, alive as long as `tmp/<name>.lock` is locked.
+//! Scratch space of a process: `tmp/<name>/`, alive as long as `tmp/<name>.lock` is locked. It has one for
+//! what it makes and one for what it discards, whose lock another process may take over at its end.
 //!
 //! The lock's file says what its holder uses (`pins`). Whatever a process was making when it was
 //! killed is found by its lock and swept.
